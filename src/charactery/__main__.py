@@ -1,0 +1,3 @@
+from charactery.cli import main
+
+main()
