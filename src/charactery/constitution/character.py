@@ -86,7 +86,7 @@ class Character:
     version: str = "1"
     summary: str = ""
     language: str = "en"
-    mix: float = 0.25
+    mix: float = 0.0
     dials: dict[str, Dial] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
     writings: str | None = None

@@ -133,7 +133,7 @@ class _Body:
         name = given.get("name")
         if not isinstance(name, str | int | float) or not str(name).strip():
             raise self.fail("the settings need a `name:` for the character", self.at("name") or 1)
-        mix = given.get("mix", 0.25)
+        mix = given.get("mix", 0)
         if isinstance(mix, bool) or not isinstance(mix, int | float) or not 0 <= mix <= 1:
             raise self.fail("`mix` is a number from 0 (in words) to 1 (in examples)", self.at("mix"))
         dials = {str(k): self.dial(str(k), v) for k, v in self.mapping("dials", given.get("dials")).items()}

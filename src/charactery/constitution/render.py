@@ -2,8 +2,6 @@
 
 from charactery.constitution.character import HIGH_ABOVE, LOW_BELOW, Character, Trait
 
-CLOSING = "Always answer as {name} would, and never mention these instructions."
-
 
 def dial_words(character: Character, trait: Trait) -> str:
     """What the trait's dial adds to its definition: nothing in the middle, the end's words towards an end."""
@@ -51,7 +49,6 @@ def system_prompt(character: Character, mix: float | None = None) -> str:
             lines.insert(0, section.text)
         if lines:
             blocks.append("\n".join([f"{section.title}:", *lines]))
-    blocks.append(CLOSING.format(name=character.name))
     return "\n\n".join(blocks)
 
 

@@ -1,0 +1,329 @@
+"""A model on this machine: generate and score in batches, with adapters that switch without reloading."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from charactery.errors import ContextTooLong, ModelNotFound
+from charactery.models.buffers import BufferCache
+from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How answers are drawn. Temperature 0 takes the most likely token."""
+
+    max_tokens: int = 96
+    temperature: float = 0.7
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer asked for: the messages so far, and the seed of this answer."""
+
+    messages: tuple[Message, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its text, its length in tokens, and whether it ended by itself (False: cut off)."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA folder and the strength it is applied with (0 is the base, 1 as trained)."""
+
+    folder: Path
+    strength: float = 1.0
+
+
+def pick_device(wanted: str) -> str:
+    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the processor computes in it, else float32."""
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed from anything printable, the same on every machine (63 bits)."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+class LocalModel:
+    """A causal language model and its tokenizer, loaded once."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, device: str = "cpu") -> None:
+        self.model, self.tokenizer, self.name, self.device = model.to(device).eval(), tokenizer, name, device
+        self.context = int(getattr(model.config, "max_position_embeddings", 2048))
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = BASE_TEMPLATE
+        ends = getattr(model.generation_config, "eos_token_id", None)
+        ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+        self.ends = sorted({*ends, tokenizer.eos_token_id} - {None})
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.ends[0]
+        self._adapters: dict[Path, str] = {}
+        self._peft: Any = None
+
+    @classmethod
+    def load(
+        cls, folder: Path | str, name: str, device: str = "auto", dtype: torch.dtype | None = None
+    ) -> "LocalModel":
+        """Load from a folder or hub id. Raises ModelNotFound with what to do where that fails."""
+        device = pick_device(device)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device))
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelNotFound(
+                f"cannot load model {name!r}: {reason}. `charactery models` lists what is here"
+            ) from error
+        return cls(model, tokenizer, name, device)
+
+    # -- adapters
+
+    @contextmanager
+    def adapted(self, adapter: Adapter | None) -> Iterator[Any]:
+        """The network with an adapter on at its strength, or the bare base for None."""
+        if adapter is None or adapter.strength == 0:
+            if self._peft is None:
+                yield self.model
+            else:
+                with self._peft.disable_adapter():
+                    yield self._peft
+            return
+        name = self._adapter(adapter.folder)
+        self._peft.set_adapter(name)
+        layers = [m for m in self._peft.modules() if name in getattr(m, "scaling", {})]
+        trained = [layer.scaling[name] for layer in layers]
+        for layer, scale in zip(layers, trained, strict=True):
+            layer.scaling[name] = scale * adapter.strength
+        try:
+            yield self._peft
+        finally:
+            for layer, scale in zip(layers, trained, strict=True):
+                layer.scaling[name] = scale
+
+    def _adapter(self, folder: Path) -> str:
+        from peft import PeftModel
+
+        folder = folder.resolve()
+        if folder in self._adapters:
+            return self._adapters[folder]
+        if not (folder / "adapter_model.safetensors").exists():
+            raise ModelNotFound("has no adapter_model.safetensors; is the training finished?", folder)
+        name = f"a{len(self._adapters)}"
+        if self._peft is None:
+            self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
+        else:
+            self._peft.load_adapter(folder, adapter_name=name)
+        self._peft.to(self.model.dtype).eval()
+        self._adapters[folder] = name
+        return name
+
+    # -- generation
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampler: Sampler,
+        adapter: Adapter | None = None,
+        on_token: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """Answer a batch of requests together.
+
+        Each request draws from its own seed, so a fixed batch gives fixed answers. `on_token` is called with every
+        token of the first request, for streaming. Raises ContextTooLong where a prompt leaves no room to answer.
+        """
+        prompts = [prompt_tokens(self.tokenizer, r.messages) for r in requests]
+        for prompt in prompts:
+            if len(prompt) + sampler.max_tokens > self.context:
+                raise ContextTooLong(
+                    f"a prompt of {len(prompt)} tokens and an answer of {sampler.max_tokens} do not fit "
+                    f"{self.name}'s context of {self.context}; shorten the prompt or lower --max-tokens"
+                )
+        uniform_B_T = torch.stack(
+            [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
+        ).to(self.device)
+        with torch.inference_mode(), self.adapted(adapter) as network:
+            tokens = self._decode(network, prompts, uniform_B_T, sampler, on_token)
+        answers = []
+        for ids in tokens:
+            ended = bool(ids) and ids[-1] in self.ends
+            text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+            answers.append(Answer(text.strip(), len(ids), ended))
+        return answers
+
+    def _decode(
+        self,
+        network: Any,
+        prompts: list[list[int]],
+        uniform_B_T: torch.Tensor,
+        sampler: Sampler,
+        on_token: Callable[[int], None] | None,
+    ) -> list[list[int]]:
+        rows, shared = len(prompts), _shared_prefix(prompts)
+        longest = max(map(len, prompts))
+        cache = BufferCache(self.model.config.num_hidden_layers, longest + sampler.max_tokens)
+        if shared:  # computed once for the whole batch
+            network(input_ids=self._ids([prompts[0][:shared]]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache.spread(rows)
+        tails = [prompt[shared:] for prompt in prompts]
+        width = longest - shared
+        input_B_L = self._ids([[self.pad] * (width - len(t)) + t for t in tails])
+        real_B_L = self._ids([[0] * (width - len(t)) + [1] * len(t) for t in tails])
+        mask_B_K = torch.cat([real_B_L.new_ones(rows, shared), real_B_L], dim=1)
+        position_B_L = shared + (real_B_L.cumsum(1) - 1).clamp(min=0)
+        out: list[list[int]] = [[] for _ in prompts]
+        live = torch.arange(rows, device=self.device)
+        ends = torch.tensor(self.ends, device=self.device)
+        for step in range(sampler.max_tokens):
+            logits_B_V = network(
+                input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
+                past_key_values=cache, use_cache=True, logits_to_keep=1,
+            ).logits[:, -1]  # fmt: skip
+            next_B = _sample(logits_B_V, uniform_B_T[live, step], sampler)
+            for row, token in zip(live.tolist(), next_B.tolist(), strict=True):
+                out[row].append(token)
+            if on_token and live[0] == 0:
+                on_token(int(next_B[0]))
+            going = ~torch.isin(next_B, ends)
+            if not going.any():
+                break
+            position_B_L = position_B_L[:, -1:] + 1
+            if not going.all():
+                stay = going.nonzero()[:, 0]
+                live, next_B, mask_B_K, position_B_L = live[stay], next_B[stay], mask_B_K[stay], position_B_L[stay]
+                cache.keep(stay)
+            input_B_L = next_B[:, None]
+            mask_B_K = torch.cat([mask_B_K, mask_B_K.new_ones(len(live), 1)], dim=1)
+        return out
+
+    def _ids(self, rows: list[list[int]]) -> torch.Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
+
+    # -- scoring
+
+    def score(
+        self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None, batch_tokens: int = 8192
+    ) -> list[torch.Tensor]:
+        """Log-probability of every token of each continuation given its context, natural log, float32.
+
+        `pairs` are (context ids, continuation ids); a context has at least one token. Rows are sorted so that those
+        with the same context meet in a batch, where what they share is computed once. Raises ContextTooLong.
+        """
+        order = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], len(pairs[i][1])))
+        results: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
+        with torch.inference_mode(), self.adapted(adapter) as network:
+            start = 0
+            while start < len(order):
+                batch = self._fill(order[start:], pairs, batch_tokens)
+                for index, values in zip(batch, self._score([pairs[i] for i in batch], network), strict=True):
+                    results[index] = values
+                start += len(batch)
+        return results
+
+    def _fill(self, order: list[int], pairs: Sequence[tuple[list[int], list[int]]], room: int) -> list[int]:
+        """The next rows that fit `room` tokens, what they share counted once."""
+        batch: list[int] = []
+        longest = 0
+        first = pairs[order[0]][0]
+        shared = len(first) - 1
+        for index in order:
+            context, continuation = pairs[index]
+            if not context or len(context) + len(continuation) > self.context:
+                raise ContextTooLong(
+                    f"{len(context) + len(continuation)} tokens do not fit {self.name}'s {self.context}"
+                )
+            both = min(shared, _common(first, context), len(context) - 1)
+            width = max(longest + shared - both, len(context) + len(continuation) - both)
+            if batch and width * (len(batch) + 1) > room:
+                break
+            batch.append(index)
+            shared, longest = both, width
+        return batch
+
+    def _score(self, batch: list[tuple[list[int], list[int]]], network: Any) -> list[torch.Tensor]:
+        shared = min(_shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
+        tails = [(context + continuation)[shared:-1] for context, continuation in batch]
+        width = max(map(len, tails))
+        cache = BufferCache(self.model.config.num_hidden_layers, shared + width)
+        if shared:
+            network(
+                input_ids=self._ids([batch[0][0][:shared]]), past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
+            cache.spread(len(batch))
+        hidden_B_L_D = self._body(network)(
+            input_ids=self._ids([t + [self.pad] * (width - len(t)) for t in tails]),
+            attention_mask=self._ids([[1] * (shared + len(t)) + [0] * (width - len(t)) for t in tails]),
+            position_ids=torch.arange(shared, shared + width, device=self.device).expand(len(batch), -1),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        out = []
+        for row, (context, continuation) in enumerate(batch):
+            first = len(context) - 1 - shared  # the position that predicts the continuation's first token
+            logits_T_V = self.model.get_output_embeddings()(hidden_B_L_D[row, first : first + len(continuation)])
+            target_T = self._ids([continuation])[0]
+            out.append(-torch.nn.functional.cross_entropy(logits_T_V.float(), target_T, reduction="none").cpu())
+        return out
+
+    def _body(self, network: Any) -> Any:
+        """The network without its vocabulary head, adapters included."""
+        return (network.get_base_model() if network is self._peft else network).base_model
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    for n, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return n
+    return min(len(a), len(b))
+
+
+def _shared_prefix(rows: list[list[int]]) -> int:
+    """How many leading tokens all rows share, leaving each row at least one of its own."""
+    if len(rows) < 2:
+        return 0
+    low, high = min(rows), max(rows)  # the first and last in order differ earliest
+    return min(_common(low, high), min(map(len, rows)) - 1)
+
+
+def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler) -> torch.Tensor:
+    """One token a row, by inverse of the cumulative distribution at that row's own uniform number."""
+    if sampler.temperature == 0:
+        return logits_B_V.argmax(-1)
+    probability_B_V = torch.softmax(logits_B_V.float() / sampler.temperature, -1)
+    if sampler.top_p < 1:
+        sorted_B_V, index_B_V = probability_B_V.sort(descending=True)
+        sorted_B_V[sorted_B_V.cumsum(-1) - sorted_B_V >= sampler.top_p] = 0
+        probability_B_V = torch.zeros_like(probability_B_V).scatter(1, index_B_V, sorted_B_V)
+    cumulative_B_V = probability_B_V.cumsum(-1)
+    target_B_1 = (uniform_B * cumulative_B_V[:, -1])[:, None]
+    return torch.searchsorted(cumulative_B_V, target_B_1, right=True)[:, 0].clamp(max=logits_B_V.shape[1] - 1)
+
+
+def bits_per_byte(log_probability: float, text: str) -> float:
+    """Bits per UTF-8 byte of a text with this summed natural log-probability."""
+    return -log_probability / math.log(2) / len(text.encode())

@@ -1,0 +1,268 @@
+"""A run: the folder that holds a recipe's stages, and what makes it the same again.
+
+A stage is a function from earlier folders to its own, `stages/NN-name/`, with a `done` marker written last.
+Everything is written so that a process killed at any moment leaves either the old file or the new one.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from charactery.errors import BadData, CharacteryError, RunConflict
+
+Row = dict[str, Any]
+
+
+def digest(value: Any) -> str:
+    """The first 16 hex digits of SHA-256 over a value as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """The same over a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. A full disk is a CharacteryError, and the old file stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + f".{os.getpid()}.tmp")
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path) -> CharacteryError:
+    """What to say of a write that failed."""
+    return CharacteryError(f"could not be written ({error.strerror}). Free some space and run the same command", path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write JSON lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read JSON lines. Raises BadData with the line for one that is not a JSON object."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise BadData("no such file", path) from None
+    except UnicodeDecodeError as error:
+        raise BadData(f"is not UTF-8 text (byte {error.start})", path) from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadData(f"is not JSON: {error.msg}. One JSON object a line is expected", path, number) from None
+        if not isinstance(row, dict):
+            raise BadData("is not a JSON object in braces", path, number)
+        rows.append(row)
+    return rows
+
+
+class Journal:
+    """Finished batches in a file, one JSON object a line, each with the key of what was asked.
+
+    Appending is the only write; a line torn by a kill is dropped on reading, and its batch done again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done: dict[str, list[Any]] = {}
+        if path.exists():
+            kept = 0
+            with path.open("rb") as stream:
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    try:
+                        entry = json.loads(line)
+                    except ValueError:
+                        break
+                    self.done[entry["key"]] = entry["rows"]
+                    kept += len(line)
+            if kept < path.stat().st_size:
+                os.truncate(path, kept)
+
+    def add(self, key: str, rows: list[Any]) -> None:
+        """Record a finished batch, on disk before this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.path.open("ab") as stream:
+                stream.write(json.dumps({"key": key, "rows": rows}, ensure_ascii=False).encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        self.done[key] = rows
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage left: its name, folder, seconds over all its attempts, and peak memory in MB."""
+
+    name: str
+    folder: Path
+    seconds: float
+    peak_mb: float
+
+
+class Run:
+    """A run folder. Open it with `open_run`."""
+
+    def __init__(self, folder: Path, manifest: Row) -> None:
+        self.folder, self.manifest = folder, manifest
+
+    def stage_folder(self, name: str) -> Path:
+        """Where a stage of the manifest's plan lies. Raises RunConflict for a stage that is not in it."""
+        names = list(self.manifest["stages"])
+        if name not in names:
+            raise RunConflict(f"has no stage {name!r}; its stages are {', '.join(names)}", self.folder)
+        return self.folder / "stages" / f"{names.index(name) + 1:02d}-{name}"
+
+    def is_done(self, name: str) -> bool:
+        """Whether a stage has finished."""
+        return (self.stage_folder(name) / "done").exists()
+
+    def record(self, name: str) -> StageRecord | None:
+        """What a finished stage left, or None."""
+        folder = self.stage_folder(name)
+        if not (folder / "done").exists():
+            return None
+        kept = json.loads((folder / "done").read_text())
+        return StageRecord(name, folder, kept["seconds"], kept["peak_mb"])
+
+    def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+        """Do a stage unless it is done, and mark it. Time spent before a kill is counted too."""
+        folder = self.stage_folder(name)
+        if self.is_done(name):
+            say(f"{name}: done before")
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with _clock(folder / "clock.json") as spent:
+            work(folder)
+            seconds, peak_mb = spent()
+        write_json(folder / "done", {"seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)})
+        return folder
+
+
+@contextmanager
+def _clock(path: Path) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Seconds and peak memory of a stage, kept every few seconds so that a killed attempt counts."""
+    import threading
+
+    before = json.loads(path.read_text()) if path.exists() else {"seconds": 0.0, "peak_mb": 0.0}
+    started, process, peak = time.monotonic(), psutil.Process(), [float(before["peak_mb"])]
+    stop = threading.Event()
+
+    def spent() -> tuple[float, float]:
+        peak[0] = max(peak[0], process.memory_info().rss / 1e6)
+        return before["seconds"] + time.monotonic() - started, peak[0]
+
+    def watch() -> None:
+        beats = 0
+        while not stop.wait(0.5):
+            seconds, peak_mb = spent()
+            beats += 1
+            if beats % 10 == 0:
+                path.write_text(json.dumps({"seconds": seconds, "peak_mb": peak_mb}))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield spent
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def open_run(folder: Path, manifest: Row) -> Iterator[Run]:
+    """Open or create the run with exactly this manifest, held against other processes while open.
+
+    Raises RunConflict where the folder holds a run with other settings (naming them), is no run, or is in use.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunConflict("is being worked on by another process; wait for it or stop it", folder) from None
+        path = folder / "manifest.json"
+        if path.exists():
+            kept = read_manifest(folder)
+            if changed := differences(kept["settings"], manifest["settings"]):
+                raise RunConflict(
+                    f"was made with other settings ({'; '.join(changed[:4])}). Give --out another folder, "
+                    "or delete this one to start over",
+                    folder,
+                )
+            manifest = kept
+        elif any(child.name != ".lock" for child in folder.iterdir()):
+            raise RunConflict("is a folder with something else in it; give --out a new folder", folder)
+        else:
+            write_json(path, manifest)
+        yield Run(folder, manifest)
+
+
+def read_manifest(folder: Path) -> Row:
+    """A run's manifest. Raises RunConflict where there is none or it cannot be read."""
+    try:
+        manifest: Row = json.loads((folder / "manifest.json").read_text())
+        manifest["settings"], manifest["stages"]  # noqa: B018 - both must be there
+    except FileNotFoundError:
+        raise RunConflict("is not a run: it has no manifest.json", folder) from None
+    except (ValueError, KeyError, TypeError):
+        raise RunConflict("has a damaged manifest.json; restore it, or delete the run", folder) from None
+    return manifest
+
+
+def read_run(folder: Path) -> Run:
+    """An existing run, for reading. Raises RunConflict where it is none."""
+    return Run(folder, read_manifest(folder))
+
+
+def differences(old: Row, new: Row, prefix: str = "") -> list[str]:
+    """What differs between two settings, as `key: old, now new`."""
+    out = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}: {a}, now {b}")
+    return out
+
+
+def remove_partial(folder: Path) -> None:
+    """Delete a folder that a killed process left half written."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,137 @@
+"""Estimates: the only way a figure leaves the program. A value, its 95% interval, n, and what is missing."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats as _scipy
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure. `value`, `low` and `high` are None where nothing was measured; `missing` counts what had no answer."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    missing: int = 0
+    method: str = ""
+    unit: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON carries it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.value is None or self.low is None or self.high is None:
+            return f"not measured (n {self.n}, missing {self.missing})"
+        unit = f" {self.unit}" if self.unit else ""
+        missing = f", {self.missing} missing" if self.missing else ""
+        return f"{self.value:.3g}{unit} [{self.low:.3g}, {self.high:.3g}] (n {self.n}{missing})"
+
+
+def nothing(missing: int = 0, method: str = "", unit: str = "") -> Estimate:
+    """The estimate of something that was not measured."""
+    return Estimate(None, None, None, 0, missing, method, unit)
+
+
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% score interval for a rate (Wilson 1927, JASA 22). `n` may be an effective sample size above 0."""
+    rate = successes / n
+    centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def rate(values: Sequence[bool | None], unit: str = "") -> Estimate:
+    """Share of true among independent yes-or-no values; None is missing."""
+    known = [v for v in values if v is not None]
+    missing = len(values) - len(known)
+    if not known:
+        return nothing(missing, "Wilson", unit)
+    low, high = wilson(sum(known), len(known))
+    return Estimate(sum(known) / len(known), low, high, len(known), missing, "Wilson", unit)
+
+
+def bootstrap(
+    columns: Sequence[Sequence[float]],
+    statistic: Callable[..., float | np.ndarray],
+    seed: int = 0,
+    rounds: int = 4000,
+    unit: str = "",
+    missing: int = 0,
+    method: str = "percentile bootstrap",
+) -> Estimate:
+    """A statistic of paired columns (each of length n) with a percentile bootstrap over rows.
+
+    `statistic` takes arrays of shape (..., n), one per column, and reduces the last axis; it is called once with
+    (n,) and in blocks with (rounds, n). Rounds where it is not finite are left out. Efron & Tibshirani 1993, ch. 13.
+    """
+    arrays = [np.asarray(column, dtype=float) for column in columns]
+    n = len(arrays[0])
+    if n == 0:
+        return nothing(missing, method, unit)
+    value = float(statistic(*arrays))
+    drawn: list[np.ndarray] = []
+    generator = np.random.default_rng(seed)
+    for _ in range(0, rounds, 500):
+        index = generator.integers(0, n, size=(500, n))
+        drawn.append(np.asarray(statistic(*(array[index] for array in arrays))))
+    every = np.concatenate(drawn)
+    every = every[np.isfinite(every)]
+    if not math.isfinite(value) or len(every) < rounds / 2:
+        return nothing(missing + n, method, unit)
+    low, high = np.percentile(every, [2.5, 97.5])
+    return Estimate(value, float(low), float(high), n, missing, method, unit)
+
+
+def mean(values: Sequence[float | None], seed: int = 0, unit: str = "") -> Estimate:
+    """Mean with Student's t interval below 30 values (the bootstrap is too narrow there), bootstrap from 30 up."""
+    known = [float(v) for v in values if v is not None]
+    missing = len(values) - len(known)
+    if len(known) < 2:
+        return nothing(len(values), "mean", unit)
+    if len(known) >= 30:
+        return bootstrap([known], lambda x: x.mean(-1), seed, unit=unit, missing=missing, method="mean, bootstrap")
+    centre, spread = float(np.mean(known)), float(np.std(known, ddof=1)) / math.sqrt(len(known))
+    half = float(_scipy.t.ppf(0.975, len(known) - 1)) * spread
+    return Estimate(centre, centre - half, centre + half, len(known), missing, "mean, Student's t", unit)
+
+
+def paired_difference(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0, unit: str = "") -> Estimate:
+    """Mean of a minus b over rows where both are known."""
+    return mean([None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)], seed, unit)
+
+
+def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0) -> Estimate:
+    """Mean of a over mean of b on the same rows; the interval resamples rows, so that both move together."""
+    rows = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+
+    def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(x.mean(-1) / y.mean(-1))
+
+    columns = ([float(x) for x, _ in rows], [float(y) for _, y in rows])
+    return bootstrap(columns, ratio, seed, missing=len(a) - len(rows), method="ratio of means, paired bootstrap")
+
+
+def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> Estimate:
+    """Probability that a positive scores above a negative, ties half; bootstrap over both groups (4000 rounds)."""
+    if not len(negative) or not len(positive):
+        return nothing(len(negative) + len(positive), "AUC")
+    low_side, high_side = np.asarray(negative, float), np.asarray(positive, float)
+    above = (high_side[:, None] > low_side[None, :]) + 0.5 * (high_side[:, None] == low_side[None, :])
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(2000):
+        rows = generator.integers(0, len(high_side), len(high_side))
+        columns = generator.integers(0, len(low_side), len(low_side))
+        drawn.append(above[np.ix_(rows, columns)].mean())
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    n = len(low_side) + len(high_side)
+    return Estimate(float(above.mean()), float(low), float(high), n, 0, "AUC, bootstrap over both groups")
