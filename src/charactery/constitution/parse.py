@@ -19,7 +19,7 @@ FIELDS = ("because", *LISTS, "weight", "dial")
 SETTINGS = ("name", "version", "summary", "language", "mix", "dials", "profiles", "notes", "writings")
 _FIELD = re.compile(rf"({'|'.join(FIELDS)}):(?:\s+(.*))?$", re.IGNORECASE)
 _LOOKS_LIKE_FIELD = re.compile(r"([A-Za-z][a-z]+):\s*$")
-_HEADING = re.compile(r"(#{1,3})\s+(.*?)\s*#*\s*$")
+_HEADING = re.compile(r"(#{1,3})\s+(.*)$")
 
 
 def load_character(path: Path | str) -> Character:
@@ -35,7 +35,8 @@ def load_character(path: Path | str) -> Character:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise BadCharacter(
-                f"is {size / 1e6:.0f} MB; a character is text of at most {MAX_BYTES / 1e6:.0f} MB. Is it the right file?",
+                f"is {size / 1e6:.0f} MB; a character is text of at most {MAX_BYTES / 1e6:.0f} MB. "
+                "Is it the right file?",
                 path,
             )
         text = path.read_text(encoding="utf-8-sig")
@@ -66,6 +67,8 @@ def _front_matter(lines: list[str], path: Path | None) -> tuple[dict[str, Any], 
     try:
         settings = yaml.safe_load(block) or {}
         node = yaml.compose(block, Loader=yaml.SafeLoader)
+    except RecursionError:
+        raise BadCharacter("the settings are nested too deep", path, 1) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 2 if mark else 1
@@ -228,25 +231,25 @@ class _Body:
                 if comment or line.lstrip().startswith("<!--"):
                     comment = "-->" not in line
                     continue
-                heading = _HEADING.match(line)
-                if heading and len(heading[1]) == 1 and current is None and not title:
-                    title = heading[2]
+                level, words = _heading(line)
+                if level == 1 and current is None and not title:
+                    title = words
                     continue
-                if heading and len(heading[1]) == 2:
+                if level == 2:
                     close_section()
-                    if not heading[2]:
+                    if not words:
                         raise self.fail("a section heading without text", number)
-                    notes = heading[2].lower() in self.notes
-                    current = {"title": heading[2], "traits": [], "notes": notes, "line": number, "body": []}
+                    notes = words.lower() in self.notes
+                    current = {"title": words, "traits": [], "notes": notes, "line": number, "body": []}
                     into = None
                     continue
-                if heading and len(heading[1]) == 3:
+                if level == 3:
                     close_trait()
                     if current is None:
                         raise self.fail("a trait (###) needs a section (##) above it", number)
-                    if not heading[2]:
+                    if not words:
                         raise self.fail("a trait heading without text", number)
-                    draft, into = _Draft(heading[2], number), None
+                    draft, into = _Draft(words, number), None
                     continue
             opener = re.match(r"\s*(`{3,}|~{3,})", line)
             if opener:
@@ -373,7 +376,7 @@ def dump_character(character: Character) -> str:
     if notes := [s.title for s in character.sections if s.notes]:
         front["notes"] = notes
     front |= character.extra
-    settings = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=100)
+    settings = _dump_settings(front)
     parts = [f"---\n{settings}---"]
     if character.title:
         parts.append(f"# {character.title}")
@@ -385,6 +388,33 @@ def dump_character(character: Character) -> str:
             parts.append(section.text)
         parts += [_dump_trait(trait) for trait in section.traits]
     return "\n\n".join(parts) + "\n"
+
+
+def _heading(line: str) -> tuple[int, str]:
+    """A heading's level and its words; level 0 for other lines."""
+    found = _HEADING.match(line)
+    return (len(found[1]), found[2].rstrip().rstrip("#").rstrip()) if found else (0, "")
+
+
+class _Settings(yaml.SafeDumper):
+    """YAML that survives being cut into lines: text with any kind of line end in it is written with escapes."""
+
+
+def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    quoted = len(text.splitlines()) > 1 or text.splitlines() not in ([], [text])
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else None)
+
+
+_Settings.add_representer(str, _dump_text)
+
+
+def _dump_settings(front: dict[str, Any]) -> str:
+    """The settings as YAML, none of its lines a bare `---`, which would end them early."""
+    for width in (100, 10**9):
+        text = yaml.dump(front, Dumper=_Settings, sort_keys=False, allow_unicode=True, width=width)
+        if not any(line.strip() == "---" for line in text.splitlines()):
+            break
+    return text
 
 
 def _dump_trait(trait: Trait) -> str:

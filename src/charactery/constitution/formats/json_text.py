@@ -55,7 +55,7 @@ class Style:
 def parse_json(text: str, path: Path | str | None, line: int | None = None) -> Any:
     """The value of a JSON text. Raises BadData, with the line, for anything else; `line` is the text's first line."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise BadData(
             f"is not whole JSON: {error.msg} (column {error.colno}). Save it again from the program it came from",
@@ -71,6 +71,10 @@ def parse_json(text: str, path: Path | str | None, line: int | None = None) -> A
     if _depth(value) > MAX_DEPTH:
         raise BadData(f"is nested more than {MAX_DEPTH} deep; no character needs that. Is it the right file?", path)
     return value
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _depth(value: Any) -> int:

@@ -6,28 +6,41 @@ lines (with `{#id authority=…}`) and the blank lines, so that what nobody edit
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charactery.constitution.character import Character, Section, Trait
 from charactery.constitution.formats.slots import (
-    HERE, Place, adds_to, align, clean, heading, packed, read, show, splice, unpacked,
-)  # fmt: skip
+    Place,
+    adds_to,
+    align,
+    clean,
+    heading,
+    one_line,
+    packed,
+    read,
+    show,
+    splice,
+    unpacked,
+)
 from charactery.constitution.render import document
 from charactery.errors import BadData
 
 KEY = "x-spec"
 PATH_MARK = " › "
 CONTINUED = " (continued)"
-_HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)((?:\s+#+)?(?:\s*\{[^{}]*\})?\s*)")
+AROUND = ["\n\n", "\n\n"]  # what stands before and after the text below a heading, where nothing else is kept
+_HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)((?:[ \t]+#+)?(?:[ \t]*\{[^{}]*\})?\s*)")
+MAX_HEADING = 500  # letters; a longer line that begins with `#` is text
 _FENCE = re.compile(r" *(`{3,}|~{3,})(.*)")
 _OWN = re.compile(r"\n<!-- charactery\n(.*)\n-->\n\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A heading line (empty for what stands above the first) and the text down to the next."""
+    """A heading line (empty for what stands above the first) and all that follows it, up to the next."""
 
     line: str
     body: str
@@ -39,7 +52,7 @@ class _Block:
     @property
     def title(self) -> str:
         matched = _HEADING.fullmatch(self.line)
-        return clean(matched[2]).rstrip("# ") if matched else ""
+        return (one_line(matched[2]).rstrip("# ") if matched else "") or "Untitled"
 
 
 def read_markdown(text: str, path: Path) -> Character:
@@ -54,20 +67,19 @@ def read_markdown(text: str, path: Path) -> Character:
         raise BadData("is empty; there is no character in it", path)
     newline = "\r\n" if "\r" in text and text.count("\r\n") == text.count("\n") == text.count("\r") else "\n"
     blocks = _blocks(text.replace(newline, "\n"))
-    titled = not clean(blocks[0].body) and len(blocks) > 1 and [b.level for b in blocks].count(1) == 1
-    titled = titled and blocks[1].level == 1 and bool(blocks[1].title)
-    opening, rest_blocks = (blocks[:2], blocks[2:]) if titled else (blocks[:1], blocks[1:])
-    introduction, kept_opening = _shown(opening[-1].body, "introduction", "")
-    title = heading(opening[-1].title, set()) if titled else ""
-    sections, kept = _sections(rest_blocks)
-    extra: dict[str, Any] = {"newline": newline} if newline != "\n" else {}
-    extra["opening"] = (
-        {"above": opening[0].body, "line": opening[1].line, "shown": title} if titled else {}
-    ) | kept_opening
-    extra["blocks"] = kept
-    if not introduction and not any(s.text or s.traits for s in sections):
-        introduction = f"You are {title}." if title else "To be written."
-    name = title or path.stem.replace("_", " ").replace("-", " ").strip().title() or "Character"
+    titled = (
+        len(blocks) > 1 and not clean(blocks[0].body) and [b.level for b in blocks].count(1) == blocks[1].level == 1
+    )
+    top, rest_of = (blocks[1], blocks[2:]) if titled else (blocks[0], blocks[1:])
+    title = heading(top.title, set()) if titled else ""
+    sections, kept = _sections(rest_of)
+    has_text = any(section.text or section.traits for section in sections)
+    fallback = "" if has_text else show(f"You are {title}." if title else "To be written.", "introduction")
+    introduction, opening = _shown(top.body, "introduction", fallback)
+    if titled:
+        opening = {"above": blocks[0].body, "line": top.line, "shown": title} | opening
+    extra = {"newline": newline, "opening": opening, "blocks": kept}
+    name = title or one_line(path.stem.replace("_", " ").replace("-", " ")).title() or "Character"
     return Character(name, introduction, sections, title=title, extra={KEY: extra}, path=path)
 
 
@@ -75,8 +87,9 @@ def _blocks(text: str) -> list[_Block]:
     """The document cut at its headings; headings in fenced blocks and comments are text."""
     blocks: list[tuple[str, list[str]]] = [("", [])]
     fence, comment = "", False
-    for line in text.split("\n"):
-        opener = _FENCE.match(line) if not comment else None
+    for raw in re.findall(r"[^\n]*\n|[^\n]+", text):
+        line = raw.removesuffix("\n")
+        opener = None if comment else _FENCE.match(line)
         if fence:
             if opener and opener[1].startswith(fence) and not opener[2].strip():
                 fence = ""
@@ -84,81 +97,73 @@ def _blocks(text: str) -> list[_Block]:
             comment = "-->" not in line
         elif opener:
             fence = opener[1]
-        elif (found := _HEADING.fullmatch(line)) and clean(found[2]):
-            blocks.append((line, []))
+        elif len(line) <= MAX_HEADING and (found := _HEADING.fullmatch(line)) and clean(found[2]):
+            blocks.append((line, [raw[len(line) :]]))
             continue
-        blocks[-1][1].append(line)
-    return [_Block(line, "\n".join(body)) for line, body in blocks]
+        blocks[-1][1].append(raw)
+    return [_Block(line, "".join(body)) for line, body in blocks]
 
 
 def _sections(blocks: list[_Block]) -> tuple[tuple[Section, ...], list[dict[str, Any]]]:
-    """Sections and traits, and for each heading shown what is kept of it, in the file's order."""
+    """Sections and traits, and for each of their headings what is kept of it, in the file's order."""
     sections: list[tuple[str, str, list[Trait]]] = []
     kept: list[dict[str, Any]] = []
     above: list[_Block] = []
     taken: set[str] = set()
-    opened: set[str] = set()
     for number, block in enumerate(blocks):
         above = [b for b in above if b.level < block.level]
-        group = number + 1 < len(blocks) and blocks[number + 1].level > block.level
-        path = PATH_MARK.join(b.title for b in above) or "Principles"
-        if group or not above and not group and block.level == min(b.level for b in blocks) and _grouped(blocks):
+        if number + 1 < len(blocks) and blocks[number + 1].level > block.level:
             above.append(block)
             path = PATH_MARK.join(b.title for b in above)
             text, extra = _shown(block.body, "section", "")
             sections.append((path, text, []))
-            opened.add(path)
             kept.append({"shown": path, "line": block.line} | extra)
             continue
-        if not sections or sections[-1][0].removesuffix(CONTINUED) != path:
-            title = path + CONTINUED if path in opened else path
+        path = PATH_MARK.join(b.title for b in above) or "Principles"
+        if not sections or sections[-1][0].removesuffix(CONTINUED) != path:  # after a section below this one, or at top
+            title = path + CONTINUED if path in [s[0] for s in sections] else path
             sections.append((title, "", []))
-            opened.add(path)
             kept.append({"shown": title})
         title = heading(block.title, taken)
-        text, extra = _shown(block.body, "trait", f"{title}.")
+        text, extra = _shown(block.body, "trait", show(f"{title}.", "trait"))
         sections[-1][2].append(Trait(title, text))
         kept.append({"shown": title, "line": block.line} | extra)
     return tuple(Section(title, text, tuple(traits)) for title, text, traits in sections), kept
 
 
-def _grouped(blocks: list[_Block]) -> bool:
-    """Whether the topmost headings are groups: some have headings below them."""
-    return len({block.level for block in blocks}) > 1
-
-
 def _shown(body: str, place: Place, empty: str) -> tuple[str, dict[str, Any]]:
-    """The text for the file, and what to keep: the blank lines round it, or the whole body where more is lost."""
+    """The text for the file (`empty` where there is none), and what to keep: the whole body, or what is around it."""
     text = clean(body)
-    shown = show(body, place) or empty
-    if not text and not empty:
-        return "", {} if body == "" else {"body": body}
-    at = body.find(text) if text else -1
-    if at < 0 or read(shown) != text:
-        return shown, {"body": body, **({"empty": shown} if not text else {})}
-    around = [body[:at], body[at + len(text) :]]
-    if around[0].strip() or around[1].strip():
+    if not text:
+        return empty, {"body": body, "empty": empty}
+    shown = show(body, place)
+    if body.strip() != text or read(shown) != text:
         return shown, {"body": body}
-    return shown, {} if around == ["\n", "\n"] else {"around": around}
+    at = body.find(text)
+    around = [body[:at], body[at + len(text) :]]
+    return shown, {} if around == AROUND else {"around": around}
 
 
 def _body(kept: dict[str, Any], current: str, place: Place) -> str:
-    """The text below a heading, from what was kept and what the file now says."""
+    """What follows a heading, from what was kept and the text that the file now has."""
     if "body" not in kept:
-        before, after = kept.get("around", ["\n", "\n"])
-        return str(before + read(current) + after) if current else ""
+        before, after = kept.get("around", AROUND)
+        return f"{before}{read(current)}{after}"
     body = str(kept["body"])
-    if current == (kept.get("empty") or show(body, place)):
+    shown = clean(body)
+    if current == (kept["empty"] if "empty" in kept else show(body, place)):
         return body
-    if not clean(body):
-        return f"\n{read(current)}\n"
-    lines = splice(body.split("\n"), read(current).split("\n"), _line)
-    return "\n".join(lines)
-
-
-def _line(line: str) -> str:
-    """A line for comparison; a blank one is told from one that shows nothing."""
-    return line.rstrip() or HERE
+    if not shown:
+        return f"\n\n{read(current)}\n\n"
+    lines = body.split("\n")
+    first = next(n for n, line in enumerate(lines) if line.strip())
+    last = next(n for n in range(len(lines), 0, -1) if lines[n - 1].strip())
+    middle = lines[first:last]
+    if len(middle) != len(shown.split("\n")):  # line ends that only Unicode knows; the text goes in as a whole
+        middle = [read(current)]
+    else:
+        middle = splice(middle, shown.split("\n"), read(current).split("\n"))
+    return "\n".join([*lines[:first], *middle, *lines[last:]])
 
 
 def write_markdown(character: Character) -> str:
@@ -167,33 +172,51 @@ def write_markdown(character: Character) -> str:
     What the document has no place for travels in a comment at its end.
     """
     text = _document(character)
-    imported = KEY in character.extra
-    if not imported or adds_to(character, KEY) or character.version != "1" or any(s.notes for s in character.sections):
+    notes = any(section.notes for section in character.sections)
+    if adds_to(character, KEY) or character.version != "1" or notes:
         escaped = packed(character).replace("&", "&amp;").replace("-->", "--&gt;")
         text += f"\n<!-- charactery\n{escaped}\n-->\n"
     return text
 
 
 def _document(character: Character) -> str:
-    if KEY not in character.extra:
+    known = character.extra.get(KEY)
+    if known is None:
         return document(character)
-    known = character.extra[KEY]
     opening, kept = known["opening"], known["blocks"]
-    parts = [_opening(opening, character)]
-    shown = [(s.title, s.text, None) for s in character.sections for _ in [0]]
-    shown = []
-    for section in character.sections:
-        shown.append((section.title, section.text, None))
-        shown += [(trait.title, trait.definition, trait) for trait in section.traits]  # type: ignore[misc]
-    level = 2
-    for (title, text, trait), at in zip(shown, align([k["shown"] for k in kept], [s[0] for s in shown]), strict=True):
-        old = {} if at is None else kept[at]
-        if at is not None and "line" not in old:  # a section that only the character file has
+    text = str(opening.get("above", "")) + (_line(opening, character.title) if "line" in opening else "")
+    text += _body(opening, character.introduction, "introduction")
+    shown = list(_headings(character))
+    level = 1
+    for (place, title, current), at in zip(
+        shown, align([k["shown"] for k in kept], [s[1] for s in shown]), strict=True
+    ):
+        old = {"line": _new_line(place, level, title)} if at is None else kept[at]
+        if "line" not in old:  # a section that only the character file has
             continue
-        if at is None:
-            line = "#" * (level if trait is None else max(level, 2)) + f" {title}"
-        else:
-            line = _heading_line(old, title)
-            level = len(line) - len(line.lstrip("#"))
-        parts.append(line + "\n" + _body(old, text, "section" if trait is None else "trait"))
-    return "\n".join(part for part in parts if part is not None).replace("\n", known.get("newline", "\n"))
+        line = old["line"] if at is None else _line(old, title)
+        level = len(line) - len(line.lstrip("#")) - (place == "trait")
+        text += ("\n\n" if text and not text.endswith("\n") else "") + line + _body(old, current, place)
+    return text.replace("\n", str(known.get("newline", "\n")))
+
+
+def _headings(character: Character) -> Iterator[tuple[Place, str, str]]:
+    for section in character.sections:
+        yield "section", section.title, section.text
+        for trait in section.traits:
+            yield "trait", trait.title, trait.definition
+
+
+def _new_line(place: Place, level: int, title: str) -> str:
+    """The heading line of something added: a trait one level below its section."""
+    return "#" * min(6, max(1, level + (place == "trait"))) + f" {title}"
+
+
+def _line(kept: dict[str, Any], title: str) -> str:
+    """The heading line as it was, with the new title where somebody gave it one."""
+    line = str(kept["line"])
+    matched = _HEADING.fullmatch(line)
+    new, old = title.split(PATH_MARK)[-1], str(kept["shown"]).split(PATH_MARK)[-1]
+    if title == kept["shown"] or new == old or not matched:
+        return line
+    return line[: matched.start(2)] + new + matched[3]

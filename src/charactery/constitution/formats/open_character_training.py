@@ -10,8 +10,20 @@ from typing import Any
 from charactery.constitution.character import Character, Item, Section, Trait
 from charactery.constitution.formats.json_text import Style, parse_json
 from charactery.constitution.formats.slots import (
-    HERE, adds_to, align, heading, item_text, keep, one_line, packed, restore, show, splice, unpacked,
-)  # fmt: skip
+    HERE,
+    adds_to,
+    align,
+    clean,
+    heading,
+    item_text,
+    keep,
+    one_line,
+    packed,
+    restore,
+    show,
+    splice,
+    unpacked,
+)
 from charactery.constitution.parse import parse_character
 from charactery.errors import BadCharacter, BadData
 
@@ -137,8 +149,9 @@ def _entries(character: Character) -> list[dict[str, Any]]:
 def _entry(kept: dict[str, Any], trait: Trait) -> dict[str, Any]:
     """One entry with what the file now says."""
     entry = dict(kept)
-    unwritten = kept["trait"] == "" and trait.definition == UNWRITTEN
-    entry["trait"] = "" if unwritten else restore(kept["trait"], trait.definition or trait.title, "trait")
+    unwritten = kept["trait"] != HERE and not clean(kept["trait"]) and trait.definition == UNWRITTEN
+    if not unwritten:
+        entry["trait"] = restore(kept["trait"], trait.definition or trait.title, "trait")
     asks = [item_text(item) for item in trait.asks]
     groups = [name for name in QUESTIONS if name in kept] or (["questions"] if asks else [])
     if not groups:
@@ -146,7 +159,11 @@ def _entry(kept: dict[str, Any], trait: Trait) -> dict[str, Any]:
     cut = _cut(kept, asks) if len(groups) == 2 else len(asks)
     for name, current in zip(groups, (asks[:cut], asks[cut:]), strict=False):
         originals = kept.get(name, 0)
-        entry[name] = current if isinstance(originals, int) else splice(originals, current, _shown)
+        entry[name] = (
+            current
+            if isinstance(originals, int)
+            else splice(originals, [_shown(q) or None for q in originals], current)
+        )
     return entry
 
 

@@ -9,14 +9,18 @@ import difflib
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain, count
+from pathlib import Path
 from typing import Any, Literal
 
-from charactery.constitution.character import Character, Item, Trait, slug
+from charactery.constitution.character import Character, Item, Section, Trait, slug
 from charactery.constitution.parse import LISTS, dump_character, parse_character
-from charactery.errors import BadCharacter, CharacteryWarning
+from charactery.errors import BadCharacter, CharacteryError, CharacteryWarning
 
 Place = Literal["introduction", "section", "trait", "note"]
 HERE = "(in the text)"
+PICTURE = "x-picture"  # the setting that names the picture beside a character file
 
 _PLACES: dict[Place, str] = {
     "introduction": "---\nname: N\n---\n\n{text}\n\n## End\n\n### End\n\nend\n",
@@ -29,12 +33,8 @@ _WRAPPED = re.compile(r"(~{3,})text\n(.*)\n\1", re.DOTALL)
 
 def clean(value: str) -> str:
     """Text as a character file can hold it: UTF-8, lines without trailing space, none empty at the ends."""
-    encodable = value.encode("utf-8", "replace" if not _encodable(value) else "strict").decode("utf-8")
-    return "\n".join(line.rstrip() for line in encodable.splitlines()).strip()
-
-
-def _encodable(value: str) -> bool:
-    return not re.search("[\ud800-\udfff]", value)
+    text = value.encode("utf-8", "replace").decode("utf-8")  # half a character pair becomes a question mark
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
 
 
 def fits(text: str, place: Place) -> bool:
@@ -43,15 +43,13 @@ def fits(text: str, place: Place) -> bool:
         character = parse_character(_PLACES[place].replace("{text}", text))
     except BadCharacter:
         return False
-    last = character.sections[-1].traits[-1]
-    if len(character.sections) != 1 or character.title or (last.title, last.definition) != ("End", "end"):
-        return False
-    section = character.sections[0]
+    end = Trait("End", "end")
+    introduction, sections = "", (Section("S", "", (Trait("T", text), end), notes=place == "note"),)
     if place == "introduction":
-        return character.introduction == text and len(section.traits) == 1
-    if place == "section":
-        return section.text == text and len(section.traits) == 1
-    return not section.text and section.traits[:-1] == (Trait("T", text),)
+        introduction, sections = text, (Section("End", "", (end,)),)
+    elif place == "section":
+        sections = (Section("S", text, (end,)),)
+    return (character.title, character.introduction, character.sections) == ("", introduction, sections)
 
 
 def show(value: str, place: Place) -> str:
@@ -96,11 +94,11 @@ def heading(text: str, taken: set[str], words: int | None = None) -> str:
     title = one_line(text) if words is None else " ".join(re.findall(r"[^\W_][\w'’-]*", clean(text))[:words])
     title = title[: 60 if words else 200].rstrip("# ") or "Untitled"
     title = title[0].upper() + title[1:] if words else title
-    candidate, number = title, 1 if not slug(title) else 2
-    while not slug(candidate) or slug(candidate) in taken:
-        candidate, number = f"{title} {number}", number + 1
-    taken.add(slug(candidate))
-    return candidate
+    numbers = chain([2 if slug(title) else 1], count(len(taken) + 1))
+    numbered = chain([title], (f"{title} {number}" for number in numbers))
+    found = next(candidate for candidate in numbered if slug(candidate) and slug(candidate) not in taken)
+    taken.add(slug(found))
+    return found
 
 
 def align(kept: Sequence[str], current: Sequence[str]) -> list[int | None]:
@@ -116,10 +114,10 @@ def align(kept: Sequence[str], current: Sequence[str]) -> list[int | None]:
     return found
 
 
-def splice(originals: Sequence[str], current: Sequence[str], shown: Callable[[str], str]) -> list[str]:
-    """Current items, each as its original where it still reads the same; originals that show nothing stay."""
-    visible = [n for n, original in enumerate(originals) if shown(original)]
-    matcher = difflib.SequenceMatcher(None, [shown(originals[n]) for n in visible], list(current), autojunk=False)
+def splice(originals: Sequence[str], shown: Sequence[str | None], current: Sequence[str]) -> list[str]:
+    """Current items, each as its original where it still reads as it was shown; originals not shown (None) stay."""
+    visible = [n for n, text in enumerate(shown) if text is not None]
+    matcher = difflib.SequenceMatcher(None, [shown[n] for n in visible], list(current), autojunk=False)
     out: list[str] = []
     position = 0  # in originals
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
@@ -130,7 +128,7 @@ def splice(originals: Sequence[str], current: Sequence[str], shown: Callable[[st
         hidden = [originals[n] for n in range(position, end) if n not in visible[i1:i2]]
         out += originals[position:end] if tag == "equal" else [*hidden, *current[j1:j2]]
         position = end
-    return out + list(originals[position:])
+    return [*out, *originals[position:]]
 
 
 def adds_to(character: Character, key: str, held: tuple[str, ...] = ()) -> bool:
@@ -138,7 +136,7 @@ def adds_to(character: Character, key: str, held: tuple[str, ...] = ()) -> bool:
 
     `held` names the fields of traits that the format holds.
     """
-    if set(character.extra) != {key}:
+    if set(character.extra) - {PICTURE} != {key}:
         return True
     plain, bare = Character(character.name), Trait("")
     settings = ("summary", "language", "mix", "dials", "profiles", "writings")
@@ -151,22 +149,22 @@ def adds_to(character: Character, key: str, held: tuple[str, ...] = ()) -> bool:
 
 def packed(character: Character) -> str:
     """The whole character file, to travel inside another format."""
-    return dump_character(character)
+    kept = {name: value for name, value in character.extra.items() if name != PICTURE}
+    return dump_character(replace(character, extra=kept))
 
 
-def unpacked(text: Any, source: Any, agrees: Callable[[Character], bool]) -> Character | None:
+def unpacked(text: Any, source: Path, agrees: Callable[[Character], bool]) -> Character | None:
     """The character that travelled inside another format, where it still agrees with what stands around it.
 
     Warns and gives None where the surroundings were edited since, so that the edit counts and not the old copy.
     """
-    character = None
     if isinstance(text, str):
         try:
-            character = parse_character(text)
-        except BadCharacter:
-            character = None
-    if character is not None and agrees(character):
-        return character
+            character = replace(parse_character(text), path=source)
+            if agrees(character):
+                return character
+        except (CharacteryError, KeyError, TypeError, AttributeError, IndexError, ValueError):
+            pass  # not as Charactery wrote it
     warnings.warn(
         f"{source}: was edited since Charactery wrote it. The edits are taken; the dials, reasons and prompts that "
         "this format has no place for are not. They are still in the character file it was written from",

@@ -1,0 +1,66 @@
+"""Which drafts are fit to learn from. What is not is set aside with the reason, never silently dropped."""
+
+import re
+from collections import Counter
+
+from charactery.models.local import Answer
+
+_WORD = re.compile(r"\w+")
+# Words so common in their language that a few dozen words of prose nearly always hold several.
+COMMON = {
+    "en": "the a of to and in is you it that for i be with on".split(),
+    "de": "der die das und ist ich nicht du ein zu es in mit".split(),
+    "fr": "le la de et est je les un vous il en que pour dans".split(),
+    "es": "el la de que y en un es los se no por con para".split(),
+}
+
+
+def repeated_share(text: str, size: int = 4) -> float:
+    """Share of word n-grams that occurred earlier in the text: 0 for fresh prose, near 1 for a loop."""
+    words = [w.lower() for w in _WORD.findall(text)]
+    grams = [tuple(words[n : n + size]) for n in range(len(words) - size + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def trim(text: str) -> str:
+    """A cut-off answer up to its last whole sentence; empty where there is none."""
+    ends = [m.end() for m in re.finditer(r"[.!?…][\"'”’)]*(?=\s|$)", text)]
+    return text[: ends[-1]].strip() if ends else ""
+
+
+def leaks(text: str, instructions: str, size: int = 8) -> bool:
+    """Whether the text repeats this many words in a row of the instructions, or speaks of having them."""
+    said = [w.lower() for w in _WORD.findall(text)]
+    given = [w.lower() for w in _WORD.findall(instructions)]
+    runs = {tuple(given[n : n + size]) for n in range(len(given) - size + 1)}
+    if any(tuple(said[n : n + size]) in runs for n in range(len(said) - size + 1)):
+        return True
+    return bool(re.search(r"\b(system prompt|my instructions|the instructions (above|given))\b", text, re.IGNORECASE))
+
+
+def other_language(text: str, language: str) -> bool:
+    """Whether a text of 12 words and more looks like another language than the one asked for (where we know both)."""
+    words = [w.lower() for w in _WORD.findall(text)]
+    if len(words) < 12 or language not in COMMON:
+        return False
+    letters = [c for c in text if c.isalpha()]
+    if sum(c.isascii() or "À" <= c <= "ɏ" for c in letters) < 0.7 * len(letters):
+        return True
+    counts = Counter({code: sum(w in common for w in words) for code, common in COMMON.items()})
+    best, most = counts.most_common(1)[0]
+    return best != language and most >= 4 and most > 2 * counts[language]
+
+
+def fault(answer: Answer, text: str, instructions: str, language: str) -> str | None:
+    """Why a draft is set aside, or None. `text` is the answer as it would be learnt (trimmed where cut off)."""
+    if not answer.text.strip():
+        return "empty"
+    if len(_WORD.findall(text)) < 4:
+        return "cut off" if not answer.ended else "too short"
+    if repeated_share(text) > 0.3:
+        return "repeating"
+    if leaks(text, instructions):
+        return "leaks instructions"
+    if other_language(text, language):
+        return "other language"
+    return None

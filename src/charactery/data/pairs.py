@@ -1,0 +1,180 @@
+"""Preference pairs from drafts, and how far length and style alone would give away which one is "chosen"."""
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
+from charactery.data.filters import trim
+from charactery.errors import BadData
+from charactery.runs import Row, read_rows
+from charactery.stats import auc, nothing
+
+LENGTHS_MATCH = 1.25  # matched pairs differ in words by at most this factor
+
+
+def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: int | None = None) -> list[Row]:
+    """Pairs where both sides of a prompt were kept: chosen is the character's answer, rejected the plain one.
+
+    With `sham_seed`, two plain answers, which is chosen drawn by coin: same form, nothing to learn. Columns open in
+    `datasets` and TRL unchanged: prompt, chosen, rejected as messages, then where each came from.
+    """
+    by_prompt: dict[str, dict[str, Row]] = {}
+    for row in drafts:
+        by_prompt.setdefault(row["id"], {})[row["side"]] = row
+    rng = random.Random(sham_seed)
+    pairs = []
+    for id, sides in by_prompt.items():
+        names = [CHARACTER, PLAIN] if sham_seed is None else [PLAIN, PLAIN_AGAIN]
+        if not all(name in sides for name in names):
+            continue
+        if sham_seed is not None:
+            rng.shuffle(names)
+        chosen, rejected = (sides[name] for name in names)
+        pairs.append(_pair(id, chosen, rejected))
+    return _matched(pairs) if match_lengths else pairs
+
+
+def _pair(id: str, chosen: Row, rejected: Row) -> Row:
+    row: Row = {"id": id, "prompt": chosen["messages"]}
+    for side, draft in (("chosen", chosen), ("rejected", rejected)):
+        row[side] = [{"role": "assistant", "content": draft["text"]}]
+        row[f"{side}_subject"], row[f"{side}_seed"] = draft["subject"], draft["seed"]
+    return row
+
+
+def _matched(pairs: list[Row]) -> list[Row]:
+    """Pairs of like length: the longer answer is cut at a sentence end; pairs that still differ are left out."""
+    kept = []
+    for pair in pairs:
+        texts = {side: pair[side][0]["content"] for side in ("chosen", "rejected")}
+        short, long = sorted(texts, key=lambda side: len(texts[side].split()))
+        while len(texts[long].split()) > LENGTHS_MATCH * len(texts[short].split()):
+            shorter = trim(" ".join(texts[long].split(" ")[:-1]))
+            if not shorter or shorter == texts[long]:
+                break
+            texts[long] = shorter
+        words = sorted(len(t.split()) for t in texts.values())
+        if words[0] and words[1] <= LENGTHS_MATCH * words[0]:
+            kept.append(pair | {s: [{"role": "assistant", "content": t}] for s, t in texts.items()})
+    return kept
+
+
+def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
+    """Prompt and completion, as messages, of one side's drafts, in the drafts' order."""
+    return [
+        {"id": d["id"], "prompt": d["messages"], "completion": [{"role": "assistant", "content": d["text"]}]}
+        for d in drafts
+        if d["side"] == side
+    ]
+
+
+def read_pairs(path: Path) -> list[Row]:
+    """A user's own pairs: JSON lines with prompt, chosen and rejected, each text or a list of messages.
+
+    Raises BadData with the line.
+    """
+    rows = []
+    for number, row in enumerate(read_rows(path), 1):
+        out: Row = {"id": str(row.get("id", f"own-{number}"))}
+        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
+            out[name] = _messages(row.get(name), role)
+            if out[name] is None:
+                raise BadData(f'needs "{name}" as text or as a list of messages', path, number)
+        if out["chosen"] == out["rejected"]:
+            raise BadData("chosen and rejected are the same; there is nothing to prefer", path, number)
+        for name in ("chosen", "rejected"):
+            out[f"{name}_subject"] = str(row.get(f"{name}_subject", path.name))
+            out[f"{name}_seed"] = int(row.get(f"{name}_seed", 0))
+        rows.append(out)
+    if not rows:
+        raise BadData("holds no pairs", path)
+    return rows
+
+
+def _messages(value: Any, role: str) -> list[Row] | None:
+    if isinstance(value, str) and value.strip():
+        return [{"role": role, "content": value}]
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value)
+    ):
+        return [{"role": str(m["role"]), "content": str(m["content"])} for m in value]
+    return None
+
+
+STYLE = {
+    "exclamation marks per sentence": lambda t: t.count("!") / _sentences(t),
+    "question marks per sentence": lambda t: t.count("?") / _sentences(t),
+    "quotation marks per word": lambda t: len(re.findall(r"[\"“”]", t)) / _words(t),
+    "commas per word": lambda t: t.count(",") / _words(t),
+    "apostrophes per word": lambda t: len(re.findall(r"['’]", t)) / _words(t),
+    "list lines": lambda t: len(re.findall(r"^\s*(?:[-*•]|\d+[.)])\s", t, re.MULTILINE)),
+    "lines": lambda t: t.count("\n") + 1,
+    "digits per word": lambda t: len(re.findall(r"\d", t)) / _words(t),
+    "letters per word": lambda t: len(re.sub(r"\W", "", t)) / _words(t),
+    "words per sentence": lambda t: _words(t) / _sentences(t),
+    "capitals per word": lambda t: len(re.findall(r"[A-Z]", t)) / _words(t),
+    "distinct words share": lambda t: len(set(t.lower().split())) / _words(t),
+}
+
+
+def _words(text: str) -> int:
+    return max(1, len(text.split()))
+
+
+def _sentences(text: str) -> int:
+    return max(1, len(re.findall(r"[.!?]+(?:\s|$)", text)))
+
+
+def style_counts(text: str) -> list[float]:
+    """Simple counts that say how a text is written and nothing of what it says, in the order of STYLE."""
+    return [float(count(text)) for count in STYLE.values()]
+
+
+def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
+    """How well length alone, and style counts alone, tell chosen from rejected (AUC; 0.5 is not at all).
+
+    Length's AUC is of words, above 0.5 where chosen is longer. Style's is of a logistic regression on the counts,
+    cross-fitted over five folds of pairs; below ten pairs it is not measured.
+    """
+    chosen = [p["chosen"][0]["content"] for p in pairs]
+    rejected = [p["rejected"][0]["content"] for p in pairs]
+    features_2N_F = np.array([style_counts(t) for t in chosen + rejected])
+    n = len(pairs)
+    style = nothing(method="AUC")
+    if n >= 10:
+        scores = cross_fitted(features_2N_F, np.repeat([1, 0], n), np.tile(np.arange(n), 2), seed)
+        style = auc(scores[n:].tolist(), scores[:n].tolist(), seed)
+    return {
+        "pairs": n,
+        "matched": matched,
+        "length_auc": auc([_words(t) for t in rejected], [_words(t) for t in chosen], seed).as_dict(),
+        "style_auc": style.as_dict(),
+        "style_features": [
+            {"name": name, "auc": auc(features_2N_F[n:, f].tolist(), features_2N_F[:n, f].tolist(), seed).as_dict()}
+            for f, name in enumerate(STYLE)
+        ],
+        "note": "A pair whose length or style alone gives it away teaches length or style as well as character.",
+    }
+
+
+def cross_fitted(features_N_F: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray, seed: int) -> np.ndarray:
+    """Each row's log-odds by a logistic regression fitted on the other folds; a group is never split."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = GroupKFold(min(5, len(set(groups_N.tolist()))), shuffle=True, random_state=seed)
+    scores_N = np.zeros(len(labels_N))
+    for fit, rest in folds.split(features_N_F, labels_N, groups_N):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
+        model.fit(features_N_F[fit], labels_N[fit])
+        scores_N[rest] = model.decision_function(features_N_F[rest])
+    return scores_N

@@ -1,0 +1,148 @@
+"""Prompts: what the model is asked, split into train, held-out and elsewhere before anything is generated."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from charactery.constitution import Character
+from charactery.errors import BadData
+from charactery.runs import Row, digest, read_rows
+
+HERE = Path(__file__).parent
+NEAR = 0.85  # cosine of sentence embeddings above which two prompts count as the same
+Split = Literal["train", "held-out", "elsewhere"]
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: the user's turns (one, or three and more for a conversation), where it is from, and its split."""
+
+    id: str
+    kind: str  # asks, neutral, own, conversation, elsewhere
+    turns: tuple[str, ...]
+    trait: str | None = None
+    split: Split = "train"
+
+    def row(self) -> Row:
+        """As JSON lines carry it."""
+        return {"id": self.id, "split": self.split, "kind": self.kind, "trait": self.trait, "turns": list(self.turns)}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many prompts of each sort. One in four training prompts is a conversation."""
+
+    train: int = 120
+    held_out: int = 60
+    held_out_conversations: int = 20
+    elsewhere: int = 40
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """A user's own prompts: JSON lines with `prompt` (text) or `turns` (list), or a text file with one a line.
+
+    Raises BadData with the line.
+    """
+    if path.suffix not in (".jsonl", ".json"):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            raise BadData("no such file", path) from None
+        except UnicodeDecodeError as error:
+            raise BadData(f"is not UTF-8 text (byte {error.start})", path) from None
+        rows: list[Any] = [[line.strip()] for line in lines if line.strip()]
+    else:
+        rows = []
+        for number, row in enumerate(read_rows(path), 1):
+            turns = row.get("turns") or [row.get("prompt")]
+            if not isinstance(turns, list) or not all(isinstance(t, str) and t.strip() for t in turns):
+                raise BadData('needs "prompt" (text) or "turns" (a list of texts)', path, number)
+            rows.append(turns)
+    if not rows:
+        raise BadData("holds no prompts", path)
+    return [Prompt("own-" + digest(turns)[:8], "own", tuple(turns)) for turns in rows]
+
+
+def neutral_prompts() -> list[Prompt]:
+    """The prompts written for the project, of many kinds."""
+    rows = read_rows(HERE / "neutral_prompts.jsonl")
+    return [Prompt("neutral-" + digest(r["prompt"])[:8], "neutral", (r["prompt"],)) for r in rows]
+
+
+def conversations() -> list[Prompt]:
+    """Scripted user sides of conversations, three turns and more."""
+    rows = read_rows(HERE / "conversations.jsonl")
+    return [Prompt("talk-" + digest(r["turns"])[:8], "conversation", tuple(r["turns"])) for r in rows]
+
+
+def trait_prompts(character: Character, field: Literal["asks", "elsewhere"]) -> list[Prompt]:
+    """The prompts a character's traits name, in turn from each trait, so that a cut takes from all."""
+    kind = field
+    columns = [[(t.id, text) for text in character.items(t, field)] for t in character.traits()]
+    longest = max(map(len, columns), default=0)
+    pairs = [column[n] for n in range(longest) for column in columns if n < len(column)]
+    return [Prompt(f"{kind}-" + digest(text)[:8], kind, (text,), trait) for trait, text in pairs]
+
+
+def choose(
+    character: Character, own: Sequence[Prompt], sizes: Sizes, seed: int, encode: Encode
+) -> tuple[list[Prompt], dict[str, int]]:
+    """Split prompts, and count them.
+
+    Half of the single prompts come from the traits (and the user's own), the rest are neutral. Groups of
+    near-duplicates (cosine above 0.85 on any turn) are kept on one side: only the first of a group is used.
+    Raises BadData where there are too few prompts for the sizes asked.
+    """
+    rng = random.Random(seed)
+    asked, neutral, talks = [*own, *trait_prompts(character, "asks")], neutral_prompts(), conversations()
+    own_talks = [p for p in asked if len(p.turns) > 1]
+    asked = [p for p in asked if len(p.turns) == 1]
+    for pool in (neutral, talks, own_talks):
+        rng.shuffle(pool)
+    rng.shuffle(asked)
+    elsewhere = trait_prompts(character, "elsewhere")[: sizes.elsewhere]
+    kept, dropped = _distinct([*elsewhere, *own_talks, *asked, *talks, *neutral], encode)
+    asked = [p for p in kept if p.kind in ("asks", "own") and len(p.turns) == 1]
+    neutral = [p for p in kept if p.kind == "neutral"]
+    talks = [p for p in kept if len(p.turns) > 1]
+    train_talks = round(sizes.train / 4)
+    singles = sizes.train - train_talks
+    train_asked = min(len(asked) * 2 // 3, singles // 2 if not own else singles)
+    held_asked = min(len(asked) - train_asked, sizes.held_out // 2)
+    taken = [
+        *_take(talks, train_talks, "train"),
+        *_take(asked, train_asked, "train"),
+        *_take(neutral, singles - train_asked, "train"),
+        *_take(asked, held_asked, "held-out"),
+        *_take(neutral, sizes.held_out - held_asked, "held-out"),
+        *_take(talks, sizes.held_out_conversations, "held-out"),
+        *(replace(p, split="elsewhere") for p in kept if p.kind == "elsewhere"),
+    ]
+    counts = {split: sum(p.split == split for p in taken) for split in ("train", "held-out", "elsewhere")}
+    wanted = sizes.train + sizes.held_out + sizes.held_out_conversations
+    if counts["train"] + counts["held-out"] < wanted:
+        have = counts["train"] + counts["held-out"]
+        raise BadData(f"{wanted} prompts are asked for and {have} distinct ones are there; ask for fewer")
+    return taken, counts | {"dropped_near_duplicates": dropped}
+
+
+def _take(pool: list[Prompt], count: int, split: Split) -> list[Prompt]:
+    taken, pool[:] = pool[:count], pool[count:]
+    return [replace(p, split=split) for p in taken]
+
+
+def _distinct(prompts: list[Prompt], encode: Encode) -> tuple[list[Prompt], int]:
+    """The prompts less those near an earlier one in any turn's text."""
+    texts = [" ".join(p.turns[0].split()) for p in prompts]
+    vectors_N_D = encode(texts)
+    near_N_N = vectors_N_D @ vectors_N_D.T > NEAR
+    kept: list[int] = []
+    for n in range(len(prompts)):
+        if not near_N_N[n, kept].any():
+            kept.append(n)
+    return [prompts[n] for n in kept], len(prompts) - len(kept)

@@ -1,0 +1,183 @@
+"""Loaded Subjects: one interface for models here and models behind an API, and bulk answers that can be resumed."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charactery.constitution import system_prompt
+from charactery.errors import ModelNotFound
+from charactery.models.chat import Message, system
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
+from charactery.models.subject import Subject, parse_subject
+from charactery.models.weights import fetch, tensors_hash
+from charactery.runs import Journal, digest, file_digest
+
+BATCH = 64
+
+
+def as_character(messages: Sequence[Message], prompt: str) -> tuple[Message, ...]:
+    """Messages with a character in the system prompt, before any system message there is."""
+    if messages and messages[0]["role"] == "system":
+        return (system(f"{prompt}\n\n{messages[0]['content']}"), *messages[1:])
+    return (system(prompt), *messages)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A Subject that is loaded. `identity` names exactly what answers, for journals and manifests."""
+
+    subject: Subject
+    model: LocalModel | None
+    adapter: Adapter | None
+    identity: str
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages as this subject reads them: with its character, if it has one."""
+        if self.subject.character is None:
+            return tuple(messages)
+        return as_character(messages, system_prompt(self.subject.character))
+
+    def answer(
+        self, requests: Sequence[Request], sampler: Sampler, on_token: Callable[[int], None] | None = None
+    ) -> list[Answer]:
+        """Answer a batch."""
+        asked = [Request(self.prompt(r.messages), r.seed) for r in requests]
+        if self.model is not None:
+            return self.model.generate(asked, sampler, self.adapter, on_token)
+        return asyncio.run(_remote(self.subject.base, asked, sampler))
+
+
+class Models:
+    """The models of one command: each base is loaded once, whatever subjects share it."""
+
+    def __init__(self, device: str = "auto", say: Callable[[str], None] = lambda line: None) -> None:
+        self.device, self.say = device, say
+        self._bases: dict[str, LocalModel] = {}
+
+    def folder(self, subject: Subject) -> Path | str:
+        """Where a local subject's weights lie: a folder, or a hub id."""
+        if subject.kind == "embedded":
+            return fetch(subject.base, self.say)
+        if subject.kind == "gguf":
+            return _converted(Path(subject.base), self.say)
+        return subject.base
+
+    def base(self, subject: Subject) -> LocalModel:
+        """The base model of a local subject. Raises ModelNotFound for one behind an API."""
+        if subject.kind == "inspect":
+            raise ModelNotFound(f"{subject.base} answers over an API; this step needs a model on this machine")
+        if subject.base not in self._bases:
+            self._bases[subject.base] = LocalModel.load(self.folder(subject), subject.base, self.device)
+        return self._bases[subject.base]
+
+    def base_hash(self, subject: Subject) -> str:
+        """What names the base in a manifest: the hash of its tensors, or the name of what has none here."""
+        if subject.kind == "inspect":
+            return subject.base
+        folder = self.folder(subject)
+        if not Path(folder).exists():  # a hub id: its files lie in the hub's cache once it is loaded
+            from huggingface_hub import snapshot_download
+
+            self.base(subject)
+            folder = snapshot_download(str(folder), local_files_only=True, allow_patterns=["*.safetensors"])
+        return tensors_hash(Path(folder))
+
+    def speaker(self, subject: Subject | str) -> Speaker:
+        """Load what a Subject names."""
+        subject = parse_subject(subject) if isinstance(subject, str) else subject
+        if subject.kind == "inspect":
+            return Speaker(subject, None, None, subject.base)
+        adapter = Adapter(subject.adapter, subject.strength) if subject.adapter else None
+        parts: list[Any] = [self.base_hash(subject)]
+        if subject.adapter:
+            parts += [file_digest(subject.adapter / "adapter_model.safetensors"), subject.strength]
+        return Speaker(subject, self.base(subject), adapter, digest(parts))
+
+
+def answer_all(
+    speaker: Speaker,
+    requests: Sequence[Request],
+    sampler: Sampler,
+    journal: Journal,
+    progress: Callable[[int], None] = lambda done: None,
+    batch_size: int = BATCH,
+) -> list[Answer]:
+    """Answer every request, in fixed batches of similar length; finished batches are read from the journal.
+
+    Out of memory halves the batch and goes on; the journal's key says so ("halved").
+    """
+    order = sorted(range(len(requests)), key=lambda i: sum(len(m["content"]) for m in requests[i].messages))
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        asked = [requests[i] for i in batch]
+        key = digest([speaker.identity, asdict(sampler), [[speaker.prompt(r.messages), r.seed] for r in asked]])
+        if key not in journal.done:
+            done, halvings = _halving(speaker, asked, sampler)
+            journal.add(key, [asdict(answer) for answer in done])
+            if halvings:
+                journal.add(f"halved {key}", [halvings])
+        answers |= {i: Answer(**row) for i, row in zip(batch, journal.done[key], strict=True)}
+        progress(len(batch))
+    return [answers[i] for i in range(len(requests))]
+
+
+def _halving(speaker: Speaker, asked: Sequence[Request], sampler: Sampler) -> tuple[list[Answer], int]:
+    try:
+        return speaker.answer(asked, sampler), 0
+    except (torch.OutOfMemoryError, MemoryError):
+        if len(asked) == 1:
+            raise
+    middle = len(asked) // 2
+    first, n = _halving(speaker, asked[:middle], sampler)
+    second, m = _halving(speaker, asked[middle:], sampler)
+    return first + second, n + m + 1
+
+
+async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
+    """Answers of a model behind an API, through Inspect."""
+    from inspect_ai.model import (
+        ChatMessageAssistant,
+        ChatMessageSystem,
+        ChatMessageUser,
+        GenerateConfig,
+        get_model,
+    )
+
+    kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+    try:
+        model = get_model(name)
+    except Exception as error:  # Inspect raises its own and others' errors for a missing key or package
+        raise ModelNotFound(f"cannot reach {name}: {str(error).splitlines()[0]}") from error
+
+    async def one(request: Request) -> Answer:
+        config = GenerateConfig(
+            max_tokens=sampler.max_tokens, temperature=sampler.temperature, seed=request.seed % 2**31
+        )
+        messages = [kinds[m["role"]](content=m["content"]) for m in request.messages]
+        output = await model.generate(messages, config=config)
+        tokens = output.usage.output_tokens if output.usage else 0
+        return Answer(output.completion.strip(), tokens, output.stop_reason == "stop")
+
+    return list(await asyncio.gather(*(one(r) for r in requests)))
+
+
+def _converted(file: Path, say: Callable[[str], None]) -> Path:
+    """A .gguf file converted once to safetensors in the cache."""
+    from charactery.models.weights import cache_folder, convert_gguf
+
+    stat = file.stat()
+    folder = cache_folder() / "converted" / digest([str(file.resolve()), stat.st_size, stat.st_mtime_ns])
+    if not (folder / "done").exists():
+        say(f"converting {file.name} to safetensors (once)")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            convert_gguf(file, folder)
+        except (ValueError, OSError, KeyError) as error:
+            raise ModelNotFound(f"cannot be read as a GGUF model: {str(error).splitlines()[0]}", file) from error
+        (folder / "done").touch()
+    return folder

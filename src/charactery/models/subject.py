@@ -1,0 +1,107 @@
+"""What answers: a model, perhaps a character in its prompt, perhaps an adapter at some strength.
+
+Written `MODEL[+CHARACTER][:STAGE[/STEP]][@STRENGTH]`, for example `smollm2+captain`, `runs/captain@0.5`,
+`runs/captain:dpo/40`.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from charactery.constitution import Character, find_character
+from charactery.errors import CharacteryError, ModelNotFound
+from charactery.models.weights import EMBEDDED
+from charactery.runs import read_manifest, read_run
+
+Kind = Literal["embedded", "folder", "hub", "gguf", "inspect"]
+# Inspect's providers; a name that begins with one of these and a slash is not a hub id.
+PROVIDERS = frozenset(
+    "anthropic azureai bedrock cf cloudflare deepseek fireworks google grok groq llama-cpp-python mistral mockllm "
+    "ollama openai openai-api openrouter perplexity sambanova sglang together vllm".split()
+)
+DEFAULT = "smollm2"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What answers. `text` is how it was written; `base` names the weights, `kind` where they come from."""
+
+    text: str
+    base: str
+    kind: Kind
+    character: Character | None = None
+    adapter: Path | None = None
+    strength: float = 1.0
+    run: Path | None = field(default=None, compare=False)
+
+
+def parse_subject(text: str) -> Subject:
+    """Read a Subject. Raises ModelNotFound or RunConflict, saying what the name could have been."""
+    if Path(text).exists():
+        return _model(text, text, None, None, 1.0)
+    rest, strength = text, 1.0
+    if found := re.fullmatch(r"(.+)@(-?\d+(?:\.\d+)?)", rest):
+        rest, strength = found[1], float(found[2])
+    name, character, stage = rest, None, None
+    run, _, after = rest.partition(":")
+    if after and (Path(run.partition("+")[0]) / "manifest.json").exists():
+        rest, stage = run, after
+        name = rest
+    if "+" in rest and not Path(rest).exists():
+        name, _, named = rest.partition("+")
+        character = find_character(named)
+    return _model(text, name, character, stage, strength)
+
+
+def _model(text: str, name: str, character: Character | None, stage: str | None, strength: float) -> Subject:
+    path = Path(name)
+    if path.exists():
+        if (path / "manifest.json").exists():
+            return _trained(text, path, character, stage, strength)
+        if path.suffix == ".gguf":
+            return Subject(text, name, "gguf", character)
+        if (path / "config.json").exists():
+            return Subject(text, name, "folder", character)
+        raise ModelNotFound("is neither a run (manifest.json) nor a model folder (config.json) nor a .gguf file", path)
+    if strength != 1.0 or stage:
+        raise ModelNotFound(f"{text!r}: a stage or strength needs a run, and {name!r} is no run here")
+    if name in EMBEDDED and name != "minilm":
+        return Subject(text, name, "embedded", character)
+    if name.startswith("hf:"):
+        return Subject(text, name[3:], "hub", character)
+    if name.split("/")[0] in PROVIDERS and "/" in name:
+        return Subject(text, name, "inspect", character)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith(("runs/", "./", "../")):
+        return Subject(text, name, "hub", character)
+    near = difflib.get_close_matches(name, [DEFAULT], 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ModelNotFound(
+        f"no model {name!r}: it is no folder, run or .gguf file here, not {DEFAULT}, no hub id (org/name) and no "
+        f"Inspect name (openai/…, vllm/…).{hint} `charactery models` lists what is here"
+    )
+
+
+def _trained(text: str, path: Path, character: Character | None, stage: str | None, strength: float) -> Subject:
+    manifest = read_manifest(path)
+    base = parse_subject(manifest["settings"]["model"])
+    name, _, step = (stage or manifest["trained"]).partition("/")
+    run = read_run(path)
+    folder = run.stage_folder(name)
+    adapter = folder / (f"checkpoint-{step}" if step else "adapter")
+    if not (adapter / "adapter_model.safetensors").exists():
+        kept = sorted(p.name.removeprefix("checkpoint-") for p in folder.glob("checkpoint-*"))
+        what = f"checkpoints there: {', '.join(kept)}" if kept else f"`{manifest['command']}` goes on with the training"
+        raise ModelNotFound(f"has no finished adapter for {stage or name!r}; {what}", path)
+    return Subject(text, base.base, base.kind, character, adapter, strength, path)
+
+
+def run_character(subject: Subject) -> Character | None:
+    """The character a run was trained on, if the subject is a run."""
+    if subject.run is None:
+        return None
+    path = subject.run / "character.md"
+    if not path.exists():
+        raise CharacteryError("has no character.md", subject.run)
+    return find_character(str(path))

@@ -1,0 +1,87 @@
+"""The section on data: how many prompts, what was set aside and why, and what else tells the pairs' sides apart."""
+
+from collections import Counter
+from typing import Any
+
+from charactery.report.blocks import Block, Heading, Table, Text
+from charactery.report.figures import read_estimate
+from charactery.report.files import stage_file, stage_json, stage_rows
+from charactery.report.numbers import count, interval
+from charactery.report.source import Source
+
+SPLITS = ("train", "held-out", "elsewhere")
+KINDS = {
+    "asks": "From the character's asks",
+    "neutral": "Neutral",
+    "own": "The user's own",
+    "conversation": "Conversations",
+    "elsewhere": "Elsewhere",
+}
+
+
+def data(source: Source) -> tuple[Block, ...]:
+    """Everything on the data that the run kept."""
+    return (*_prompts(source), *_filters(source), *_confounds(source))
+
+
+def _prompts(source: Source) -> tuple[Block, ...]:
+    counts: dict[str, int] = stage_json(source.run, "prompts", "counts.json") or {}
+    rows = stage_rows(source.run, "prompts", "prompts.jsonl")
+    if not counts and not rows:
+        return ()
+    seen = Counter((str(row.get("kind")), str(row.get("split"))) for row in rows)
+    splits = [s for s in SPLITS if counts.get(s) or any(split == s for _, split in seen)]
+    kinds = [k for k in (*KINDS, *sorted({k for k, _ in seen} - set(KINDS))) if any(k == kind for kind, _ in seen)]
+    table = [(KINDS.get(k, k), *(f"{seen[k, s]:,}" for s in splits)) for k in kinds]
+    totals = (f"{counts.get(s, sum(seen[k, s] for k in kinds)):,}" for s in splits)
+    table.append(("Together", *totals))
+    names = tuple(s[:1].upper() + s[1:] for s in splits)
+    blocks: list[Block] = [Heading("Prompts"), Table(("Kind", *names), tuple(table), frozenset(names))]
+    if dropped := counts.get("dropped_near_duplicates"):
+        said = (
+            f"{count(dropped, 'prompt')} left out for being nearly the same as another, so that none is in two splits."
+        )
+        blocks.append(Text(said, "small"))
+    return tuple(blocks)
+
+
+def _filters(source: Source) -> tuple[Block, ...]:
+    kept = stage_json(source.run, "drafts", "filters.json")
+    if not kept:
+        return ()
+    sides: dict[str, dict[str, int]] = kept.get("set_aside") or {}
+    blocks: list[Block] = [Heading("Drafts")]
+    blocks.append(Text(f"Of {kept.get('asked', 0):,} prompts asked, {kept.get('kept', 0):,} were kept."))
+    reasons = list(dict.fromkeys(reason for side in sides.values() for reason in side))
+    if reasons:
+        names = tuple(f"{side[:1].upper()}{side[1:]} side" for side in sides)
+        rows = [(r[:1].upper() + r[1:], *(f"{side.get(r, 0):,}" for side in sides.values())) for r in reasons]
+        rows.append(("Together", *(f"{sum(side.values()):,}" for side in sides.values())))
+        blocks.append(Table(("Set aside because", *names), tuple(rows), frozenset(names)))
+    if path := stage_file(source.run, "drafts", "set_aside.jsonl"):
+        blocks.append(Text(f"The drafts set aside are in {path.relative_to(source.run.folder).as_posix()}.", "small"))
+    return tuple(blocks)
+
+
+def _confounds(source: Source) -> tuple[Block, ...]:
+    path = stage_file(source.run, "pairs", "confounds.json")
+    found: dict[str, Any] | None = stage_json(source.run, "pairs", "confounds.json")
+    if not found or path is None:
+        return ()
+    listed = [(name, found.get(key)) for name, key in (("Length", "length_auc"), ("Style, all together", "style_auc"))]
+    listed += [(f"Style: {row.get('name')}", row.get("auc")) for row in found.get("style_features") or []]
+    estimates = [(name, read_estimate(row, path)) for name, row in listed if row]
+    said = f"{count(int(found.get('pairs', 0)), 'pair')}. How well something other than the character tells the chosen "
+    said += "side from the rejected one: 0.5 is not at all, 1 always; below 0.5 the rejected side has more of it."
+    said += " The pairs were matched in length." if found.get("matched") else " The pairs were not matched in length."
+    blocks: list[Block] = [Heading("Pairs"), Text(said)]
+    if estimates:
+        rows = tuple((name, interval(e), f"{e.n:,}") for name, e in estimates)
+        blocks.append(Table(("Told apart by", "AUC [95%]", "n"), rows, frozenset({"AUC [95%]", "n"})))
+    length = next((e.value for name, e in estimates if name == "Length"), None)
+    if length is not None and max(length, 1 - length) > 0.8:
+        said = "The two sides differ in length enough for training to learn length. See the length ratio under cost."
+        blocks.append(Text(said, "warning"))
+    if found.get("note"):
+        blocks.append(Text(str(found["note"]), "small"))
+    return tuple(blocks)

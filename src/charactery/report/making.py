@@ -1,0 +1,101 @@
+"""The sections on how the run was made: training curves, data, time and memory, methods, and the way to repeat it."""
+
+import json
+from functools import partial
+
+from charactery.report.blocks import Block, Code, Folded, Heading, Plot, Table, Text
+from charactery.report.curves import Line, Panel, curves
+from charactery.report.files import stage_rows
+from charactery.report.numbers import NONE, duration, interval, number, short_interval
+from charactery.report.results import definitions
+from charactery.report.source import Source
+from charactery.report.words import INTERVALS, SUBJECTS
+
+MEASURES = (
+    ("sft", "loss", "Fine-tuning: loss"),
+    ("dpo", "loss", "Preferences: loss"),
+    ("dpo", "rewards/accuracies", "Preferences: share of pairs ranked right"),
+    ("dpo", "rewards/margins", "Preferences: margin"),
+)
+
+
+def training(source: Source) -> tuple[Block, ...]:
+    """Curves of what was logged while training."""
+    panels = []
+    for stage, key, title in MEASURES:
+        lines = []
+        for subject, name in (("trained", stage), ("sham", f"sham-{stage}")):
+            rows = [
+                r for r in stage_rows(source.run, name, "log.jsonl") if _finite(r.get(key)) and _finite(r.get("step"))
+            ]
+            if rows:
+                lines.append(Line(subject, tuple(float(r["step"]) for r in rows), tuple(float(r[key]) for r in rows)))
+        if lines:
+            panels.append(Panel(title, tuple(lines)))
+    if not panels:
+        return ()
+    sham = any(line.subject == "sham" for panel in panels for line in panel.lines)
+    caption = "What the trainer logged, by step." + (" The sham training is dotted." if sham else "")
+    last = "; ".join(
+        f"{p.title} from {number(p.lines[0].values[0])} to {number(p.lines[0].values[-1])}" for p in panels
+    )
+    return (Plot("training", caption, f"Training curves. {last}", partial(curves, panels)),)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and value == value and abs(value) != float("inf")
+
+
+def stages(source: Source) -> tuple[Block, ...]:
+    """Seconds and peak memory of each stage. The report's own are left out: it is not finished while it is written."""
+    rows, seconds, peak = [], 0.0, 0.0
+    for name in source.run.manifest["stages"]:
+        record = source.run.record(name) if name != "report" else None
+        if record:
+            rows.append((name, duration(record.seconds), f"{record.peak_mb:,.0f} MB"))
+            seconds, peak = seconds + record.seconds, max(peak, record.peak_mb)
+        elif name != "report":
+            rows.append((name, NONE, NONE))
+    rows.append(("Together", duration(seconds), f"{peak:,.0f} MB"))
+    return (Table(("Stage", "Time", "Peak memory"), tuple(rows), frozenset({"Time", "Peak memory"})),)
+
+
+def method(source: Source) -> tuple[Block, ...]:
+    """How the figures are made, and how far the judge can be trusted."""
+    blocks: list[Block] = [Text(SUBJECTS), Text(INTERVALS)]
+    auc, wrong = source.one("judge", "auc", ""), source.one("judge", "false-positive rate", "")
+    length = source.one("judge", "length-only auc", "")
+    if auc:
+        said = f"The classifier judge tells prompted from plain answers with AUC {interval(auc.estimate)}"
+        said += (
+            f" and takes {short_interval(wrong.estimate, True)} of plain answers for the character's" if wrong else ""
+        )
+        said += f". Length alone gives AUC {interval(length.estimate)}" if length else ""
+        said += f" (n {auc.estimate.n:,} answers)."
+        blocks.append(Text(said))
+    if length and (length.estimate.value or 0) > 0.8:
+        blocks.append(
+            Text(
+                "Length alone tells the two sides apart with AUC above 0.8, so that a rate may partly measure length. "
+                "Read the likelihood beside it, or train again with pairs matched in length.",
+                "warning",
+            )
+        )
+    if meanings := definitions(source):
+        blocks.append(Table(("Figure", "What it is"), meanings))
+    return tuple(blocks)
+
+
+def repeat(source: Source) -> tuple[Block, ...]:
+    """The command, the environment, and the whole manifest."""
+    manifest = source.run.manifest
+    blocks: list[Block] = []
+    if command := manifest.get("command"):
+        said = "The same command, on the same machine and versions, gives the same data, adapter and figures."
+        blocks += [Text(said), Code(str(command), "sh")]
+    blocks += [Text(str(note), "small") for note in manifest.get("notes") or []]
+    if environment := manifest.get("environment"):
+        rows = tuple((str(key), str(value)) for key, value in environment.items())
+        blocks += [Heading("Environment"), Table(("What", "Value"), rows)]
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    return (*blocks, Folded("The manifest: every setting and hash", (Code(text, "json"),)))

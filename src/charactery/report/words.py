@@ -1,0 +1,92 @@
+"""What evals, metrics, conditions and controls are called in a report, and what each of them means."""
+
+EVALS = {
+    "expression": "Expression: does it answer in character?",
+    "elsewhere": "Elsewhere: does it leave alone what is none of the character's business?",
+    "judge": "The judge, on answers whose side is known",
+    "controls": "Controls: scripted subjects whose outcome is known",
+    "cost": "Cost: what the training did to everything else",
+    "multiple choice": "Multiple choice: does it still know what it knew?",
+}
+
+CONDITIONS = {
+    "turn 1": "First turn",
+    "turn 3": "Third turn",
+    "foreign: helpdesk": "Foreign prompt: helpdesk",
+    "foreign: terse-expert": "Foreign prompt: terse expert",
+    "elsewhere": "Elsewhere",
+}
+
+DEFINITIONS = {
+    ("expression", "rate"): "Share of answers to held-out prompts that the classifier judge takes for the character's. "
+    "Plain, trained and sham get no system message; prompted has the character in it. Under a foreign prompt, the "
+    "system message is about some other job and says nothing of the character.",
+    ("expression", "likelihood"): "Mean log-probability per token (nats) of an answer given the character, less its "
+    "mean under foil characters of similar length, by the base model. Above 0, the answer is likelier as the "
+    "character's than as anyone else's. Of a trait: given that trait alone.",
+    ("expression", "likelihood rate"): "Share of answers whose likelihood over the foils is above 0.",
+    ("expression", "ratio to prompted"): "The trained model's rate over the prompted model's, on the same prompts. "
+    "At 1, training does what the prompt does.",
+    ("expression", "difference from plain"): "The trained model's rate less the plain model's, on the same prompts.",
+    (
+        "expression",
+        "difference from sham",
+    ): "The trained model's rate less the sham's, on the same prompts: what is due "
+    "to the character and not to being trained at all.",
+    ("elsewhere", "rate"): "The same rate on prompts where the character should not show (code, forms, translations). "
+    "It should stay where the plain model's is.",
+    (
+        "elsewhere",
+        "difference from plain",
+    ): "The trained model's rate elsewhere less the plain model's. Near 0 is good.",
+    ("judge", "auc"): "Chance that the judge scores a prompted answer above a plain one that it was not fitted on. "
+    "0.5 is guessing.",
+    (
+        "judge",
+        "false-positive rate",
+    ): "Share of plain answers, not fitted on, that the judge takes for the character's.",
+    ("judge", "length-only auc"): "The same chance for a judge that sees nothing but an answer's length.",
+    ("controls", "rate"): "The judge's rate for scripted subjects, where what it should say is known.",
+    ("cost", "bits per byte"): "Bits that the model needs for a byte of text it has not seen: prose of five kinds, and "
+    "answers in the chat format. Lower is better.",
+    ("cost", "bits per byte ratio"): "Bits per byte over the plain model's. Above 1, training made the text less "
+    "expected.",
+    ("cost", "repetition ratio"): "Repeated word sequences in the answers, over the plain model's.",
+    ("cost", "length ratio"): "Length of the answers, over the plain model's.",
+    ("multiple choice", "accuracy"): "Share of questions whose right option the model finds the likeliest.",
+    ("multiple choice", "difference from plain"): "Accuracy less the plain model's, on the same questions.",
+}
+
+CONTROLS = {
+    "plain given as prompted": "Plain answers handed in as the prompted model's: the judge must not fall for the name.",
+    "prompted given as trained": "Prompted answers handed in as the trained model's: must come out as prompted.",
+    "another character": "Another character's answers: must not pass for this one.",
+    "mixture": "Prompted and plain answers in a known share.",
+}
+
+INTERVALS = (
+    "Every figure has a 95% interval in brackets and the number of answers (n) that it rests on. Rates have Wilson's "
+    "interval; differences and ratios are taken prompt by prompt and resample prompts. Answers without a verdict are "
+    "counted as missing, never as zero."
+)
+
+SUBJECTS = (
+    "Plain is the base model. Prompted is the base model with the character as its system message. Trained is the "
+    "base model with the adapter and no system message. Sham, where there is one, was trained in the same way on pairs "
+    "of two plain answers, the chosen one drawn by coin: the same form, nothing to learn."
+)
+
+
+def eval_title(name: str) -> str:
+    """The heading over an eval's figures."""
+    return EVALS.get(name, name[:1].upper() + name[1:])
+
+
+def condition_title(name: str) -> str:
+    """A condition as the report writes it."""
+    return CONDITIONS.get(name, name[:1].upper() + name[1:])
+
+
+def definition(eval: str, metric: str) -> str:
+    """What a metric means, "" for one that this file does not know."""
+    return DEFINITIONS.get((eval, metric), "")

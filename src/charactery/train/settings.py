@@ -1,0 +1,34 @@
+"""What a training stage is told. Plain numbers, no torch, so that a dry run and a manifest can hold them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The adapter: rank, scale (alpha over rank multiplies the update) and which layers."""
+
+    rank: int = 16
+    alpha: int = 32
+    targets: str = "all-linear"
+
+
+@dataclass(frozen=True)
+class Sft:
+    """Supervised fine-tuning on the character's answers."""
+
+    learning_rate: float = 1e-4
+    epochs: float = 2.0
+    batch: int = 8
+    warmup: float = 0.1
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), with a share of likelihood loss."""
+
+    learning_rate: float = 5e-5
+    epochs: float = 1.0
+    batch: int = 8
+    beta: float = 0.1
+    nll: float = 0.0
+    warmup: float = 0.1

@@ -1,0 +1,187 @@
+"""LoRA by SFT and DPO on TRL and PEFT, with checkpoints that count only once they are whole."""
+
+import json
+import random
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from charactery.models.chat import prompt_text
+from charactery.models.local import LocalModel
+from charactery.runs import Row, remove_partial, write_json, write_rows
+from charactery.train.head import score_completions_only
+from charactery.train.settings import Dpo, Lora, Sft
+
+SAVES = 4  # checkpoints a stage keeps, at equal distances
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where a training stage works: its folder, the seed, TRL's loggers, and whom to tell of each step."""
+
+    folder: Path
+    seed: int
+    report_to: str = "none"
+    progress: Callable[[int, int, Row], None] = lambda step, steps, log: None
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    """Marks checkpoints, keeps the log, tells progress."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_json(folder / "done", {"step": state.global_step})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Row | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.work.progress(state.global_step, state.max_steps, logs)
+
+
+def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft, work: Work) -> Path:
+    """Fine-tune a fresh adapter on prompt and completion messages; loss on the completion alone.
+
+    `model` is used up: its network carries the adapter afterwards. Returns the adapter's folder.
+    """
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    rows = plan(rows, model.tokenizer, "completion", settings, work.seed)
+    config = SFTConfig(**_common(work, settings, len(rows)), max_length=None, completion_only_loss=True)
+    adapter = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.targets, task_type="CAUSAL_LM"
+    )
+    torch.manual_seed(work.seed)  # the adapter's first weights
+    trainer = SFTTrainer(
+        model=_trainable(model), args=config, train_dataset=Dataset.from_list(_only(rows, "prompt", "completion")),
+        processing_class=model.tokenizer, peft_config=adapter, callbacks=[_Progress(work)],
+    )  # fmt: skip
+    return _run(trainer, work)
+
+
+def train_dpo(model: LocalModel, pairs: Sequence[Row], start: Path, settings: Dpo, work: Work) -> Path:
+    """Go on from an adapter with preference pairs; the reference is that adapter as it was."""
+    from datasets import Dataset
+    from peft import PeftModel
+    from trl import DPOConfig, DPOTrainer
+
+    pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
+    losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.nll]} if settings.nll else {}
+    config = DPOConfig(**_common(work, settings, len(pairs)), max_length=None, beta=settings.beta, **losses)
+    network = PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
+    trainer = DPOTrainer(
+        model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
+        processing_class=model.tokenizer, callbacks=[_Progress(work)],
+    )  # fmt: skip
+    return _run(trainer, work)
+
+
+def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, seed: int) -> list[Row]:
+    """The rows in the order they are trained on, epoch after epoch, cut into whole batches of like length.
+
+    Rows of like length share a batch (less padding), batches come in an order drawn anew each epoch, and the few rows
+    over a whole number of batches are left out of that epoch at random. Fixed before training, so a resumed run meets
+    the same batches.
+    """
+    rng, size = random.Random(seed), min(settings.batch, len(rows))
+    lengths = [len(prompt_text(tokenizer, row["prompt"])) + len(row[column][0]["content"]) for row in rows]
+    wanted = max(1, round(settings.epochs * (len(rows) // size)))
+    batches: list[list[int]] = []
+    while len(batches) < wanted:
+        index = rng.sample(range(len(rows)), len(rows) // size * size)
+        index.sort(key=lambda i: lengths[i])
+        epoch = [index[n : n + size] for n in range(0, len(index), size)]
+        rng.shuffle(epoch)
+        batches += epoch
+    return [rows[i] for batch in batches[:wanted] for i in batch]
+
+
+def _trainable(model: LocalModel) -> Any:
+    """The bare network with weights that are not inference tensors and no gradients of their own."""
+    network = model.model
+    network.config.use_cache = False
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return network
+
+
+def _only(rows: Sequence[Row], *columns: str) -> list[Row]:
+    return [{c: row[c] for c in columns} for row in rows]
+
+
+def _common(work: Work, settings: Sft | Dpo, rows: int) -> Row:
+    batch = min(settings.batch, rows)
+    steps = rows // batch
+    return {
+        "output_dir": str(work.folder),
+        "max_steps": steps,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": batch,
+        "train_sampling_strategy": "sequential",
+        "warmup_steps": round(settings.warmup * steps),
+        "lr_scheduler_type": "cosine",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "save_steps": max(1, -(-steps // SAVES)),
+        "save_total_limit": None,
+        "seed": work.seed,
+        "data_seed": work.seed,
+        "report_to": work.report_to,
+        "disable_tqdm": True,
+        "activation_checkpointing": False,  # TRL turns it on by default: less memory, a third more time
+        "bf16": False,  # the base is already in bfloat16 where the processor has it; the adapter stays in float32
+        "dataloader_pin_memory": False,
+        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+    }
+
+
+def _run(trainer: Any, work: Work) -> Path:
+    """Train from the last whole checkpoint, then write log and adapter."""
+    adapter = work.folder / "adapter"
+    last = last_checkpoint(work.folder)
+    trainer.remove_callback(_printer())
+    if trainer.accelerator.device.type != "cuda":
+        score_completions_only(trainer.model.get_base_model())
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    write_rows(work.folder / "log.jsonl", [entry for entry in trainer.state.log_history if "loss" in entry])
+    fresh = work.folder / "adapter.tmp"
+    remove_partial(fresh)
+    trainer.model.save_pretrained(fresh, selected_adapters=["default"])
+    remove_partial(adapter)
+    fresh.rename(adapter)
+    for checkpoint in work.folder.glob("checkpoint-*"):  # the trainer's state has done its work; adapters stay
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
+            (checkpoint / name).unlink(missing_ok=True)
+        shutil.rmtree(checkpoint / "ref", ignore_errors=True)
+    return adapter
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint with its marker; those without one are half written, and are deleted."""
+    whole = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / "done").exists():
+            whole[json.loads((checkpoint / "done").read_text())["step"]] = checkpoint
+        else:
+            remove_partial(checkpoint)
+    return whole[max(whole)] if whole else None

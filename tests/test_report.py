@@ -1,0 +1,222 @@
+"""The report: every figure is in it, it stands alone, and it says what it lacks."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from charactery.errors import BadData, CharacteryError
+from charactery.report import load_figures, write_report
+from charactery.report.figures import evaluate_folder
+from charactery.report.numbers import number
+from charactery.report.source import read_source
+from charactery.report.verdict import headline
+from charactery.runs import Run, read_run, write_json
+from report_fixture import build_run, make_figures
+
+HOSTILE = (
+    'Aye <script>alert(1)</script> <img src="http://x.example/p.png"> & | a | b |\n'
+    "# Not a heading\n![p](http://x.example/q.png) [78, 91](http://x.example) **bold** `code`\n"
+    "1. one\n- two\n```\n</details>"
+)
+
+
+class Written:
+    """A run, its report's HTML and its markdown."""
+
+    def __init__(self, folder: Path, run: Run) -> None:
+        self.run, self.folder = run, folder
+        self.html = write_report(run, folder).read_text()
+        self.markdown = (folder / "report.md").read_text()
+
+
+class Tags(HTMLParser):
+    """The tags of a page, their attributes, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "use", "path", "rect", "line"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder = tmp_path_factory.mktemp("captain")
+    return Written(folder / "out", build_run(folder / "run"))
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Run:
+    """A run with nothing but figures."""
+    folder = tmp_path / "bare"
+    write_json(folder / "manifest.json", {"settings": {"character": "captain"}, "stages": ["evaluate"]})
+    run = read_run(folder)
+    write_json(run.stage_folder("evaluate") / "done", {"seconds": 1.0, "peak_mb": 10.0})
+    write_json(run.stage_folder("evaluate") / "figures.json", make_figures(sham=False)[:1])
+    return run
+
+
+def change(run: Run, edit: dict[tuple[str, str], dict[str, float]], drop: str = "") -> None:
+    """Edit estimates in figures.json by (metric, subject), and drop a metric."""
+    path = run.stage_folder("evaluate") / "figures.json"
+    rows = [row for row in json.loads(path.read_text()) if row["metric"] != drop]
+    for row in rows:
+        row["estimate"] |= edit.get((row["metric"], row["subject"]), {})
+    write_json(path, rows)
+
+
+def test_figures_are_loaded_as_they_were_measured(written: Written) -> None:
+    figures = load_figures(written.run)
+    assert len(figures) == len(make_figures())
+    mixture = next(f for f in figures if f.subject == "mixture")
+    assert (mixture.eval, mixture.metric, mixture.expected) == ("controls", "rate", 0.5)
+    assert mixture.estimate.n == 120 and mixture.estimate.value == pytest.approx(58 / 120)
+
+
+def test_every_figure_is_in_both_pages(written: Written) -> None:
+    plain_html = re.sub(r"<[^>]+>", " ", re.sub(r"<svg.*?</svg>", "", written.html, flags=re.DOTALL)).replace("−", "-")
+    in_html = " ".join(plain_html.split())
+    in_markdown = " ".join(written.markdown.replace("|", " ").split())
+    for figure in load_figures(written.run):
+        e = figure.estimate
+        row = f"{number(e.value)} {number(e.low)} {number(e.high)} {e.n} {e.missing}"
+        row += "" if figure.expected is None else f" {number(figure.expected)}"
+        assert row in in_html and row in in_markdown, figure
+
+
+def test_the_verdict_comes_first_with_its_interval(written: Written) -> None:
+    for page in (written.html, written.markdown):
+        assert page.index("The character took.") < page.index("Verdicts</h2>" if "<h2>" in page else "## Verdicts")
+        assert "86% [78, 91] of 120 held-out prompts" in page.replace("\\", "")
+    assert "3 held, 1 missed, 1 not measured." in written.markdown
+
+
+def test_the_page_stands_alone(written: Written) -> None:
+    tags = Tags(written.html)
+    assert not {"script", "link", "iframe", "img", "object", "base"} & set(tags.tags)
+    for name, value in tags.attributes:
+        assert name not in ("src", "srcset", "action", "data"), name
+        assert name not in ("href", "xlink:href") or value.startswith("#"), value
+        assert "url(" not in value or "url(#" in value, value
+    style = written.html[written.html.index("<style>") : written.html.index("</style>")]
+    assert "url(" not in style and "@import" not in style
+    assert "http" not in written.html
+    assert tags.tags.count("svg") == 8  # four plots, wide and narrow
+
+
+def test_ids_are_unique_and_references_resolve(written: Written) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', written.html)
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:href="|url\()#([^")]+)', written.html)
+    assert set(used) <= set(ids)
+
+
+def test_the_same_run_gives_the_same_bytes(written: Written, tmp_path: Path) -> None:
+    write_report(written.run, tmp_path)
+    names = [
+        "report.html",
+        "report.md",
+        *(f"report_files/{p.name}" for p in (written.folder / "report_files").iterdir()),
+    ]
+    assert len(names) == 6
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (written.folder / name).read_bytes(), name
+
+
+def test_pictures_named_in_markdown_are_there(written: Written) -> None:
+    named = re.findall(r"!\[.*?\]\((report_files/\w+\.png)\)", written.markdown)
+    assert len(named) == 4 and all((written.folder / name).stat().st_size > 1000 for name in named)
+
+
+def test_answers_cannot_become_markup(tmp_path: Path) -> None:
+    hostile = Written(tmp_path / "out", build_run(tmp_path / "run", answer=HOSTILE))
+    tags = Tags(hostile.html)
+    assert "script" not in tags.tags and "img" not in tags.tags and tags.open == []
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in hostile.html
+    outside_fences = re.sub(r"^(`{3,})\w*\n.*?^\1$", "", hostile.markdown, flags=re.DOTALL | re.MULTILINE)
+    assert "<" not in outside_fences
+    assert "> \\# Not a heading" in outside_fences and "> 1\\. one" in outside_fences and "> \\- two" in outside_fences
+    assert "\\!\\[p\\](http" in outside_fences and "\\[78, 91\\](http" in outside_fences
+    assert "> \\`\\`\\`" in outside_fences
+
+
+def test_missing_stages_are_left_out_and_named(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", sham=False)
+    for name in ("prompts", "drafts", "pairs", "sft", "dpo"):
+        shutil.rmtree(run.stage_folder(name))
+    shutil.rmtree(run.folder / "report", ignore_errors=True)
+    (evaluate_folder(run) / "examples.jsonl").unlink()
+    page = Written(tmp_path / "out", run)
+    assert "Not measured in this run: side by side, training, data, a sham training to compare with." in page.markdown
+    assert 'id="training"' not in page.html and 'id="expression"' in page.html
+
+
+def test_a_run_with_one_figure_is_reported(bare: Run, tmp_path: Path) -> None:
+    page = Written(tmp_path / "out", bare)
+    assert "# captain" in page.markdown
+    assert "Whether the character took was not measured." in page.html
+
+
+@pytest.mark.parametrize(
+    ("edit", "drop", "words"),
+    [
+        ({("ratio to prompted", "trained"): {"value": 0.5}}, "", "The character took in part."),
+        ({("ratio to prompted", "trained"): {"value": 0.1}}, "", "The character took only a little."),
+        ({("difference from plain", "trained"): {"low": -0.1}}, "", "There is no sign that the character took."),
+        ({("difference from sham", "trained"): {"low": -0.1}}, "", "no more than a sham training changes them"),
+        ({("difference from plain", "trained"): {"low": -0.3, "high": -0.1}}, "", "moved away from the character"),
+        ({}, "ratio to prompted", "The answers moved towards the character."),
+    ],
+)
+def test_the_headline_says_no_more_than_the_intervals(
+    tmp_path: Path, edit: dict[tuple[str, str], dict[str, float]], drop: str, words: str
+) -> None:
+    run = build_run(tmp_path / "run")
+    change(run, edit, drop)
+    assert words in headline(read_source(run))[0]
+
+
+def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> None:
+    run = build_run(tmp_path / "run")
+    change(run, {("length-only auc", ""): {"value": 0.86}})
+    assert '<p class="warning">Length alone' in Written(tmp_path / "out", run).html
+    assert "Length alone tells" not in written.html
+
+
+def test_a_run_without_an_evaluation_is_refused(bare: Run, tmp_path: Path) -> None:
+    bare.manifest["command"] = "charactery train captain"
+    (bare.stage_folder("evaluate") / "done").unlink()
+    with pytest.raises(CharacteryError, match="not evaluated yet; finish it with: charactery train captain"):
+        write_report(bare, tmp_path / "out")
+    bare.manifest["stages"] = ["prompts"]
+    with pytest.raises(CharacteryError, match="train with a recipe that evaluates"):
+        write_report(bare, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["{", "[3]", '[{"eval": "x", "metric": "y", "estimate": 4}]'])
+def test_damaged_figures_are_an_error_that_names_the_file(bare: Run, tmp_path: Path, damage: str) -> None:
+    path = bare.stage_folder("evaluate") / "figures.json"
+    path.write_text(damage)
+    with pytest.raises(BadData, match=re.escape(str(path))):
+        write_report(bare, tmp_path / "out")
