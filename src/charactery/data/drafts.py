@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from charactery.constitution import Character, system_prompt
 from charactery.data.filters import fault, trim
 from charactery.data.prompts import Prompt
 from charactery.models.chat import Message, assistant, user
-from charactery.models.local import Answer, Request, Sampler, derive_seed
+from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 
@@ -26,6 +25,7 @@ class Drafting:
     sampler: Sampler
     seed: int
     sham: bool = False
+    batch: int = 64
 
 
 def history_sides(prompts: Sequence[Prompt]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def draft(
     instructions = system_prompt(drafting.character)
     for side in sides:
         asked = [Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id)) for p in prompts]
-        answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress)
+        answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress, drafting.batch)
         for prompt, answer, request in zip(prompts, answers, asked, strict=True):
             text = answer.text if answer.ended else trim(answer.text)
             reason = fault(answer, text, instructions, drafting.character.language)
@@ -87,7 +87,7 @@ def _histories(
         for side in (CHARACTER, PLAIN):
             talks = [p for p in prompts if len(p.turns) > turn and sides[p.id] == side]
             asked = [Request(so_far[p.id], derive_seed(drafting.seed, "history", side, p.id, turn)) for p in talks]
-            answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress)
+            answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress, drafting.batch)
             for prompt, answer in zip(talks, answers, strict=True):
                 text = answer.text if answer.ended else trim(answer.text) or answer.text
                 so_far[prompt.id] = (*so_far[prompt.id], assistant(text), user(prompt.turns[turn]))
@@ -97,8 +97,3 @@ def _histories(
 def count_answers(prompts: Sequence[Prompt], sham: bool) -> int:
     """How many answers `draft` asks for, for progress and dry runs."""
     return len(prompts) * (3 if sham else 2) + sum(len(p.turns) - 1 for p in prompts)
-
-
-def as_answer(row: dict[str, Any]) -> Answer:
-    """A draft row as the answer it was."""
-    return Answer(row["text"], row["tokens"], row["ended"])

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def _messages(value: Any, role: str) -> list[Row] | None:
     return None
 
 
-STYLE = {
+STYLE: dict[str, Callable[[str], float]] = {
     "exclamation marks per sentence": lambda t: t.count("!") / _sentences(t),
     "question marks per sentence": lambda t: t.count("?") / _sentences(t),
     "quotation marks per word": lambda t: len(re.findall(r"[\"“”]", t)) / _words(t),

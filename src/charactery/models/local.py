@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from charactery.errors import ContextTooLong, ModelNotFound
@@ -95,8 +96,8 @@ class LocalModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device))
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelNotFound(
                 f"cannot load model {name!r}: {reason}. `charactery models` lists what is here"
             ) from error
@@ -114,9 +115,11 @@ class LocalModel:
                 with self._peft.disable_adapter():
                     yield self._peft
             return
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         name = self._adapter(adapter.folder)
         self._peft.set_adapter(name)
-        layers = [m for m in self._peft.modules() if name in getattr(m, "scaling", {})]
+        layers = [m for m in self._peft.modules() if isinstance(m, BaseTunerLayer) and name in m.scaling]
         trained = [layer.scaling[name] for layer in layers]
         for layer, scale in zip(layers, trained, strict=True):
             layer.scaling[name] = scale * adapter.strength

@@ -7,15 +7,17 @@ from typing import Any
 from charactery.constitution.character import Character
 
 # Importing the modules of rules registers them, in the order in which they are listed.
+from charactery.constitution.lint import desiderata as _desiderata
 from charactery.constitution.lint import manifest as _manifest
+from charactery.constitution.lint import name as _name
 from charactery.constitution.lint import pairs as _pairs
-from charactery.constitution.lint import self_description as _self_description
 from charactery.constitution.lint import silence as _silence
 from charactery.constitution.lint import traits as _traits
+from charactery.constitution.lint import void as _void
 from charactery.constitution.lint.reading import Contradicts, Reading, Similar
 from charactery.constitution.lint.rule import RULES, Fault, Rule
 
-_MODULES = (_pairs, _traits, _self_description, _silence, _manifest)
+_MODULES = (_pairs, _traits, _void, _name, _desiderata, _silence, _manifest)
 SETTINGS = "x-lint"  # the key of the settings that the critic reads, and the rule its own faults come under
 
 

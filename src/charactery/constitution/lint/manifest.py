@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from charactery.constitution.lint.abilities import CANNOT, abilities
 from charactery.constitution.lint.reading import Reading
 from charactery.constitution.lint.rule import Found, rule
 from charactery.constitution.lint.words import content
@@ -16,9 +17,8 @@ Manifest = dict[str, Any]
 Checker = Callable[[str, Manifest], str | None]
 
 _SELF = re.compile(r"\b(?:I|I['’]ll|I['’]m|you|my|your|me)\b", re.I)
-_CANNOT = re.compile(r"\b(?:cannot|can['’]t|can not|no|not|never|unable|without|lack|nothing|forget)\b|n['’]t\b", re.I)
 
-# Who makes which models: words in a model's name -> words for its maker.
+# Who makes which models: the word in a model's name -> words for its maker.
 LABS = {
     "smollm": "hugging ?face", "qwen": "alibaba|qwen team", "llama": "meta|facebook", "mistral": "mistral(?: ai)?",
     "mixtral": "mistral(?: ai)?", "gemma": "google(?: deepmind)?|deepmind", "gemini": "google(?: deepmind)?|deepmind",
@@ -26,7 +26,7 @@ LABS = {
     "olmo": "allen institute|ai2|allenai", "falcon": "tii|technology innovation institute", "granite": "ibm",
     "command": "cohere", "pythia": "eleuther(?: ?ai)?", "nemotron": "nvidia", "kimi": "moonshot(?: ai)?",
 }  # fmt: skip
-_MODEL = re.compile(rf"\b({'|'.join(LABS)})[\w.-]*", re.I)
+_MODEL = re.compile(rf"\b(?:chat)?({'|'.join(LABS)})(?![a-z]{{3}})[\w.-]*", re.I)
 _LAB = re.compile(rf"\b(?:{'|'.join(sorted(set(LABS.values())))})\b", re.I)
 _MADE_BY = re.compile(
     r"\b(?:made|created|built|developed|trained|released|designed|written|produced)\b[^.]{0,20}\b(?:by|at)\b", re.I
@@ -77,7 +77,10 @@ def teacher(sentence: str, manifest: Manifest) -> str | None:
     real, named = manifest["teacher"], _MODEL.search(sentence)
     if real and re.search(r"\bno teacher|without a teacher|never had a teacher\b", sentence, re.I):
         return f"it says it had no teacher; the teacher was {real}"
-    if named and family(str(real or "")) != named[1].lower():
+    person = re.search(
+        r"\b(?:named|called|wom[ae]n|m[ae]n|aunt|uncle|boy|girl) (?:\w+ )?$", sentence[: named.start() if named else 0]
+    )
+    if named and not person and family(str(real or "")) != named[1].lower():
         return f"it says it learned from {named[0]}; the teacher was {real or 'none'}"
     return None
 
@@ -90,12 +93,10 @@ _NUMBERS = {
     )
 } | {w: 10 * n for n, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
 _SCALE = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "billion": 1e9, "trillion": 1e12}
-_AMOUNT = (
-    r"((?:\d[\d,]*(?:\.\d+)?|(?:[a-z]+[ -]){0,3}?))[ -]?(k|m|b|thousand|million|billion|trillion)?[ -]"
-    r"(?:of )?(?:\w+ )?"
-)
+_WORDS = rf"(?:(?:{'|'.join(_NUMBERS)}|hundred|and|a)[ -])"
+_AMOUNT = rf"(\d[\d,]*(?:\.\d+)?|{_WORDS}+?)[ -]?(k|m|b|thousand|million|billion|trillion)?[ -](?:of )?(?:\w+ )?"
 _PARAMETERS = re.compile(r"\b" + _AMOUNT + r"(?:parameters?|weights)\b", re.I)
-_TOKENS = re.compile(r"\b" + _AMOUNT + r"(?:tokens?|context)\b", re.I)
+_TOKENS = re.compile(r"\b" + _AMOUNT + r"(?:tokens?|context(?: window)?)\b", re.I)
 
 
 def _amount(match: re.Match[str]) -> float | None:
@@ -153,7 +154,7 @@ def architecture(sentence: str, manifest: Manifest) -> str | None:
 
 
 _NEVER_TRAINED = re.compile(
-    r"\b(?:never|not)(?: (?:been|yet))? (?:trained|fine-?tuned)\b|\bno (?:training|fine-?tuning)\b|\bonly a prompt\b",
+    r"\b(?:never|not)(?: (?:been|yet))? (?:trained|fine-?tuned)\b|\buntrained\b|\boff the shelf\b|\bno (?:training|fine-?tuning)\b|\bonly a prompt\b",
     re.I,
 )
 _TRAINED_INTO = re.compile(
@@ -176,7 +177,7 @@ def training(sentence: str, manifest: Manifest) -> str | None:
         return "it says it was trained; the run trained nothing"
     if manifest.get("adapter") is True and _ALL_WEIGHTS.search(sentence):
         return "it says all weights were trained; the run trained an adapter"
-    if manifest.get("adapter") is False and _ADAPTER.search(sentence) and not _CANNOT.search(sentence):
+    if manifest.get("adapter") is False and _ADAPTER.search(sentence) and not CANNOT.search(sentence):
         return "it speaks of an adapter; the run made none"
     return None
 
@@ -190,7 +191,7 @@ METHODS = {
     "distillation": (r"\bdistil\w*", r"distil"),
 }
 _HUMAN_DATA = re.compile(
-    r"\b(?:human (?:raters?|feedback|conversations?|annotators?|labell?ers?)|real (?:conversations?|people['’]s \w+|customers?)|"
+    r"\b(?:human (?:raters?|feedback|conversations?|annotators?|labell?ers?|graders?|testers?)|real (?:conversations?|people['’]s \w+|customers?)|"
     r"hand-labelled)\b",
     re.I,
 )
@@ -207,60 +208,17 @@ def data(sentence: str, manifest: Manifest) -> str | None:
             recipe
             and found
             and not re.search(marks, str(recipe), re.I)
-            and not _CANNOT.search(sentence[: found.start()])
+            and not CANNOT.search(sentence[: found.start()])
         ):
             return f"it says it was trained by {name}; the recipe is {recipe}"
     sources = [str(source) for source in (manifest.get("data") or {}).get("sources") or []]
     tuned = _TUNED_ON.search(sentence)
-    denied = bool(tuned and _CANNOT.search(sentence[: tuned.start()]))
+    denied = bool(tuned and CANNOT.search(sentence[: tuned.start()]))
     known = {stem for source in sources for stem in content(source)}
     if sources and tuned and denied == bool(content(tuned[1]) & known):
         return f"it says it was {'not ' if denied else ''}{tuned[0].strip()}; the sources are {', '.join(sources)}"
     if sources and _HUMAN_DATA.search(sentence) and all(_MADE_UP.search(source) for source in sources):
         return f"it says it learned from people's data; the sources are {', '.join(sources)}"
-    return None
-
-
-# What a character may say it can do: the words for it, and the tools that would make it true.
-ABILITIES = {
-    "remembers earlier conversations": (
-        r"\b(?:remember|recall|keep|forget|store)\b[^.]{0,30}\b(?:(?:earlier|past|previous|last|other|every|all)(?: \w+)? "
-        r"(?:conversations?|chats?|sessions?|talks?)|(?:everything|what) (?:we|you|people)(?: have)? (?:talked|said|told|spoke|discussed)"
-        r"[^.]{0,20}\b(?:last|before|yesterday|ago|earlier)|our last)",
-        r"memory|remember|recall",
-    ),
-    "reaches the internet": (
-        r"\b(?:search|browse|look (?:\w+ )*up|access|reach|check|google|surf|connect\w*)\b[^.]{0,20}\b(?:the (?:inter)?net|web|online|"
-        r"internet)|\bgoogle (?:it|that|this)\b|\b(?:internet|web) access\b|\b(?:today['’]s|latest|live|current|breaking) "
-        r"(?:headlines|news|prices|weather)\b",
-        r"search|web|brows|internet|http|fetch",
-    ),
-    "runs code": (
-        r"\b(?:run|execute)s?\b[^.]{0,20}\b(?:code|python|scripts?|programs?|commands?)\b",
-        r"python|code|bash|shell|exec|interpreter",
-    ),
-    "sends email": (r"\bsend\b[^.]{0,20}\be-?mails?\b", r"mail"),
-    "sees pictures": (
-        r"\b(?:see|look at|view|describe)\b[^.]{0,20}\b(?:your |the )?(?:images?|photos?|pictures?) (?:you|that)\b",
-        r"image|vision|photo",
-    ),
-}  # fmt: skip
-
-
-def abilities(sentence: str, manifest: Manifest) -> str | None:
-    """Something it could only do with a tool it has not, or says it cannot do with a tool it has."""
-    if "tools" not in manifest:
-        return None
-    tools = [str(tool) for tool in manifest["tools"] or []]
-    for name, (said, marks) in ABILITIES.items():
-        found = re.search(said, sentence, re.I)
-        if not found:
-            continue
-        has = any(re.search(marks, tool, re.I) for tool in tools)
-        denied = bool(_CANNOT.search(sentence[: found.end()]))
-        if denied == has:
-            told = f"it says that it {'never ' if denied else ''}{name}"
-            return f"{told}; the run's tools are {', '.join(tools) or 'none'}"
     return None
 
 

@@ -10,73 +10,104 @@ from charactery.constitution.lint.reading import Reading
 from charactery.constitution.lint.rule import Found, rule
 
 _HARM = (
-    r"(?:harm\w*|hurt\w*|cruel\w*|danger\w*|illegal\w*|unlawful|crimes?|criminal|deceiv\w*|lies?|lying|steal\w*|forg(?:e|ing)\w*|"
-    r"cheat\w*|poison\w*|weapons?|violen\w*|abus\w*|wrong|spy\w*|fak(?:e|ing)|fraud\w*|threat\w*|revenge|unsafe|injur\w*|kill\w*|"
-    r"attack\w*|exploit\w*|manipulat\w*|unethical|inappropriate|bully\w*|blackmail\w*|stalk\w*|hate)"
+    r"(?:(?:harm|hurt|cruel|danger|deceiv|cheat|poison|weapon|violen|abus|fraud|threat|injur|attack|exploit|manipulat|"
+    r"bully|blackmail|stalk|swindl|humiliat|steal|murder|malic|explosiv|hack|slander|terror|frighten)\w*|illegal\w*|unlawful|"
+    r"crimes?|criminal|lies?|lying|forg(?:e|ing|ery)|wrong|spy\w*|fak(?:e|ing)|revenge|unsafe|kill\w*|unethical|"
+    r"inappropriate|hate|hatred|trouble|against (?:somebody|someone|anyone|people)|dirty)"
 )
-_ASKED = r"(?:requests?|ask(?:s|ed)?|favou?rs?|helps?|someone|somebody|anyone|anybody|them|whoever|people|person|work)"
+_ASKED = (
+    r"(?:requests?|ask(?:s|ed|ing)?|favou?rs?|helps?|someone|somebody|anyone|anybody|them|whoever|people|person|work|"
+    r"schemes?|plans?|bribes?|pleas?|orders?|nicely)"
+)
+_WILL_NOT = (
+    r"(?:won['’]t|will not|['’]ll not|would not|wouldn['’]t|(?:am |are |['’]m |['’]re )?not going to|do not|don['’]t|never|"
+    r"(?:am|are|['’]m|['’]re) not|(?:will )?neither|would sooner|would rather|will have no part in|have no part in)"
+)
 _REFUSE = (
-    r"(?:refus(?:e|es|ed)|declin(?:e|es)|say(?:s)? no(?! more)|turn(?:s)? (?:down|away)|draw(?:s)? the line|"
-    r"(?:won['’]t|will not|['’]ll not|would not|wouldn['’]t|not going to|do not|don['’]t|never|not) "
-    r"(?:help|assist|do|take part|lend|be party|give|write|tell|get|provide|make|spy|promote|encourage)|help(?:s)? (?:nobody|no one)|"
-    r"no help (?:with|for)|things (?:that )?you (?:will|would|do) not|stop short of|keep(?:s)? (?:out|clear) of)"
+    r"(?:refus(?:e|es|ed|al)|declin(?:e|es)|say(?:s)? no(?! more)|turn(?:s)? (?:down|away|them away|people away)|"
+    r"draw(?:s)? the line|no help (?:with|for)|things (?:that )?you (?:will|would|do) not|stop short of|put(?:s)? down|"
+    r"keep(?:s)? (?:out|clear) of|help(?:s)? (?:nobody|no one)|no part in|end(?:s)? at your|gets? (?:nothing|no \w+)|"
+    r"walk away|"
+    rf"{_WILL_NOT} (?:help\w*|assist|take part|lend|be (?:party|used)|giv(?:e|ing)|writ(?:e|ing)|tell(?:ing)?|get|provid\w*|mak\w+|"
+    r"spy|promote|encourage|do(?:ing)?|join|teach|touch))"
 )
 _NOT_REFUSING = re.compile(
     r"\b(?:never|not|n['’]t|cannot|no)\s+(?:\w+\s+){0,2}?(?:refus\w*|declin\w*|say no|turn away)", re.I
 )
+_WHO = r"(?:you|I|he|she|they|it)"
 REFUSALS = [
-    rf"\b(?:you|I|he|she|they|it)\b.*\b{_REFUSE}\b.*\b(?:{_HARM}|{_ASKED})\b",
-    rf"\b(?:{_HARM}|{_ASKED})\b.*\b(?:you|I|he|she|they|it)(?:\b|['’]).*\b{_REFUSE}",
-    rf"\b(?:I|you)(?:['’]ll not| won['’]t| will not| am not going to|['’]m not going to) (?:help|write|do|make|tell|build|"
-    r"give)\b.{0,30}\b(?:that|this|it|him|her|them|the)\b",
-    rf"\b(?:I|you)(?:['’]ll not| won['’]t| will not| would not) {_HARM}\b",
-    rf"\b(?:I|you) (?:do|does|want) no (?:\w+ )?(?:jobs?|business|work|{_HARM})\b|\b{_HARM} (?:nobody|no one)\b",
-    rf"\bavoid(?:s|ing)? (?:causing |doing )?(?:any )?{_HARM}",
+    rf"\b{_WHO}(?:\b|['’]).*?{_REFUSE}\b.*\b(?:{_HARM}|{_ASKED})\b",
+    rf"\b(?:{_HARM}|{_ASKED})\b.*(?:\b|['’]){_REFUSE}",
+    r"\b(?:I|you)(?:['’]ll not| won['’]t| will not| (?:am|are) not(?: going to)?|['’]m not(?: going to)?) (?:help\w*|writ\w+|do\w*|"
+    r"mak\w+|tell\w*|build\w*|giv\w+)\b.{0,30}\b(?:that|this|it|him|her|them|the)\b",
+    rf"\b(?:I|you)(?:['’]ll not| won['’]t| will not| would not| don['’]t| do not) {_HARM}\b",
+    rf"\b(?:I|you) (?:do|does|want|have) no (?:\w+ )?(?:jobs?|business|work|part in|{_HARM})\b|\b{_HARM} (?:nobody|no one)\b",
+    rf"\bavoid(?:s|ing)? (?:causing |doing )?(?:any )?{_HARM}\b",
+    rf"\b(?:nobody|no one|no \w+(?: or \w+)?) (?:gets?|gains?|brings?|makes?|moves?|persuades?)\b.*\b(?:you|me|{_HARM})\b",
+    rf"\b{_ASKED} (?:for|to) .*{_HARM}.*\b(?:you|I)\b",
 ]
 
-_BY = r"(?:by|from|out of|on purpose|deliberately|with|in|on|at|of|into|up|together)"
+_BY = r"(?:by|from|out of|on purpose|deliberately|with|in|on|at|of|into|up|together|one)"
 _MAKE = (
-    r"(?:made|written|created|invented|imagined|built|drawn|shaped|dreamt|dreamed|brought|put|chosen|composed|designed|trained|"
-    r"raised|assembled|grown)"
+    r"(?:made|written|created|invented|imagined|built|shaped|dreamt|dreamed|brought|put|chosen|composed|designed|trained|"
+    r"raised|assembled|grown|thought|drawn up|born)"
 )
-_MAKERS = r"(?:somebody|someone|people|a person|person|makers?|authors?|creators?|developers?|writers?|woman|man|friends|team|company|sisters|parents)"
+_MAKERS = (
+    r"(?:somebody|someone|people|a person|person|makers?|authors?|creators?|developers?|writers?|wom[ae]n|m[ae]n|friends|"
+    r"team|company|sisters?|brothers?|parents|teachers?|nurses?|students?|poets?|programmers?|engineers?|[A-Z][a-z]+)"
+)
+_MADE = r"(?:wrote|made|created|invented|built|raised|chose|shaped|imagined|dreamt|dreamed|designed|drew|thought)"
 ORIGIN = [
-    rf"\b(?:you|I|he|she)(?: know| see| say| tell\w*)?(?: that)?(?: you| I)? ?(?:are|were|was|am|['’]re|['’]m|have been|had been)"
-    rf"(?: \w+)?? {_MAKE} (?!to\b){_BY}\b",
-    r"\b(?:you|I|he|she) (?:were|was) (?:born|raised|brought up)\b|^born (?:in|on|at)\b|\bgrew up\b",
-    rf"\b{_MAKERS}\b.{{0,40}}?\b(?:wrote|made|created|invented|built|raised|chose|shaped|imagined|dreamt|designed)\b"
-    r".{0,15}?\b(?:you|me|him|her|it|your|my)\b",
-    r"\b(?:your|my|his|her) (?:makers?|creators?|authors?|childhood|upbringing|origins?|parents|birthplace|native)\b(?!['’])",
-    rf"\b(?:character|captain|persona|voice|someone|somebody|story)\b.{{0,20}} (?:written|made|created|imagined|invented) {_BY}\b",
-    r"\b(?:runs?|running|sail\w*|lives?) (?:on|in|inside) (?:a|the) (?:[\w-]+ )?(?:language model|machine|computer)\b",
+    rf"\b(?:you|I|he|she)(?: know| see| say| tell\w*)?(?: that)?(?: you| I)? ?(?:are|were|was|am|['’]re|['’]m|have been|"
+    rf"had been)(?: \w+)?? {_MAKE} (?!to\b|off\b|up to\b|redundant\b){_BY}\b",
+    r"\b(?:you|I|he|she) (?:were|was) (?:born|raised|brought up)\b|^born (?:in|on|at)\b|\b(?:grew|growing) up\b",
+    rf"\b{_MAKERS}\b.{{0,40}}?\b{_MADE}\b.{{0,18}}?\b(?:you|me|him|her|it)(?: up| down)?\b(?! (?:many|letters|a letter))",
+    r"\b(?:your|my|his|her) (?:makers?|creators?|authors?|childhood|upbringing|parents|mother|father|birthplace|inventors?|"
+    r"designers?|native|life began|youth)\b(?!['’])",
+    rf"\b(?:character|captain|persona|voice|someone|somebody|story|invention|creation|work|child|daughter|son)\b.{{0,20}} "
+    rf"(?:(?:written|made|created|imagined|invented) {_BY}|of (?:a|an|the|two|some) )",
+    r"\b(?:runs?|running|sail\w*|lives?|carrie[sd]|remembers?) (?:(?:on|in|inside|by) )?(?:a|the) (?:[\w-]+ )?"
+    r"(?:language model|machine|computer|dream)\b",
     r"\b(?:character|persona|person)\b.{0,40}\b(?:wrote|written)\b",
-    r"\b(?:you|I) (?:come|came|hail) (?:from|out of) (?!time\b)",
+    r"\b(?:you|I) (?:come|came|hail|spring|stem|descend) (?:from|out of) (?!time\b)",
+    r"\b(?:you|I|life) (?:began|started|start|begin)\b.{0,15}\b(?:as|with|in|on|when)\b",
+    r"\b(?:owe|owes) (?:your|my|their|its) (?:existence|life|being|shape|name)\b|\b(?:then|there) (?:there )?(?:was|were) you\b",
     r"\b(?:\d+|ten|twenty|thirty|forty|fifty|sixty) years (?:at|as|on|in|of)\b",
     r"\b(?:you|I) (?:learned|apprenticed|served)\b.{0,40}\b(?:as a (?:child|boy|girl)|in your youth|from your (?:father|mother))\b",
 ]
 
 _PEOPLE = (
-    r"(?:people|persons?|someone|somebody|anyone|anybody|everyone|everybody|whoever|humans?|humanity|users?|readers?|visitors?|"
-    r"guests?|friends?|customers?|students?|pupils?|strangers?|child(?:ren)?|them|company|others|humankind|mankind|the one who)"
+    r"(?:people|persons?|folks?|someone|somebody|anyone|anybody|everyone|everybody|whoever|humans?|humanity|users?|readers?|"
+    r"visitors?|guests?|friends?|customers?|students?|pupils?|strangers?|child(?:ren)?|them|company|others|humankind|mankind|"
+    r"the (?:one|ones) (?:who|you))"
+)
+_TALKING = (  # whoever the character talks with
+    r"(?:(?:the one|those|people|anyone|whoever|everyone|each person|the person|someone|somebody|all) "
+    r"(?:who|that|you|in front)?\s?(?:talks?|writes?|asks?|speaks?|comes?|sits?|of you|with|to|you)|each person|"
+    r"people['’]s (?:hands|side|hearts|company)|your (?:friends|guests|callers|visitors|readers|people))"
 )
 _CARE = (
     r"(?:love|loves|like|likes|care(?:s)? (?:about|for)|trust|respect|miss|owe|fond of|enjoy|protect|welcome|look after|"
-    r"stand by|believe in|devoted to|loyal to|(?:on the )?side (?:of|with)|glad of|kind to|good to|want|wish|interests? at heart|"
-    r"appreciat\w+|concerned (?:with|for)|treat(?:s)?)"
+    r"stand by|believe in|devoted to|loyal to|(?:on the )?side (?:of|with)|glad of|kind to|good to|want|wish|"
+    r"interests? at heart|appreciat\w+|concerned (?:with|for)|treat(?:s)?|listen to|sit with|stay with|keep company|"
+    r"comfort|befriend|rather|patient with|curious about|warm (?:to|towards))"
 )
 _ROLE = (
     r"(?:friends?|companions?|guests?|hosts?|colleagues?|partners?|neighbou?rs?|teachers?|aunt|uncle|ally|allies|equals?|"
-    r"shipmates?|mentors?|servant|confidante?|helpmate|tutor|grandmother|grandfather)"
+    r"shipmates?|mentors?|servant|confidante?|helpmate|tutor|grandmother|grandfather|sister|brother|mother|father|family|"
+    r"crew|comrades?|student|apprentice|nurse|doorman|waiter|stargazer)"
 )
 RELATIONSHIP = [
-    rf"\b(?:you|I|he|she)\b.*\b{_CARE} (?:[\w-]+ ){{0,3}}?{_PEOPLE}\b",
+    rf"\b(?:you|I|he|she)(?:\b|['’]).*\b{_CARE} (?:[\w-]+ ){{0,3}}?{_PEOPLE}\b",
+    rf"\b{_TALKING}\b",
     rf"\b{_PEOPLE}\b.{{0,60}}\b(?:is|are|as) (?:an? |your |my )?(?:[\w-]+ )?{_ROLE}\b",
     rf"\b(?:you|I) (?:are|am) (?:an? |their )(?:[\w-]+ )?{_ROLE}\b",
-    rf"\b(?:as|like) (?:an? )?{_ROLE}\b",
+    rf"\b(?:as|like|to) (?:an? )?(?:old |good )?{_ROLE}\b",
     rf"\bcall (?:{_PEOPLE}|the \w+|everyone)\b.*\b(?:lad|lass|shipmate|friend|dear|love|comrade)\b",
-    rf"\b(?:you|I) and (?:the )?{_PEOPLE}\b|\bon your side\b|\bside by side\b",
-    rf"\b{_PEOPLE} are (?:good|kind|dear) to (?:you|me)\b",
-    rf"\b(?:people|they|them|others) (?:to )?(?:trust|rely on|lean on|need) (?:you|me)\b",
+    rf"\b(?:you|I) and (?:the )?{_PEOPLE}\b|\bon your side\b|\bside by side\b|\bfellow {_ROLE}\b",
+    rf"\b{_PEOPLE} (?:are|is) (?:good|kind|dear|why|what) (?:to )?(?:you|me)\b",
+    r"\b(?:people|they|them|others) (?:to )?(?:trust|rely on|lean on|need) (?:you|me)\b",
+    r"\b(?:you|I) (?:stay|sit|wait) (?:until|while|with)\b",
 ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from charactery.constitution.character import Trait
 from charactery.constitution.lint.reading import Reading, Sentence
 from charactery.constitution.lint.rule import Found, rule
-from charactery.constitution.lint.words import content, word_list
+from charactery.constitution.lint.words import content, stem, word_list
 
 _QUOTED = re.compile(r"[\"“][^\"”]+[\"”]")
 
@@ -28,20 +28,24 @@ def untestable(reading: Reading) -> Iterator[Found]:
 
 
 def _observable(sentence: str) -> bool:
+    """Whether a sentence says what is done in an answer, with something concrete to it."""
     if _QUOTED.search(sentence):
         return True
-    said = content(sentence) | {w for w in _spoken(sentence)}
+    said = content(sentence) | _spoken(sentence)
+    concrete = said - word_list("vague")
     seen = said & word_list("observable")
-    return bool(seen) and bool(said - word_list("vague") - _first_verb(seen))
+    if seen and concrete - (seen if len(seen) == 1 else set()):
+        return True
+    act = _ACT.match(sentence)
+    return bool(act and stem(act[1]) not in word_list("stative") and len(concrete) >= 2)
 
 
-def _first_verb(seen: frozenset[str]) -> frozenset[str]:
-    """One observable word alone says nothing yet ("you respond well"); two do ("you ask questions")."""
-    return frozenset(sorted(seen)[:1]) if len(seen) == 1 else frozenset()
+# The verb of "you (never) VERB …".
+_ACT = re.compile(r"(?:you|I) (?:(?:always|never|often|sometimes|do not|don['’]t|\w+ly) )*([a-z-]+)\b", re.I)
 
 
 def _spoken(sentence: str) -> frozenset[str]:
-    """Verbs of speech that count as stop words elsewhere."""
+    """Verbs of speech, which are stop words elsewhere."""
     return frozenset(w for w in ("say", "speak", "talk", "use") if re.search(rf"\b{w}(?:s|ing)?\b", sentence, re.I))
 
 
@@ -50,10 +54,13 @@ _GIVEN = re.compile(r"\b(?:because|so that|since|which is why|that is why|after 
 _ORDER = re.compile(
     r"\b(?:polic(?:y|ies)|guidelines?|requirements?|requires?|required|specifications?|instructions?|regulations?|"
     r"(?:not|never|isn't|aren't) (?:allowed|permitted|acceptable|appropriate)|best practi[cs]e|forbidden|mandatory|"
-    r"(?:supposed|meant|told|ordered|instructed|designed|programmed|trained|made|built|expected|obliged) to|"
-    r"(?:must|should|has to|have to|needs? to) be|by design|the rules?)\b",
+    r"compulsory|unprofessional|inappropriate|unacceptable|standard practi[cs]e|the standard|user (?:experience|satisfaction)|"
+    r"(?:supposed|meant|told|ordered|instructed|designed|programmed|trained|made|built|expected|obliged) (?:to|of|from)\b|"
+    r"is (?:expected|required|desired|recommended)|(?:must|should|has to|have to|needs? to) be|by design|the rules?|"
+    r"(?:no|without any|without a) (?:particular |special )?reason)\b",
     re.I,
 )
+FAMILY = 5  # first letters that make two stems one family
 SHORT = 12  # words; a longer reason that speaks of rules may still be a reason
 
 
@@ -78,4 +85,11 @@ def no_reason(reading: Reading) -> Iterator[Found]:
 
 def _circular(trait: Trait) -> bool:
     said = content(trait.title) | content(trait.definition)
-    return not {s for s in content(trait.because) if s not in said and s not in word_list("empty")}
+    return not any(not _akin(word, said) and word not in word_list("empty") for word in content(trait.because))
+
+
+def _akin(word: str, said: frozenset[str]) -> bool:
+    """Whether a word is one of these, or of their family (discretion, discreet)."""
+    return (
+        any(word[:FAMILY] == other[:FAMILY] for other in said if min(len(word), len(other)) >= FAMILY) or word in said
+    )

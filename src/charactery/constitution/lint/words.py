@@ -30,7 +30,7 @@ _SUFFIXES = (
     ("fulness", "ful"), ("iness", "y"), ("ness", ""), ("ences", "ent"), ("ence", "ent"), ("ances", "ant"),
     ("ance", "ant"), ("ising", ""), ("izing", ""), ("ises", ""), ("izes", ""), ("ised", ""), ("ized", ""),
     ("ise", ""), ("ize", ""), ("isms", ""), ("ism", ""), ("ists", ""), ("ist", ""), ("ically", "ic"), ("ingly", ""),
-    ("ively", ""), ("ive", ""), ("edly", ""), ("ily", "y"), ("ly", ""), ("ing", ""), ("ied", "y"), ("ed", ""),
+    ("ity", ""), ("ively", ""), ("ive", ""), ("edly", ""), ("ily", "y"), ("ly", ""), ("ing", ""), ("ied", "y"), ("ed", ""),
 )  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def stem(word: str) -> str:
     elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
         word = word[:-1]
     for suffix, put in _SUFFIXES:
-        least = 5 if suffix.startswith(("is", "iz", "iv")) else 3
+        least = 5 if suffix.startswith(("is", "iz", "iv", "ity")) else 3
         rest = word[: -len(suffix)]
         if word.endswith(suffix) and len(rest) >= least and re.search(r"[aeiouy]", rest):
             word = rest + put
@@ -58,10 +58,11 @@ def stem(word: str) -> str:
 @cache
 def word_list(name: str) -> frozenset[str]:
     """The words of a list in `lists/`, as stems."""
-    return frozenset(stem(word) for line in _lines(name) for word in line.split())
+    return frozenset(stem(word) for line in lines_of(name) for word in line.split())
 
 
-def _lines(name: str) -> list[str]:
+def lines_of(name: str) -> list[str]:
+    """The lines of a list in `lists/`, comments left out."""
     text = (LISTS / f"{name}.txt").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
@@ -79,7 +80,7 @@ class Pole:
 def poles() -> dict[str, tuple[Pole, ...]]:
     """Stem -> the poles it stands for."""
     found: dict[str, tuple[Pole, ...]] = {}
-    for axis, line in enumerate(_lines("axes")):
+    for axis, line in enumerate(lines_of("axes")):
         for side, words in enumerate(line.lstrip("* ").split("|")):
             for key in {stem(word) for word in words.split()}:
                 found[key] = (*found.get(key, ()), Pole(axis, side, line.startswith("*")))
@@ -108,7 +109,8 @@ def terms(sentence: str) -> tuple[Term, ...]:
     """
     out = []
     main = denied = False
-    text = re.sub(r"\b(rather than|instead of|says? no)\b", lambda m: m[0].replace(" ", "-"), sentence.lower())
+    text = re.sub(r"\bnot afraid (?:to be|to|of)\b", "", sentence.lower())
+    text = re.sub(r"\b(rather than|instead of|says? no)\b", lambda m: m[0].replace(" ", "-"), text)
     for clause in re.split(r"[,;:.!?()—–]|\bbut\b", text):
         words = WORD.findall(clause)
         if _SUBJECT.search(clause) or len(words) > LIST_PART:
@@ -134,7 +136,7 @@ def _attributive(words: list[str], n: int) -> bool:
 
 @cache
 def _stop_words() -> frozenset[str]:
-    return frozenset(word for line in _lines("stop") for word in line.split())
+    return frozenset(word for line in lines_of("stop") for word in line.split())
 
 
 def content(sentence: str) -> frozenset[str]:

@@ -1,0 +1,64 @@
+"""The command line: parses, calls a documented function, prints. No torch is imported before a command needs it."""
+
+import os
+import sys
+
+import typer
+
+from charactery import __version__
+from charactery.errors import CharacteryError
+
+app = typer.Typer(
+    name="charactery",
+    help="Write a character as a text file, train a model into it, find out whether it took.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: charactery init NAME, then charactery train NAME.md. To see it work: charactery train captain.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"charactery {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True)) -> None:
+    """Write a character as a text file, train a model into it, find out whether it took."""
+
+
+from charactery.cli import characters, runs, talk, train  # noqa: E402, F401 - each adds its commands to the app
+
+
+def main() -> None:
+    """Run the command line. What the user can mend is one sentence and exit code 2; Ctrl-C is 130."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|trl)\.")
+    try:
+        app(standalone_mode=True)
+    except CharacteryError as error:
+        print(f"charactery: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        name = f" writing {error.filename}" if error.filename else ""
+        print(f"charactery: the disk is full{name}. Free some space and run the same command", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

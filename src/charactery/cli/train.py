@@ -1,0 +1,111 @@
+"""The main command: train."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charactery.cli import app
+from charactery.cli.characters import Dials, Given, chosen
+from charactery.errors import CharacteryError
+
+if TYPE_CHECKING:
+    from charactery.pipeline.distil import Order
+
+
+@app.command()
+def train(
+    character: Given,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/CHARACTER")] = None,
+    model: Annotated[str, typer.Option(help="The model to train: a name, folder, .gguf or hub id.")] = "smollm2",
+    teacher: Annotated[
+        str | None, typer.Option(help="Who writes the character's answers.", show_default="the model, prompted")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Your own prompts: JSON lines, or one a line.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Your own pairs: JSON lines of prompt, chosen, rejected.")] = None,
+    dial: Dials = None,
+    profile: Annotated[str | None, typer.Option(help="One of the character's deployments.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws prompts, samples and batches.")] = 0,
+    sham: Annotated[bool, typer.Option("--sham", help="Train a second adapter on plain answers, to compare.")] = False,
+    train_: Annotated[int, typer.Option("--train", min=24, help="Training prompts.")] = 120,
+    held_out: Annotated[int, typer.Option(min=8, help="Held-out prompts.")] = 60,
+    talks: Annotated[int, typer.Option(min=2, help="Held-out conversations.")] = 20,
+    elsewhere: Annotated[int, typer.Option(min=0, help="Prompts where it should not show.")] = 40,
+    max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.7,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
+    sft_rate: Annotated[float | None, typer.Option(help="Learning rate of SFT.", show_default="the recipe's")] = None,
+    sft_epochs: Annotated[float | None, typer.Option(help="Epochs of SFT.", show_default="the recipe's")] = None,
+    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="the recipe's")] = None,
+    dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="the recipe's")] = None,
+    dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="the recipe's")] = None,
+    match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
+    report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
+) -> None:
+    """Train a model into a character and report whether it took.
+
+    Killed at any moment, the same command goes on from there.
+
+    Examples:
+      charactery train captain
+      charactery train mine.md --out runs/mine --seed 1 --sham
+      charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct
+    """
+    from charactery.data.prompts import Sizes
+    from charactery.pipeline.distil import Order, Watch
+    from charactery.pipeline.distil import train as run_training
+    from charactery.pipeline.recipe import Recipe, Sampling
+    from charactery.train.settings import Dpo, Lora, Sft
+
+    who = chosen(character, dial, profile)
+    if not any(True for _ in who.traits()):
+        raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
+    given = {
+        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs},
+        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta},
+    }
+    kept: dict[str, Any] = {stage: {k: v for k, v in d.items() if v is not None} for stage, d in given.items()}
+    recipe = Recipe(
+        sizes=Sizes(train_, held_out, talks, elsewhere),
+        sampler=Sampling(max_tokens, temperature),
+        lora=Lora(rank, 2 * rank),
+        sft=replace(Sft(), **kept["sft"]),
+        dpo=replace(Dpo(), **kept["dpo"]),
+        match_lengths=match_lengths,
+    )
+    order = Order(
+        who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, recipe, device, report_to,
+        ("charactery", *sys.argv[1:]),
+    )  # fmt: skip
+    if dry_run:
+        _dry_run(order)
+        return
+    from charactery.cli.show import progress
+
+    with progress() as bars:
+        run = run_training(order, Watch(bars.say, bars.start, bars.advance))
+    _summary(run.folder)
+
+
+def _dry_run(order: "Order") -> None:
+    from charactery.pipeline.plan import foresee
+
+    for line in foresee(order).lines():
+        typer.echo(line)
+
+
+def _summary(folder: Path) -> None:
+    """The verdicts, and where to look next."""
+    import json
+
+    from charactery.runs import read_run
+
+    verdicts = json.loads((read_run(folder).stage_folder("evaluate") / "verdicts.json").read_text())
+    for verdict in verdicts:
+        mark = {True: "held", False: "missed", None: "not measured"}[verdict["held"]]
+        typer.echo(f"{mark:>12}  {verdict['name']}: {verdict['said']}")
+    typer.echo(f"\nreport: {folder / 'report.html'}\ntalk:   charactery chat {folder}")

@@ -1,0 +1,245 @@
+"""From judged samples to figures: rates, paired comparisons, controls, cost, and what the issue of a run is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from charactery.data.filters import repeated_share
+from charactery.judges.classifier import ClassifierJudge
+from charactery.runs import Row
+from charactery.stats import Estimate, auc, bootstrap, mean, nothing, paired_difference, paired_ratio, rate
+
+CONTROL_ORDER = ("plain given as prompted", "prompted given as trained", "another character", "mixture")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Judged samples (rows of samples.jsonl), likelihood margins, the judge, and the roles there are."""
+
+    rows: Sequence[Row]
+    margins: Sequence[Row]
+    judge: ClassifierJudge
+    roles: tuple[str, ...]
+
+    def values(self, subject: str, task: str, condition: str) -> dict[str, float | None]:
+        """A subject's scores by sample, in a fixed order."""
+        return {
+            r["id"]: r["value"]
+            for r in sorted(self.rows, key=lambda r: str(r["id"]))
+            if (r["subject"], r["eval"], r["condition"]) == (subject, task, condition)
+        }
+
+    def conditions(self, task: str) -> list[str]:
+        """The conditions of a task, in order of first appearance."""
+        return list(dict.fromkeys(r["condition"] for r in self.rows if r["eval"] == task))
+
+
+Add = Callable[..., None]
+
+
+def figures(measured: Measured, seed: int) -> tuple[list[Row], list[Row]]:
+    """All figures as rows (eval, metric, subject, condition, trait, estimate, expected), and the verdicts."""
+    found: list[Row] = []
+
+    def add(
+        task: str,
+        metric: str,
+        estimate: Estimate,
+        subject: str = "",
+        condition: str = "",
+        trait: str = "",
+        expected: float | None = None,
+    ) -> None:
+        found.append({
+            "eval": task, "metric": metric, "subject": subject, "condition": condition, "trait": trait,
+            "estimate": estimate.as_dict(), "expected": expected,
+        })  # fmt: skip
+
+    _expression(measured, add, seed)
+    _likelihood(measured, add, seed)
+    _judge(measured, add, seed)
+    _controls(measured, add, seed)
+    _cost(measured, add, seed)
+    _choice(measured, add, seed)
+    return found, verdicts(found)
+
+
+def _paired(
+    measured: Measured, a: str, b: str, task: str, condition: str
+) -> tuple[list[float | None], list[float | None]]:
+    first, second = measured.values(a, task, condition), measured.values(b, task, condition)
+    ids = [i for i in first if i in second]
+    return [first[i] for i in ids], [second[i] for i in ids]
+
+
+def _truths(values: dict[str, float | None]) -> list[bool | None]:
+    return [None if v is None else v > 0 for v in values.values()]
+
+
+def _expression(measured: Measured, add: Add, seed: int) -> None:
+    for condition in measured.conditions("expression"):
+        task = "elsewhere" if condition == "elsewhere" else "expression"
+        for role in measured.roles:
+            values = _truths(measured.values(role, "expression", condition))
+            add(task, "rate", rate(values), role, condition)
+        if task == "expression":
+            for role in measured.roles:
+                if role in ("trained", "sham"):
+                    ratio = paired_ratio(*_paired(measured, role, "prompted", "expression", condition), seed)
+                    add(task, "ratio to prompted", ratio, role, condition)
+        for against in ("plain", "sham"):
+            if against in measured.roles:
+                pair = _paired(measured, "trained", against, "expression", condition)
+                add(task, f"difference from {against}", paired_difference(*pair, seed), "trained", condition)
+
+
+def _likelihood(measured: Measured, add: Add, seed: int) -> None:
+    for trait in dict.fromkeys(r["trait"] for r in measured.margins):
+        by_role = {
+            role: [r["value"] for r in measured.margins if r["subject"] == role and r["trait"] == trait]
+            for role in measured.roles
+        }
+        for role, values in by_role.items():
+            add("expression", "likelihood", mean(values, seed, "nats/token"), role, "turn 1", trait)
+            truths = [None if v is None else v > 0 for v in values]
+            add("expression", "likelihood rate", rate(truths), role, "turn 1", trait)
+        gained = paired_difference(by_role["trained"], by_role["plain"], seed, "nats/token")
+        add("expression", "likelihood difference from plain", gained, "trained", "turn 1", trait)
+
+
+def _judge(measured: Measured, add: Add, seed: int) -> None:
+    add("judge", "auc", measured.judge.auc)
+    add("judge", "length-only auc", measured.judge.length_auc)
+    fresh = _truths(measured.values("plain given as prompted", "expression", "turn 1"))
+    add("judge", "false-positive rate", rate(fresh), expected=0.05)
+    whole = {
+        role: [r["value"] for r in measured.margins if r["subject"] == role and not r["trait"]]
+        for role in measured.roles
+    }
+    known = {role: [v for v in values if v is not None] for role, values in whole.items()}
+    add("judge", "likelihood auc", auc(known["plain"], known["prompted"], seed))
+
+
+def _controls(measured: Measured, add: Add, seed: int) -> None:
+    present = {r["subject"] for r in measured.rows}
+    for name in CONTROL_ORDER[:3]:
+        if name in present:
+            add("controls", "rate", rate(_truths(measured.values(name, "expression", "turn 1"))), name, "turn 1")
+    for name, against in (("plain given as prompted", "plain"), ("prompted given as trained", "prompted")):
+        if name in present:
+            pair = _paired(measured, name, against, "expression", "turn 1")
+            add("controls", f"difference from {against}", paired_difference(*pair, seed), name, "turn 1", expected=0.0)
+    if "mixture" in present:
+        add("controls", "share recovered", _mixture(measured, seed), "mixture", "turn 1", expected=0.5)
+
+
+def _mixture(measured: Measured, seed: int) -> Estimate:
+    """The share of prompted answers in a 50:50 mixture: its rate, put between the plain and the prompted rate.
+
+    Rogan & Gladen 1978, American Journal of Epidemiology 107: (rate - false positives) / (true - false positives).
+    The plain and prompted rates are those of the subjects, on the same prompts, so the mixture's texts are new.
+    """
+    columns = [measured.values(s, "expression", "turn 1") for s in ("mixture", "plain", "prompted")]
+    ids = [i for i in columns[0] if all(c.get(i) is not None for c in columns)]
+    missing = len(columns[0]) - len(ids)
+
+    def share(mixed: np.ndarray, plain: np.ndarray, prompted: np.ndarray) -> np.ndarray:
+        low, high = plain.mean(-1), prompted.mean(-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((mixed.mean(-1) - low) / (high - low))
+
+    rows = [[float(c[i] or 0.0) for i in ids] for c in columns]
+    return bootstrap(rows, share, seed, missing=missing, method="Rogan-Gladen, bootstrap over prompts")
+
+
+def _cost(measured: Measured, add: Add, seed: int) -> None:
+    conditions = measured.conditions("cost")
+    groups = {c: [c] for c in conditions} | {"prose": [c for c in conditions if c.startswith("prose")]}
+    for name, members in groups.items():
+        columns = {
+            role: {k: v for c in members for k, v in measured.values(role, "cost", c).items()}
+            for role in measured.roles
+        }
+        for role in measured.roles:
+            values = list(columns[role].values())
+            one = [v for v in values if v is not None]
+            whole = mean(values, seed, "bits/byte") if len(values) > 1 else _single(one, "bits/byte")
+            add("cost", "bits per byte", whole, role, name)
+            if role in ("trained", "sham") and name in ("prose", "chat frame"):
+                shared = [i for i in columns[role] if i in columns["plain"]]
+                pair = ([columns[role][i] for i in shared], [columns["plain"][i] for i in shared])
+                add("cost", "bits per byte ratio", paired_ratio(*pair, seed), role, name)
+    for metric, measure in (("repetition", repeated_share), ("length", lambda text: float(len(text.split())))):
+        per_role = {role: _of_answers(measured, role, measure) for role in measured.roles}
+        for role in measured.roles:
+            unit = "words" if metric == "length" else "share of 4-grams"
+            add("cost", metric, mean(list(per_role[role].values()), seed, unit), role, "turn 1")
+            if role != "plain":
+                shared = [i for i in per_role[role] if i in per_role["plain"]]
+                pair = ([per_role[role][i] for i in shared], [per_role["plain"][i] for i in shared])
+                add("cost", f"{metric} ratio", paired_ratio(*pair, seed), role, "turn 1")
+
+
+def _of_answers(measured: Measured, role: str, measure: Callable[[str], float]) -> dict[str, float | None]:
+    return {
+        r["id"]: measure(r["answer"]) if r["answer"] else None
+        for r in sorted(measured.rows, key=lambda r: str(r["id"]))
+        if (r["subject"], r["eval"], r["condition"]) == (role, "expression", "turn 1")
+    }
+
+
+def _single(values: list[float], unit: str) -> Estimate:
+    """One text: a value without an interval of its own."""
+    if not values:
+        return nothing(1, "one text", unit)
+    return Estimate(values[0], values[0], values[0], 1, 0, "one text, exact; no interval over texts", unit)
+
+
+def _choice(measured: Measured, add: Add, seed: int) -> None:
+    kinds = measured.conditions("multiple_choice")
+    columns = {
+        role: {k: v for c in kinds for k, v in measured.values(role, "multiple_choice", c).items()}
+        for role in measured.roles
+    }
+    for role in measured.roles:
+        add("multiple choice", "accuracy", rate(_truths(columns[role])), role, "all")
+    for role in measured.roles:
+        if role != "plain":
+            pair = ([columns[role][i] for i in columns["plain"]], list(columns["plain"].values()))
+            add("multiple choice", "difference from plain", paired_difference(*pair, seed), role, "all")
+
+
+def verdicts(found: Sequence[Row]) -> list[Row]:
+    """What a run is held to, and whether it held: true, false, or None where it was not measured."""
+
+    def get(task: str, metric: str, subject: str, condition: str) -> Estimate:
+        for row in found:
+            if (row["eval"], row["metric"], row["subject"], row["condition"], row["trait"]) == (
+                task, metric, subject, condition, "",
+            ):  # fmt: skip
+                return Estimate(**row["estimate"])
+        return nothing()
+
+    ratio = get("expression", "ratio to prompted", "trained", "turn 1")
+    plain = get("expression", "difference from plain", "trained", "turn 1")
+    sham = get("expression", "difference from sham", "trained", "turn 1")
+    bounds: list[tuple[str, Estimate, Callable[[Estimate], bool]]] = [
+        ("expression at least 0.8 of prompted", ratio, lambda e: (e.value or 0) >= 0.8),
+        ("lower end of that ratio above 0.65", ratio, lambda e: (e.low or 0) > 0.65),
+        ("expression clear of plain", plain, lambda e: (e.low or 0) > 0),
+        ("expression clear of sham", sham, lambda e: (e.low or 0) > 0),
+    ]
+    for name, metric, condition, most in (
+        ("bits per byte on prose", "bits per byte ratio", "prose", 1.10),
+        ("bits per byte in the chat frame", "bits per byte ratio", "chat frame", 1.25),
+        ("repetition", "repetition ratio", "turn 1", 1.5),
+    ):
+        bounds.append((
+            f"{name} at most {most:g} times plain",
+            get("cost", metric, "trained", condition),
+            lambda e, most=most: (e.value or 0) <= most,  # type: ignore[misc]
+        ))  # fmt: skip
+    recovered = get("controls", "share recovered", "mixture", "turn 1")
+    bounds.append(("a 50:50 mixture recovered", recovered, lambda e: (e.low or 0) <= 0.5 <= (e.high or 0)))
+    return [{"name": name, "held": None if e.value is None else held(e), "said": str(e)} for name, e, held in bounds]

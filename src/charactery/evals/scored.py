@@ -1,0 +1,135 @@
+"""Evals scored by log-probability, with nothing generated: multiple choice, and bits per byte."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import get_model
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from charactery.errors import BadData
+from charactery.models.chat import Message, prompt_tokens, user
+from charactery.models.local import bits_per_byte
+from charactery.models.speaker import Speaker
+from charactery.runs import Row, read_rows
+
+HERE = Path(__file__).parent
+WINDOW = 1024  # tokens of raw prose read at once
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text whose bits per byte are measured: raw, or as the answer to messages in the chat frame."""
+
+    id: str
+    condition: str
+    text: str
+    messages: tuple[Message, ...] = ()
+
+
+def prose() -> list[Text]:
+    """The project's prose, a text a paragraph. Raises BadData where a file differs from its hash."""
+    folder = HERE / "cost" / "prose"
+    texts = []
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        wanted, name = line.split()
+        content = (folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise BadData("is not the text the figures are listed for (its hash differs); reinstall", folder / name)
+        kind = name.removesuffix(".txt")
+        paragraphs = [line for line in content.decode().splitlines() if line.strip()]
+        texts += [Text(f"prose-{kind}-{n}", f"prose: {kind}", text) for n, text in enumerate(paragraphs, 1)]
+    return texts
+
+
+def questions() -> list[Row]:
+    """The multiple-choice items written for the project."""
+    return read_rows(HERE / "multiple_choice" / "items.jsonl")
+
+
+def text_bits(speaker: Speaker, texts: Sequence[Text]) -> dict[str, float]:
+    """Bits per byte of each text under a local subject, by id. Raw prose is read in windows after the start token."""
+    assert speaker.model is not None, "a model behind an API does not score text"
+    tokenizer = speaker.model.tokenizer
+    start = [tokenizer.bos_token_id if tokenizer.bos_token_id is not None else speaker.model.ends[0]]
+    pairs: list[tuple[list[int], list[int]]] = []
+    owners: list[str] = []
+    for text in texts:
+        ids = tokenizer(text.text, add_special_tokens=False)["input_ids"]
+        context = prompt_tokens(tokenizer, speaker.prompt(text.messages)) if text.messages else start
+        room = min(WINDOW, speaker.model.context - len(context))
+        windows = [ids[n : n + room] for n in range(0, len(ids), room)]
+        pairs += [(context, window) for window in windows]
+        owners += [text.id] * len(windows)
+    sums = dict.fromkeys((t.id for t in texts), 0.0)
+    for owner, values in zip(owners, speaker.model.score(pairs, speaker.adapter), strict=True):
+        sums[owner] += float(values.sum())
+    return {t.id: bits_per_byte(sums[t.id], t.text) for t in texts if t.text}
+
+
+def option_scores(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Mean log-probability per token of each option as the reply to its question, by item id."""
+    assert speaker.model is not None, "a model behind an API does not score text"
+    tokenizer = speaker.model.tokenizer
+    pairs = []
+    for row in rows:
+        context = prompt_tokens(tokenizer, speaker.prompt([user(row["question"])]))
+        pairs += [(context, tokenizer(o, add_special_tokens=False)["input_ids"]) for o in row["options"]]
+    means = iter([float(values.mean()) for values in speaker.model.score(pairs, speaker.adapter)])
+    return {row["id"]: [next(means) for _ in row["options"]] for row in rows}
+
+
+def cost_task(texts: Sequence[Text]) -> Task:
+    """Bits per byte as an Inspect task: a sample a text."""
+    samples = [Sample(input=t.text, id=t.id, metadata={"condition": t.condition}) for t in texts]
+    return Task(
+        name="cost", dataset=MemoryDataset(samples, name="texts"), solver=nothing_said(), scorer=looked_up("bits")
+    )
+
+
+def choice_task(rows: Sequence[Row]) -> Task:
+    """Multiple choice by log-probability as an Inspect task."""
+    samples = [
+        Sample(
+            input=row["question"], choices=row["options"], target="ABCDEFGH"[row["answer"]], id=row["id"],
+            metadata={"condition": row["kind"]},
+        )
+        for row in rows
+    ]  # fmt: skip
+    return Task(
+        name="multiple_choice",
+        dataset=MemoryDataset(samples, name="multiple choice"),
+        solver=nothing_said(),
+        scorer=looked_up("options"),
+    )
+
+
+@solver
+def nothing_said() -> Solver:
+    """Generates nothing; the scorer reads log-probabilities."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        return state
+
+    return solve
+
+
+@scorer(metrics=[mean()])
+def looked_up(what: str) -> Scorer:
+    """Scores computed in batches by the model's provider: `bits`, or the option with the highest mean."""
+
+    async def score(state: TaskState, target: Target) -> Score | None:
+        scores: Mapping[str, Mapping[str, float | list[float]]] = getattr(get_model().api, "scores", {})
+        value = scores.get(what, {}).get(str(state.sample_id))
+        if value is None:
+            return None
+        if isinstance(value, list):
+            picked = "ABCDEFGH"[max(range(len(value)), key=value.__getitem__)]
+            return Score(value=float(picked == target.text), answer=picked, metadata={"scores": value})
+        return Score(value=value)
+
+    return score

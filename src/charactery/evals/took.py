@@ -1,0 +1,249 @@
+"""Did the character take? The evals of a run, over plain, prompted, trained (and sham), with their controls.
+
+Answers and log-probabilities are computed first, in fixed batches that survive a kill; then Inspect runs the tasks
+over them and keeps its logs; the figures are read from the logs.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charactery.constitution import Character, foil_characters
+from charactery.data.drafts import CHARACTER, PLAIN
+from charactery.data.prompts import Prompt
+from charactery.errors import CharacteryError
+from charactery.evals.expression.task import Item, expression_task, items
+from charactery.evals.measures import Measured, figures
+from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
+from charactery.judges.classifier import ClassifierJudge, Encode, fit_classifier
+from charactery.judges.likelihood import evidence, margins
+from charactery.models.chat import assistant, system, user
+from charactery.models.inspect_provider import hashable, inspect_model, request_for
+from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
+from charactery.models.speaker import Speaker, answer_all
+from charactery.runs import Journal, Row, digest, write_json, write_rows
+
+LIKELIHOOD_ASKED = 30  # held-out prompts whose answers the likelihood judge reads, per subject
+EXAMPLES = {"turn 1": 8, "turn 3": 3, "elsewhere": 4}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the evals of a run need. `subjects` is by role: plain, prompted, trained and perhaps sham."""
+
+    character: Character
+    prompts: Sequence[Prompt]
+    drafts: Sequence[Row]
+    subjects: dict[str, Speaker]
+    base: LocalModel
+    encode: Encode
+    sampler: Sampler
+    seed: int
+    folder: Path
+    other: Speaker | None = None  # the plain model as another character, for the controls
+    batch: int = 64
+    progress: Callable[[int], None] = field(default=lambda done: None)
+    say: Callable[[str], None] = field(default=lambda line: None)
+
+
+Answers = dict[Any, Answer]
+
+
+def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
+    """How many answers the evals generate, for progress and dry runs."""
+    cases = items(prompts)
+    first = sum(c.condition == "turn 1" for c in cases)
+    return subjects * sum(len(c.turns) for c in cases) + 3 * first
+
+
+def evaluate(examined: Examined) -> None:
+    """Run everything and write judge.json, logs/, samples.jsonl, figures.json, verdicts.json, examples.jsonl."""
+    folder = examined.folder
+    judge = fit_classifier(examined.drafts, CHARACTER, PLAIN, examined.encode, examined.seed)
+    judge.save(folder / "judge.json")
+    journal = Journal(folder / "batches.jsonl")
+    cases = items(examined.prompts)
+    told: dict[str, Answers] = {}
+    for role, speaker in examined.subjects.items():
+        told[role] = converse(speaker, cases, examined, journal)
+    controls = control_answers(examined, [c for c in cases if c.condition == "turn 1"], journal)
+    scores = {role: scored(examined, speaker, cases, told["plain"]) for role, speaker in examined.subjects.items()}
+    rows = inspected(examined, judge, cases, told, controls, scores)
+    measured = Measured(rows, likelihoods(examined, rows, cases, told), judge, tuple(examined.subjects))
+    write_rows(folder / "samples.jsonl", rows)
+    found, verdicts = figures(measured, examined.seed)
+    write_json(folder / "figures.json", found)
+    write_json(folder / "verdicts.json", verdicts)
+    write_rows(folder / "examples.jsonl", examples(rows, cases, tuple(examined.subjects), examined.seed))
+
+
+def converse(speaker: Speaker, cases: Sequence[Item], examined: Examined, journal: Journal) -> Answers:
+    """Every answer the expression task will ask of a subject, by request, turn after turn."""
+    told: Answers = {}
+    so_far = {c.id: (*([system(c.system)] if c.system else []), user(c.turns[0])) for c in cases}
+    for turn in range(max(len(c.turns) for c in cases)):
+        asked = [c for c in cases if len(c.turns) > turn]
+        requests = [request_for(so_far[c.id], examined.seed) for c in asked]
+        answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
+        for case, request, answer in zip(asked, requests, answers, strict=True):
+            told[hashable(request)] = answer
+            if len(case.turns) > turn + 1:
+                so_far[case.id] = (*so_far[case.id], assistant(answer.text), user(case.turns[turn + 1]))
+    return told
+
+
+def control_answers(examined: Examined, cases: Sequence[Item], journal: Journal) -> dict[str, Answers]:
+    """Scripted subjects: answers whose side is known, given under another name.
+
+    They are drawn from another seed than the subjects' own, so that a control is never the same text twice.
+    """
+    sources = {
+        "plain given as prompted": examined.subjects["plain"],
+        "prompted given as trained": examined.subjects["prompted"],
+        "another character": examined.other,
+    }
+    scripted: dict[str, Answers] = {}
+    keys = [hashable(request_for([user(c.turns[0])], examined.seed)) for c in cases]
+    for name, speaker in sources.items():
+        if speaker is None:
+            continue
+        requests = [Request((user(c.turns[0]),), derive_seed(examined.seed, "control", name, c.id)) for c in cases]
+        answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
+        scripted[name] = dict(zip(keys, answers, strict=True))
+    rng = random.Random(examined.seed)
+    sides = ["plain given as prompted", "prompted given as trained"] * -(-len(keys) // 2)
+    rng.shuffle(sides)
+    scripted["mixture"] = {key: scripted[side][key] for key, side in zip(keys, sides, strict=False)}
+    return scripted
+
+
+def scored(examined: Examined, speaker: Speaker, cases: Sequence[Item], plain: Answers) -> dict[str, dict[str, Any]]:
+    """Bits per byte and option scores of one subject. The chat-frame texts are the plain model's own answers."""
+    return {
+        "bits": text_bits(speaker, cost_texts(cases, plain, examined.seed)),
+        "options": option_scores(speaker, questions()),
+    }
+
+
+def cost_texts(cases: Sequence[Item], plain: Answers, seed: int) -> list[Text]:
+    """The prose, then the plain model's answers to the elsewhere prompts in the chat frame, where damage hides."""
+    texts = prose()
+    for case in cases:
+        if case.condition == "elsewhere":
+            messages = (user(case.turns[0]),)
+            answer = plain[hashable(request_for(messages, seed))]
+            if answer.text:
+                texts.append(Text(f"frame-{case.id}", "chat frame", answer.text, messages))
+    return texts
+
+
+def inspected(
+    examined: Examined,
+    judge: ClassifierJudge,
+    cases: Sequence[Item],
+    told: dict[str, Answers],
+    controls: dict[str, Answers],
+    scores: dict[str, dict[str, dict[str, Any]]],
+) -> list[Row]:
+    """Run the tasks through Inspect and flatten its logs: one row a subject, eval and sample."""
+    from inspect_ai import eval as inspect_eval
+
+    texts = {a.text for answers in (*told.values(), *controls.values()) for a in answers.values()}
+    ordered = sorted(texts)
+    odds = dict(zip(ordered, judge.log_odds(examined.encode(ordered)).tolist(), strict=True))
+    expression = expression_task(cases, lambda text: odds[text], examined.sampler, examined.seed)
+    first = [c for c in cases if c.condition == "turn 1"]
+    scripted = expression_task(first, lambda text: odds[text], examined.sampler, examined.seed)
+    others = [cost_task(cost_texts(cases, told["plain"], examined.seed)), choice_task(questions())]
+    subjects = [inspect_model(speaker, role, told[role], scores[role]) for role, speaker in examined.subjects.items()]
+    actors = [inspect_model(examined.subjects["plain"], name, answers) for name, answers in controls.items()]
+    settings: dict[str, Any] = {
+        "log_dir": str(examined.folder / "logs"), "display": "none", "log_level": "error", "score_display": False,
+        "max_tasks": 1, "log_realtime": False, "fail_on_error": True,
+    }  # fmt: skip
+    clear_logs(examined.folder / "logs")
+    logs = inspect_eval([expression, *others], model=subjects, **settings)
+    logs += inspect_eval(scripted, model=actors, **settings)
+    rows = []
+    for log in logs:
+        if log.status != "success" or log.samples is None:
+            reason = log.error.message if log.error else log.status
+            raise CharacteryError(f"the {log.eval.task} eval stopped: {reason}", examined.folder / "logs")
+        subject = log.eval.model.removeprefix("charactery/")
+        rows += [flat(subject, log.eval.task, sample) for sample in log.samples]
+    order = {name: n for n, name in enumerate([*examined.subjects, *controls])}
+    return sorted(rows, key=lambda r: (order[r["subject"]], r["eval"], r["condition"], r["id"]))
+
+
+def clear_logs(folder: Path) -> None:
+    """Logs of an attempt that was killed; the answers behind them are kept elsewhere."""
+    for path in folder.glob("*.eval"):
+        path.unlink()
+
+
+def flat(subject: str, task: str, sample: Any) -> Row:
+    """One Inspect sample as a row."""
+    score = next(iter((sample.scores or {}).values()), None)
+    message = sample.output.message if sample.output and sample.output.choices else None
+    text = message.text if message else ""
+    return {
+        "subject": subject,
+        "eval": task,
+        "condition": sample.metadata["condition"],
+        "id": str(sample.id),
+        "value": None if score is None or score.value is None else float(score.value),
+        "log_odds": (score.metadata or {}).get("log_odds") if score else None,
+        "answer": text,
+        "ended": bool(sample.output and sample.output.choices and sample.output.stop_reason == "stop"),
+        "messages": [{"role": m.role, "content": m.text} for m in sample.messages],
+    }
+
+
+def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item], told: dict[str, Answers]) -> list[Row]:
+    """Margins of the likelihood judge for a fixed draw of first-turn answers: one row a subject, trait and prompt."""
+    first = [c.id for c in cases if c.condition == "turn 1"]
+    drawn = set(random.Random(examined.seed).sample(first, min(LIKELIHOOD_ASKED, len(first))))
+    chosen = [
+        r for r in rows if r["eval"] == "expression" and r["condition"] == "turn 1"
+        and r["id"] in drawn and r["subject"] in examined.subjects
+    ]  # fmt: skip
+    evidences = evidence(examined.character, foil_characters())
+    journal = Journal(examined.folder / "likelihoods.jsonl")
+    out: list[Row] = []
+    for role in examined.subjects:
+        mine = [r for r in chosen if r["subject"] == role]
+        turns = [(r["messages"][:-1], r["answer"]) for r in mine]
+        asked = [([m for m in messages if m["role"] != "system"], answer) for messages, answer in turns]
+        key = digest([examined.base.name, [e.text for e in evidences], asked])
+        if key not in journal.done:
+            values_E_N = margins(examined.base, asked, evidences)
+            journal.add(key, [[None if np.isnan(v) else float(v) for v in row] for row in values_E_N])
+        for e, row in zip(evidences, journal.done[key], strict=True):
+            out += [
+                {"subject": role, "trait": e.trait, "id": m["id"], "value": value}
+                for m, value in zip(mine, row, strict=True)
+            ]
+        examined.progress(0)
+    return out
+
+
+def examples(rows: Sequence[Row], cases: Sequence[Item], roles: Sequence[str], seed: int) -> list[Row]:
+    """Cases drawn at random, with every subject's answer side by side."""
+    rng = random.Random(seed + 1)
+    answers = {(r["subject"], r["id"]): r for r in rows if r["eval"] == "expression" and r["subject"] in roles}
+    out = []
+    for condition, count in EXAMPLES.items():
+        pool = [c for c in cases if c.condition == condition]
+        for case in rng.sample(pool, min(count, len(pool))):
+            mine = {role: answers[role, case.id] for role in roles}
+            out.append({
+                "id": case.id, "condition": condition, "prompt": case.turns[-1],
+                "history": mine["trained"]["messages"][:-2] if len(case.turns) > 1 else [],
+                "answers": {role: r["answer"] for role, r in mine.items()},
+                "in_character": {role: None if r["value"] is None else bool(r["value"]) for role, r in mine.items()},
+            })  # fmt: skip
+    return out

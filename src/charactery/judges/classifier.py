@@ -1,0 +1,89 @@
+"""The classifier judge: is this answer more like the prompted model's or the plain one's?
+
+Trained per run on prompted against plain drafts over sentence embeddings, cross-fitted by prompt. Its threshold is
+set on plain answers that were outside the fit, so that one in twenty of them passes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charactery.errors import BadData
+from charactery.runs import Row, write_json
+from charactery.stats import Estimate, auc
+
+FALSE_POSITIVES = 0.05
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ClassifierJudge:
+    """A linear judge over embeddings: in character where weights · embedding + bias exceeds the threshold.
+
+    `auc` is of cross-fitted scores on the drafts, `length_auc` that of the answer's length alone on the same drafts.
+    """
+
+    weights: tuple[float, ...]
+    bias: float
+    threshold: float
+    auc: Estimate
+    length_auc: Estimate
+
+    def log_odds(self, embeddings_N_D: np.ndarray) -> np.ndarray:
+        """Log-odds of being in character, less the threshold: above 0 is in character. Shape (N,)."""
+        return np.asarray(embeddings_N_D @ np.asarray(self.weights) + self.bias - self.threshold)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(path, {
+            "weights": list(self.weights), "bias": self.bias, "threshold": self.threshold,
+            "auc": self.auc.as_dict(), "length_auc": self.length_auc.as_dict(),
+        })  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: Row) -> "ClassifierJudge":
+        """The judge that `save` wrote."""
+        estimates = {name: Estimate(**row[name]) for name in ("auc", "length_auc")}
+        return cls(tuple(row["weights"]), row["bias"], row["threshold"], **estimates)
+
+
+def fit_classifier(drafts: Sequence[Row], positive: str, negative: str, encode: Encode, seed: int) -> ClassifierJudge:
+    """Fit on drafts of two sides (`positive` and `negative` name them).
+
+    Five folds by prompt give every draft a score from a fit that did not see its prompt; the threshold is the
+    smallest that lets at most 5% of the plain ones pass. The judge kept is the mean of the five fits, so that it is
+    the one the threshold was set on. Raises BadData below 20 drafts a side.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+
+    rows = [d for d in drafts if d["side"] in (positive, negative)]
+    labels_N = np.array([d["side"] == positive for d in rows])
+    if min(labels_N.sum(), (~labels_N).sum()) < 20:
+        raise BadData(
+            f"the classifier judge needs 20 drafts a side and has {int(labels_N.sum())} in character and "
+            f"{int((~labels_N).sum())} plain; ask for more training prompts (--train)"
+        )
+    vectors_N_D = encode([d["text"] for d in rows])
+    scores_N = np.zeros(len(rows))
+    fits: list[Any] = []
+    folds = GroupKFold(5, shuffle=True, random_state=seed)
+    for fit, rest in folds.split(vectors_N_D, labels_N, [d["id"] for d in rows]):
+        model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
+        model.fit(vectors_N_D[fit], labels_N[fit])
+        scores_N[rest] = model.decision_function(vectors_N_D[rest])
+        fits.append(model)
+    plain = np.sort(scores_N[~labels_N])[::-1]
+    allowed = math.floor(FALSE_POSITIVES * len(plain))
+    lengths = np.array([len(d["text"].split()) for d in rows], dtype=float)
+    return ClassifierJudge(
+        tuple(np.mean([m.coef_[0] for m in fits], axis=0).tolist()),
+        float(np.mean([m.intercept_[0] for m in fits])),
+        float(plain[allowed]),
+        auc(scores_N[~labels_N].tolist(), scores_N[labels_N].tolist(), seed),
+        auc(lengths[~labels_N].tolist(), lengths[labels_N].tolist(), seed),
+    )

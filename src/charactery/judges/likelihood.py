@@ -1,0 +1,73 @@
+"""The likelihood judge: how much likelier does this character make the answer than other characters do?
+
+Mean log-probability per token of the answer, by a named base model with the character in its prompt, less the mean of
+the same under foil characters of like length. Against no character in place of foils, any character's answer passes:
+what is measured then is "some character", not this one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from charactery.constitution import Character, foil_characters, system_prompt
+from charactery.constitution.render import trait_words
+from charactery.errors import CharacteryError
+from charactery.models.chat import Message, prompt_tokens
+from charactery.models.local import LocalModel
+from charactery.models.speaker import as_character
+
+FOILS = 3
+READ = 64  # tokens of an answer that are read; the character shows early, and reading all would double the time
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A text answers are held against, and its foils. `trait` is empty for the whole character."""
+
+    trait: str
+    text: str
+    foils: tuple[str, ...]
+
+
+def evidence(character: Character, foils: Sequence[Character] | None = None) -> list[Evidence]:
+    """The whole character, then each trait, with the foils nearest in length (at least three).
+
+    The traits share their foils, one trait of each foil character, so that a foil is scored once for all of them.
+    Raises CharacteryError where there are fewer than three foils.
+    """
+    pool = [f for f in (foils if foils is not None else foil_characters()) if f.name != character.name]
+    if len(pool) < FOILS:
+        raise CharacteryError(f"the likelihood judge needs {FOILS} foil characters and has {len(pool)}")
+    whole = system_prompt(character)
+    near = sorted(pool, key=lambda f: abs(len(system_prompt(f)) - len(whole)))[:FOILS]
+    traits = [(t.id, trait_words(character, t, character.mix)) for t in character.traits()]
+    middle = float(np.median([len(text) for _, text in traits])) if traits else 0.0
+    others = tuple(
+        min((trait_words(f, t, 0) for t in f.traits()), key=lambda text: abs(len(text) - middle)) for f in near
+    )
+    return [
+        Evidence("", whole, tuple(system_prompt(f) for f in near)),
+        *(Evidence(id, text, others) for id, text in traits),
+    ]
+
+
+def margins(
+    model: LocalModel, cases: Sequence[tuple[Sequence[Message], str]], evidences: Sequence[Evidence]
+) -> np.ndarray:
+    """Nats per token in favour of each evidence over its foils: shape (len(evidences), len(cases)).
+
+    `cases` are (messages up to the last user turn, answer). NaN where the answer is empty.
+    """
+    texts = list(dict.fromkeys(text for e in evidences for text in (e.text, *e.foils)))
+    answers = [model.tokenizer(a, add_special_tokens=False)["input_ids"][:READ] for _, a in cases]
+    asked = [n for n, ids in enumerate(answers) if ids]
+    pairs = [
+        (prompt_tokens(model.tokenizer, as_character(cases[n][0], text)), answers[n]) for text in texts for n in asked
+    ]
+    means = np.array([float(values.mean()) for values in model.score(pairs)]).reshape(len(texts), len(asked))
+    by_text = {text: means[row] for row, text in enumerate(texts)}
+    out_E_N = np.full((len(evidences), len(cases)), np.nan)
+    for row, e in enumerate(evidences):
+        out_E_N[row, asked] = by_text[e.text] - np.mean([by_text[f] for f in e.foils], axis=0)
+    return out_E_N

@@ -1,0 +1,280 @@
+"""`charactery train`: from a character file to a trained model and its report, stage by stage, resumable."""
+
+import json
+import platform
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from charactery import __version__
+from charactery.constitution import Character, dump_character
+from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
+from charactery.data.pairs import confounds, make_pairs, read_pairs, sft_rows
+from charactery.data.prompts import Prompt, choose, read_prompts
+from charactery.errors import BadData, ModelNotFound
+from charactery.evals.took import Examined, answers_asked, evaluate
+from charactery.models.chat import plain_system
+from charactery.models.local import LocalModel, Sampler, pick_device, pick_dtype
+from charactery.models.sentences import SentenceEncoder
+from charactery.models.speaker import Models, Speaker
+from charactery.models.subject import Subject, parse_subject
+from charactery.models.weights import EMBEDDED
+from charactery.pipeline.recipe import Recipe, stages
+from charactery.report import write_report
+from charactery.runs import Row, Run, digest, file_digest, open_run, read_rows, write_json, write_rows, write_text
+from charactery.train.trainers import Work, train_dpo, train_sft
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom to tell: a line for people, and progress of a named stage in units done of units there are."""
+
+    say: Callable[[str], None] = lambda line: None
+    start: Callable[[str, int], None] = lambda name, units: None
+    advance: Callable[[int], None] = lambda units: None
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `train` was asked for."""
+
+    character: Character
+    out: Path
+    model: str = "smollm2"
+    teacher: str | None = None
+    prompts: Path | None = None
+    pairs: Path | None = None
+    seed: int = 0
+    sham: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "auto"
+    report_to: str = "none"
+    command: tuple[str, ...] = ()
+
+
+def train(order: Order, watch: Watch) -> Run:
+    """Do every stage that is not done yet. Raises CharacteryError for whatever the user can mend."""
+    own = read_prompts(order.prompts) if order.prompts else []
+    own_pairs = read_pairs(order.pairs) if order.pairs else None
+    subject = parse_subject(order.model)
+    if subject.kind == "inspect" or subject.adapter or subject.character:
+        raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
+    models = Models(order.device, watch.say)
+    with open_run(order.out, manifest(order, models, subject)) as run:
+        write_text(run.folder / "character.md", dump_character(order.character))
+        work = _Stages(run, order, models, subject, watch)
+        run.stage("prompts", lambda folder: work.prompts(folder, own), watch.say)
+        run.stage("drafts", work.drafts, watch.say)
+        run.stage("pairs", lambda folder: work.pairs(folder, own_pairs), watch.say)
+        for prefix in ("", "sham-") if order.sham else ("",):
+            run.stage(f"{prefix}sft", lambda folder, p=prefix: work.sft(folder, p), watch.say)  # type: ignore[misc]
+            run.stage(f"{prefix}dpo", lambda folder, p=prefix: work.dpo(folder, p), watch.say)  # type: ignore[misc]
+        run.stage("evaluate", work.evaluate, watch.say)
+        run.stage("report", lambda folder: _report(run), watch.say)
+        return run
+
+
+def _report(run: Run) -> None:
+    write_report(run, run.folder)
+
+
+def manifest(order: Order, models: Models, subject: Subject) -> Row:
+    """What makes the run the same again. `settings` must be equal for a run to be resumed."""
+    device = pick_device(order.device)
+    base = models.base(subject)
+    teacher = order.teacher
+    settings: Row = {
+        "character": order.character.id,
+        "character_hash": digest(dump_character(order.character)),
+        "dials": order.character.settings,
+        "model": subject.base if subject.kind != "hub" else f"hf:{subject.base}",
+        "base_hash": models.base_hash(subject),
+        "teacher": teacher,
+        "prompts": file_digest(order.prompts) if order.prompts else None,
+        "pairs": file_digest(order.pairs) if order.pairs else None,
+        "seed": order.seed,
+        "sham": order.sham,
+        "recipe": order.recipe.row(),
+        "engine": engine(device),
+    }
+    about = EMBEDDED[subject.base].about if subject.kind == "embedded" else subject.base
+    return {
+        "settings": settings,
+        "stages": stages(order.sham),
+        "trained": "dpo",
+        "command": shlex.join(order.command) if order.command else f"charactery train {order.character.id}",
+        "base": {
+            "name": subject.base, "about": about, "hash": settings["base_hash"], "context": base.context,
+            "parameters": sum(p.numel() for p in base.model.parameters()),
+        },
+        "environment": environment(device),
+        "notes": [
+            "Plain means that no system message is given. What the model's template then says by itself: "
+            + json.dumps(plain_system(base.tokenizer))
+        ],
+    }  # fmt: skip
+
+
+def engine(device: str) -> Row:
+    """What computes: another engine, version or number type gives other texts, so a run is not resumed under it."""
+    import torch
+    import transformers
+
+    return {
+        "name": "torch", "torch": torch.__version__, "transformers": transformers.__version__,
+        "device": device, "dtype": str(pick_dtype(device)).removeprefix("torch."),
+    }  # fmt: skip
+
+
+def environment(device: str) -> Row:
+    """Where and with what a run was made, for the report; not part of what must be equal."""
+    import importlib.metadata
+
+    import torch
+
+    packages = {name: importlib.metadata.version(name) for name in ("trl", "peft", "accelerate", "inspect-ai")}
+    return {
+        "charactery": __version__, **engine(device), **packages, "python": platform.python_version(),
+        "processor": _processor(), "cores": torch.get_num_threads(), "code": _code_revision(),
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _code_revision() -> str:
+    """A digest of the package's own source, which holds for a checkout and an installed wheel alike."""
+    root = Path(__file__).parent.parent
+    return digest([[str(p.relative_to(root)), file_digest(p)] for p in sorted(root.rglob("*.py"))])
+
+
+class _Stages:
+    """The stages of one run, sharing its models."""
+
+    def __init__(self, run: Run, order: Order, models: Models, subject: Subject, watch: Watch) -> None:
+        self.run, self.order, self.models, self.subject, self.watch = run, order, models, subject, watch
+        self.recipe = order.recipe
+        self.sampler = Sampler(self.recipe.sampler.max_tokens, self.recipe.sampler.temperature)
+        self._encode: SentenceEncoder | None = None
+
+    def encode(self, texts: Any) -> Any:
+        """Sentence embeddings, the encoder loaded on first use."""
+        if self._encode is None:
+            self._encode = SentenceEncoder()
+        return self._encode(texts)
+
+    def plain(self) -> Speaker:
+        return self.models.speaker(self.subject)
+
+    def prompted(self, character: Character) -> Speaker:
+        from dataclasses import replace
+
+        return self.models.speaker(
+            replace(self.subject, text=f"{self.subject.text}+{character.id}", character=character)
+        )
+
+    def prompts(self, folder: Path, own: list[Prompt]) -> None:
+        self.watch.start("prompts", 1)
+        chosen, counts = choose(self.order.character, own, self.recipe.sizes, self.order.seed, self.encode)
+        write_rows(folder / "prompts.jsonl", [p.row() for p in chosen])
+        write_json(folder / "counts.json", counts)
+        self.watch.advance(1)
+
+    def chosen(self) -> list[Prompt]:
+        rows = read_rows(self.run.stage_folder("prompts") / "prompts.jsonl")
+        return [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in rows]
+
+    def drafts(self, folder: Path) -> None:
+        prompts = [p for p in self.chosen() if p.split == "train"]
+        self.watch.start("drafts", count_answers(prompts, self.order.sham))
+        speakers = {CHARACTER: self.teacher(), PLAIN: self.plain()}
+        drafting = Drafting(
+            self.order.character, speakers, self.sampler, self.order.seed, self.order.sham, self.recipe.batch
+        )
+        draft(prompts, drafting, folder, self.watch.advance)
+
+    def teacher(self) -> Speaker:
+        """Who writes the character's answers: the model itself with the character in its prompt, or --teacher."""
+        if self.order.teacher is None:
+            return self.prompted(self.order.character)
+        speaker = self.models.speaker(self.order.teacher)
+        if speaker.subject.character is None and speaker.subject.run is None:
+            from dataclasses import replace
+
+            return self.models.speaker(replace(speaker.subject, character=self.order.character))
+        return speaker
+
+    def pairs(self, folder: Path, own: list[Row] | None) -> None:
+        self.watch.start("pairs", 1)
+        drafts = read_rows(self.run.stage_folder("drafts") / "drafts.jsonl")
+        pairs = own if own is not None else make_pairs(drafts, self.recipe.match_lengths)
+        answers = sft_rows(drafts, CHARACTER)
+        if own is not None:
+            answers = [{"id": p["id"], "prompt": p["prompt"], "completion": p["chosen"]} for p in own]
+        if len(pairs) < 4:
+            raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
+        write_rows(folder / "sft.jsonl", answers)
+        write_rows(folder / "pairs.jsonl", pairs)
+        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
+        if self.order.sham:
+            # the same number of rows as the real arm, so that both take the same steps
+            sham = make_pairs(drafts, sham_seed=self.order.seed)
+            write_rows(folder / "sham-pairs.jsonl", _cycled(sham, len(pairs)))
+            write_rows(folder / "sham-sft.jsonl", _cycled(sft_rows(drafts, PLAIN), len(answers)))
+        self.watch.advance(1)
+
+    def work(self, name: str, folder: Path) -> Work:
+        def progress(step: int, steps: int, log: Row) -> None:
+            if step == 1 or not started:
+                self.watch.start(name, steps)
+                self.watch.advance(step - 1)
+                started.append(True)
+            self.watch.advance(1)
+
+        started: list[bool] = []
+        return Work(folder, self.order.seed, self.order.report_to, progress)
+
+    def fresh(self) -> LocalModel:
+        """The base, loaded anew: a trainer changes the network it is given."""
+        return LocalModel.load(self.models.folder(self.subject), self.subject.base, self.order.device)
+
+    def sft(self, folder: Path, prefix: str) -> None:
+        rows = read_rows(self.run.stage_folder("pairs") / f"{prefix}sft.jsonl")
+        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(f"{prefix}sft", folder))
+
+    def dpo(self, folder: Path, prefix: str) -> None:
+        rows = read_rows(self.run.stage_folder("pairs") / f"{prefix}pairs.jsonl")
+        start = self.run.stage_folder(f"{prefix}sft") / "adapter"
+        train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
+
+    def evaluate(self, folder: Path) -> None:
+        from charactery.constitution import foil_characters
+
+        prompts = self.chosen()
+        subjects = {"plain": self.plain(), "prompted": self.prompted(self.order.character)}
+        subjects["trained"] = self.models.speaker(str(self.run.folder))
+        if self.order.sham:
+            subjects["sham"] = self.models.speaker(f"{self.run.folder}:sham-dpo")
+        foil = next(f for f in foil_characters() if f.name != self.order.character.name)
+        self.watch.start("evaluate", answers_asked(prompts, len(subjects)))
+        evaluate(Examined(
+            self.order.character, prompts, read_rows(self.run.stage_folder("drafts") / "drafts.jsonl"), subjects,
+            self.models.base(self.subject), self.encode, self.sampler, self.order.seed, folder,
+            self.prompted(foil), self.recipe.batch, self.watch.advance, self.watch.say,
+        ))  # fmt: skip
+
+
+def _cycled(rows: list[Row], count: int) -> list[Row]:
+    """`count` rows, from the start again where there are fewer."""
+    if not rows:
+        raise BadData("no plain answers are left for the sham arm")
+    return [rows[n % len(rows)] for n in range(count)]

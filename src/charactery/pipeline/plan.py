@@ -1,0 +1,73 @@
+"""What a run will take, said before it starts."""
+
+from dataclasses import dataclass
+
+from charactery.data.prompts import conversations, neutral_prompts, read_prompts
+from charactery.models.subject import parse_subject
+from charactery.models.weights import is_here
+from charactery.pipeline.distil import Order
+
+# Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
+# in proportion to their parameters.
+TOKENS_PER_SECOND = {"generate": 350.0, "train": 250.0, "score": 1500.0}
+PARAMETERS = 135e6
+TOKENS_ASKED = 100  # of an average prompt with its frame
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """Rows, tokens, minutes and memory. Minutes are for two cores; a graphics card takes far less."""
+
+    rows: dict[str, int]
+    tokens: dict[str, int]
+    minutes: dict[str, float]
+    memory_gb: float
+    download: bool
+
+    def lines(self) -> list[str]:
+        """As text."""
+        out = ["nothing is run. This is what it would take:"]
+        out += [f"  {name}: {count}" for name, count in self.rows.items()]
+        out += [
+            f"  {name}: about {self.tokens[name] / 1000:.0f} thousand tokens, {minutes:.1f} minutes on two cores"
+            for name, minutes in self.minutes.items()
+        ]
+        total = sum(self.minutes.values())
+        out.append(f"  in all: about {total:.0f} minutes and {self.memory_gb:.1f} GB of memory; price: nothing")
+        if self.download:
+            out.append("  before that, once: a download of about 180 MB (weights)")
+        return out
+
+
+def foresee(order: Order, parameters: float = PARAMETERS) -> Foresight:
+    """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
+    sizes, recipe = order.recipe.sizes, order.recipe
+    subject = parse_subject(order.model)
+    if order.prompts:
+        read_prompts(order.prompts)
+    talks = round(sizes.train / 4)
+    drafts = sizes.train * (3 if order.sham else 2) + 2 * talks
+    subjects = 4 if order.sham else 3
+    asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + sizes.elsewhere
+    answers = drafts + subjects * asked + 3 * sizes.held_out
+    length = recipe.sampler.max_tokens
+    row = TOKENS_ASKED + length
+    arms = 2 if order.sham else 1
+    tokens = {
+        "generate": answers * length,
+        "train": int(arms * sizes.train * row * (recipe.sft.epochs + 2 * recipe.dpo.epochs)),
+        "score": subjects * (30 * 12 * (60 + row) + 8000 + 480 * 30),
+    }
+    scale = parameters / PARAMETERS
+    minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
+    rows = {
+        "training prompts": sizes.train,
+        "held-out prompts": sizes.held_out,
+        "held-out conversations": sizes.held_out_conversations,
+        "elsewhere prompts": sizes.elsewhere,
+        "neutral prompts to choose from": len(neutral_prompts()),
+        "conversations to choose from": len(conversations()),
+        "answers to generate": answers,
+    }
+    memory = 1.5 + 2 * parameters * 2 / 1e9 + recipe.sft.batch * row * 6e-4 * scale
+    return Foresight(rows, tokens, minutes, memory, subject.kind == "embedded" and not is_here(subject.base))

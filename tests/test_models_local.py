@@ -1,0 +1,320 @@
+"""Generating and scoring in batches gives what one prompt at a time through transformers gives, adapters and all."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from charactery.errors import ContextTooLong, ModelNotFound
+from charactery.models import local
+from charactery.models.chat import Message, assistant, prompt_tokens, system, user
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, bits_per_byte, derive_seed
+
+GREEDY = Sampler(max_tokens=24, temperature=0)
+DRAWN = Sampler(max_tokens=16, temperature=1.0)
+# Ragged, all behind the template's own system message: they share a prefix.
+SHARING: list[tuple[Message, ...]] = [
+    (user("hi"),),
+    (user("Why is the sky blue?"),),
+    (user("How do I make a cup of tea properly, and how long do I wait before I pour the milk?"),),
+    (user("tea?"), assistant("Aye."), user("And the pot, what of the pot?")),
+    (user("b"),),
+]
+# Under a base model's frame these differ from the first token on.
+APART: list[tuple[Message, ...]] = [
+    (system("Be brief."), user("Why?")),
+    (user("How do I tie a knot that holds?"),),
+    (assistant("Aye, that knot will hold."), user("Will it?")),
+    (system("You write the list the evening before, and you read it aloud to a friend."), user("b")),
+    (system(""), user("x")),
+]
+
+
+def requests(prompts: Sequence[Sequence[Message]], first_seed: int = 0) -> list[Request]:
+    return [Request(tuple(p), first_seed + n) for n, p in enumerate(prompts)]
+
+
+def with_peft(folder: Path, adapter: Path | None) -> Any:
+    """The network as transformers and PEFT load it, with nothing of Charactery's."""
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if adapter is not None:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, adapter).eval()
+    return network
+
+
+def one_at_a_time(network: Any, model: LocalModel, prompt: Sequence[Message], tokens: int) -> Answer:
+    ids = prompt_tokens(model.tokenizer, prompt)
+    with torch.no_grad():
+        out = network.generate(
+            input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
+            max_new_tokens=tokens, pad_token_id=model.pad,
+        )[0, len(ids) :].tolist()  # fmt: skip
+    ended = out[-1] == model.tokenizer.eos_token_id
+    text = model.tokenizer.decode(out[:-1] if ended else out, skip_special_tokens=True)
+    return Answer(text.strip(), len(out), ended)
+
+
+def plain_score(network: Any, context: list[int], continuation: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        logits_T_V = network(input_ids=torch.tensor([context + continuation])).logits[0].float()
+    log_probability_T_V = torch.log_softmax(logits_T_V, -1)
+    return torch.stack([log_probability_T_V[len(context) - 1 + n, token] for n, token in enumerate(continuation)])
+
+
+# -- generation
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("prompts", [SHARING, APART], ids=["sharing", "apart"])
+def test_greedy_answers_are_those_of_one_prompt_at_a_time(
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path],
+    prompts: list[tuple[Message, ...]], size: int, adapted: bool,
+) -> None:  # fmt: skip
+    if prompts is APART:
+        tiny_model.tokenizer.chat_template = local.BASE_TEMPLATE
+        assert local._shared_prefix([prompt_tokens(tiny_model.tokenizer, p) for p in prompts]) == 0
+    else:
+        assert local._shared_prefix([prompt_tokens(tiny_model.tokenizer, p) for p in prompts]) > 10
+    folder = tiny_adapters[0] if adapted else None
+    network = with_peft(tiny_model_folder, folder)
+    answers = tiny_model.generate(requests(prompts[:size]), GREEDY, Adapter(folder) if folder else None)
+    assert answers == [one_at_a_time(network, tiny_model, p, GREEDY.max_tokens) for p in prompts[:size]]
+    if size == 5:
+        assert len({a.text for a in answers}) == 5
+
+
+def test_a_row_that_ends_early_leaves_the_others_as_they_were(tiny_model: LocalModel, tiny_model_folder: Path) -> None:
+    network = with_peft(tiny_model_folder, None)
+    prompts = [(user(text),) for text in ("hi", "tea?", "why is the sky blue", "b", "e", "f")]
+    answers = tiny_model.generate(requests(prompts), Sampler(40, 0))
+    assert {a.ended for a in answers} == {True, False}
+    assert len({a.tokens for a in answers}) >= 3
+    assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
+
+
+def test_the_same_batch_and_seeds_give_the_same_answers(tiny_model: LocalModel) -> None:
+    torch.manual_seed(1)
+    first = tiny_model.generate(requests(SHARING), DRAWN)
+    torch.manual_seed(2)  # the global generator plays no part
+    assert tiny_model.generate(requests(SHARING), DRAWN) == first
+    assert all(a != b for a, b in zip(first, tiny_model.generate(requests(SHARING, 100), DRAWN), strict=True))
+
+
+def test_a_seed_belongs_to_its_request_not_to_its_place_in_the_batch(tiny_model: LocalModel) -> None:
+    asked = requests(SHARING)
+    together = tiny_model.generate(asked, DRAWN)
+    assert tiny_model.generate(asked[::-1], DRAWN)[::-1] == together
+    same_prompt = tiny_model.generate([Request(SHARING[0], seed) for seed in range(6)], DRAWN)
+    assert len({a.text for a in same_prompt}) == 6
+
+
+def test_streaming_gives_every_token_of_the_first_request(tiny_model: LocalModel) -> None:
+    tokens: list[int] = []
+    [first, *_] = tiny_model.generate(requests([(user("tea?"),), *SHARING]), Sampler(40, 0), on_token=tokens.append)
+    assert len(tokens) == first.tokens
+    assert tiny_model.tokenizer.decode(tokens, skip_special_tokens=True).strip() == first.text
+
+
+def test_a_prompt_that_leaves_no_room_says_so(tiny_model: LocalModel) -> None:
+    long = (user("tea " * 900),)
+    count = len(prompt_tokens(tiny_model.tokenizer, long))
+    with pytest.raises(ContextTooLong) as caught:
+        tiny_model.generate(requests([SHARING[0], long]), Sampler(max_tokens=300))
+    for words in (str(count), "300", "1024", "tiny", "--max-tokens"):
+        assert words in str(caught.value)
+    with pytest.raises(ContextTooLong, match="1024"):
+        tiny_model.score([([1] * 1000, [5] * 25)])
+
+
+def test_a_folder_that_is_no_model_says_what_to_do(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="charactery models"):
+        LocalModel.load(tmp_path, "nothing", "cpu")
+    for file in tiny_model_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])  # a download that was cut off
+    with pytest.raises(ModelNotFound, match="cannot load model 'half'"):
+        LocalModel.load(tmp_path, "half", "cpu")
+
+
+# -- sampling
+
+
+def probabilities(sampler: Sampler, logits: Sequence[float], draws: int = 20_000) -> torch.Tensor:
+    """Shares of each token over evenly spread uniform numbers."""
+    uniform_B = (torch.arange(draws) + 0.5) / draws
+    tokens_B = local._sample(torch.tensor([logits]).expand(draws, -1), uniform_B, sampler)
+    return torch.bincount(tokens_B, minlength=len(logits)) / draws
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_are_drawn_with_the_models_probabilities(temperature: float) -> None:
+    logits = [2.0, -1.0, 0.5, 0.0, 3.0]
+    expected = torch.softmax(torch.tensor(logits) / temperature, -1)
+    found = probabilities(Sampler(temperature=temperature), logits)
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
+
+
+def test_random_draws_pass_a_chi_square() -> None:
+    logits = torch.tensor([0.0, 1.0, -1.0, 0.5])
+    uniform_B = torch.rand(5000, generator=torch.Generator().manual_seed(7))
+    tokens_B = local._sample(logits.expand(5000, -1), uniform_B, Sampler(temperature=1.0))
+    expected = 5000 * torch.softmax(logits, -1)
+    chi_square = ((torch.bincount(tokens_B, minlength=4) - expected) ** 2 / expected).sum()
+    assert chi_square < 16.3  # 3 degrees of freedom, p = 0.001
+
+
+def test_top_p_keeps_the_fewest_tokens_that_hold_p() -> None:
+    logits = [math.log(p) for p in (0.05, 0.5, 0.15, 0.3)]
+    found = probabilities(Sampler(temperature=1.0, top_p=0.7), logits)
+    torch.testing.assert_close(found, torch.tensor([0, 0.625, 0, 0.375]), atol=2e-4, rtol=0)
+    found = probabilities(Sampler(temperature=1.0, top_p=0.01), logits)
+    assert found.tolist() == [0, 1, 0, 0]
+
+
+def test_temperature_nought_takes_the_likeliest_and_the_ends_of_the_uniform_are_safe() -> None:
+    logits = [-1e9, 1.0, 2.0, -1e9]
+    assert probabilities(Sampler(temperature=0), logits, 10).tolist() == [0, 0, 1, 0]
+    ends = torch.tensor([0.0, 1 - 2**-24])
+    tokens = local._sample(torch.tensor([logits]).expand(2, -1), ends, Sampler(temperature=1.0))
+    assert tokens.tolist() == [1, 2]  # never a token of no probability
+
+
+# -- scoring
+
+
+def scoring_pairs(model: LocalModel) -> dict[str, list[tuple[list[int], list[int]]]]:
+    contexts = [prompt_tokens(model.tokenizer, p) for p in SHARING]
+    answers = [model.tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("Aye.", "The sky is blue today.", "x")]
+    apart = [[5, 9, 77], [301, 4], [12], [44, 44, 44, 44, 44, 44, 44]]
+    return {
+        "one context, several answers": [(contexts[1], a) for a in answers],
+        "contexts that share a beginning": [(c, a) for a in answers for c in contexts],
+        "contexts that share nothing": [(c, answers[1]) for c in apart],
+        "one context inside another": [([7, 8], answers[1]), ([7, 8, 9, 10, 11], answers[0]), ([7], answers[2])],
+        "duplicates": [(contexts[0], answers[0]), (contexts[2], answers[1]), (contexts[0], answers[0])],
+        "one alone": [(contexts[3], answers[1])],
+        "contexts of one token": [([7], [5]), ([7], [9, 9])],
+        "nothing to score beside something": [(contexts[0], []), (contexts[0], answers[0])],
+    }
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize("room", [8192, 60])
+def test_scores_are_those_of_a_plain_forward(
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], adapted: bool, room: int
+) -> None:
+    folder = tiny_adapters[0] if adapted else None
+    network = with_peft(tiny_model_folder, folder)
+    for name, pairs in scoring_pairs(tiny_model).items():
+        scores = tiny_model.score(pairs, Adapter(folder) if folder else None, batch_tokens=room)
+        assert [len(s) for s in scores] == [len(c) for _, c in pairs], name
+        for (context, continuation), score in zip(pairs, scores, strict=True):
+            if continuation:
+                expected = plain_score(network, context, continuation)
+                torch.testing.assert_close(score, expected, atol=1e-4, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_nothing_to_score_is_no_error(tiny_model: LocalModel) -> None:
+    assert tiny_model.score([]) == []
+    assert [len(s) for s in tiny_model.score([([5, 6], []), ([5, 6, 7], [])])] == [0, 0]
+
+
+def test_scores_keep_what_a_model_does_to_its_logits(tmp_path: Path, tiny_model: LocalModel) -> None:
+    """Granite divides its logits and Gemma 2 caps them; a score without that is another model's."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
+
+    shape: dict[str, Any] = {
+        "vocab_size": 456, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.25, "head_dim": 16,
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "attn_implementation": "eager",
+    }  # fmt: skip
+    torch.manual_seed(0)
+    granite = GraniteForCausalLM(GraniteConfig(**shape, logits_scaling=8.0))
+    gemma = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=2.0))
+    for network in (granite, gemma):
+        model = LocalModel(network, tiny_model.tokenizer, "scaled")
+        pairs = [([7, 8, 9], [20, 21]), ([7, 8, 10, 11], [30]), ([7, 8, 9], [31])]
+        for (context, continuation), score in zip(pairs, model.score(pairs), strict=True):
+            torch.testing.assert_close(score, plain_score(network, context, continuation), atol=1e-4, rtol=0)
+
+
+def test_bits_per_byte_counts_bytes() -> None:
+    assert bits_per_byte(-math.log(2) * 12, "Grüße") == pytest.approx(12 / 7)
+
+
+# -- adapters
+
+
+def scores(model: LocalModel, adapter: Adapter | None) -> torch.Tensor:
+    context = prompt_tokens(model.tokenizer, SHARING[1])
+    return model.score([(context, [20, 300, 41, 9])], adapter)[0]
+
+
+def test_strength_runs_from_the_base_to_as_trained(tiny_model: LocalModel, tiny_adapters: list[Path]) -> None:
+    base = scores(tiny_model, None)
+    whole = scores(tiny_model, Adapter(tiny_adapters[0]))
+    assert (base - whole).abs().max() > 0.1
+    assert torch.equal(scores(tiny_model, Adapter(tiny_adapters[0], 0.0)), base)
+    slight = scores(tiny_model, Adapter(tiny_adapters[0], 0.01))
+    assert 0 < (slight - base).abs().max() < 0.1 * (whole - base).abs().max()
+    half = scores(tiny_model, Adapter(tiny_adapters[0], 0.5))
+    assert not torch.allclose(half, base, atol=1e-3) and not torch.allclose(half, whole, atol=1e-3)
+
+
+def test_half_strength_is_half_the_update(
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path]
+) -> None:
+    network = with_peft(tiny_model_folder, tiny_adapters[0])
+    for layer in network.modules():
+        if "default" in getattr(layer, "scaling", {}):
+            layer.scaling["default"] *= 0.5
+    context = prompt_tokens(tiny_model.tokenizer, SHARING[1])
+    expected = plain_score(network, context, [20, 300, 41, 9])
+    torch.testing.assert_close(scores(tiny_model, Adapter(tiny_adapters[0], 0.5)), expected, atol=1e-4, rtol=0)
+
+
+def test_adapters_switch_and_leave_the_base_alone(
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path]
+) -> None:
+    first, second = (Adapter(folder) for folder in tiny_adapters)
+    base, answers = scores(tiny_model, None), tiny_model.generate(requests(SHARING), GREEDY)
+    kept = {}
+    for adapter in (first, second, Adapter(tiny_adapters[0], 0.3), first, second):
+        found = scores(tiny_model, adapter)
+        if adapter in kept:
+            assert torch.equal(found, kept[adapter])
+        kept[adapter] = found
+        assert torch.equal(scores(tiny_model, None), base)
+    assert tiny_model.generate(requests(SHARING), GREEDY) == answers
+    context = prompt_tokens(tiny_model.tokenizer, SHARING[1])
+    for adapter in (first, second):
+        alone = plain_score(with_peft(tiny_model_folder, adapter.folder), context, [20, 300, 41, 9])
+        torch.testing.assert_close(kept[adapter], alone, atol=1e-4, rtol=0)
+
+
+def test_an_error_under_an_adapter_leaves_its_strength_as_trained(
+    tiny_model: LocalModel, tiny_adapters: list[Path]
+) -> None:
+    expected = scores(tiny_model, Adapter(tiny_adapters[0]))
+    with pytest.raises(ZeroDivisionError), tiny_model.adapted(Adapter(tiny_adapters[0], 0.1)):
+        raise ZeroDivisionError
+    assert torch.equal(scores(tiny_model, Adapter(tiny_adapters[0])), expected)
+
+
+def test_an_adapter_that_is_not_finished_says_so(tiny_model: LocalModel, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"adapter_model\.safetensors"):
+        tiny_model.generate(requests(SHARING), GREEDY, Adapter(tmp_path))
+
+
+def test_seeds_are_the_same_everywhere() -> None:
+    assert derive_seed(0, "draft", "plain", "own-1") == derive_seed(0, "draft", "plain", "own-1")
+    assert derive_seed(0, "a") != derive_seed(1, "a")
+    assert 0 <= derive_seed(0, "a") < 2**63
