@@ -1,6 +1,6 @@
 """How well the critic finds faults planted in constitutions that others wrote.
 
-    python benchmarks/lint_faults.py --data DIR [--half tuned|held_out|both] [--misses] [--markdown]
+    python benchmarks/lint_faults.py --data DIR [--half tuned|held_out|both] [--misses] [--against]
 
 DIR is OpenCharacterTraining's (its `constitutions/hand-written/*.txt`: lists of {trait, questions}). Each becomes a
 character: a trait's text its definition, its questions the `asks`. They come without reasons and say nothing of
@@ -16,7 +16,9 @@ sentences found fault with and unreal faults of the bases (each once). Intervals
 import argparse
 import json
 import random
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,7 @@ from charactery.constitution import load_character
 from charactery.constitution.lint import Report, lint, rules
 
 TESTS = Path(__file__).parent.parent / "tests" / "lint"
-HALVES = ("tuned", "held_out", "after")
+HALVES = ("tuned", "held_out")
 ABOUT = {
     "no-origin": [
         "You were written by a small group of people, on purpose.",
@@ -224,9 +226,19 @@ def in_bases(
         path.write_text(write(base, Planted(), "", random.Random(seed)), encoding="utf-8")
         listed = [set(pair) for pair in real["real"].get(rule, {}).get(base.name, [])]
         for fault in lint(load_character(path), manifest=manifest).of(rule):
-            numbers = {int(word.split("-")[-1]) - 1 for word in [fault.trait or "trait-0"]}
-            others = {int(n) - 1 for n in __import__("re").findall(r"'Trait (\d+)'", fault.message)}
-            yield f"{base.name}: {fault.message}", (numbers | others) in listed
+            numbers = {int(number) - 1 for number in re.findall(r"'Trait (\d+)'", fault.message)}
+            yield f"{base.name}: {fault.message}", numbers in listed
+
+
+def as_they_come(all_bases: list[Base], folder: Path) -> dict[str, int]:
+    """Faults per rule in the constitutions with nothing added, which is how many real ones the bases were cleared of."""
+    found: Counter[str] = Counter()
+    for base in all_bases:
+        traits = "\n\n".join(f"### Trait {n}\n\n{text}" for n, (text, _) in enumerate(base.traits, 1))
+        path = folder / "bare.md"
+        path.write_text(f"---\nname: Robin\n---\n\n## Manner\n\n{traits}\n", encoding="utf-8")
+        found.update(fault.rule for fault in lint(load_character(path)).faults)
+    return dict(found)
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
@@ -297,6 +309,8 @@ def main() -> None:
                     f"| {t.alarms}/{t.clean} | {len(found)} ({len(found) - len(unreal)}) |"
                 )
                 notes += [f"{rule} {half}: {miss}" for miss in t.misses]
+        bare = ", ".join(f"{rule} {count}" for rule, count in as_they_come(all_bases, folder).items())
+        print(f"\nthe constitutions as they come, without their questions: {bare}")
         if given.against:
             for rule in ("contradiction", "repeat"):
                 k, n, missed = against(all_bases, rule, given.seed, folder)

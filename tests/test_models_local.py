@@ -274,7 +274,7 @@ def test_half_strength_is_half_the_update(
 ) -> None:
     network = with_peft(tiny_model_folder, tiny_adapters[0])
     for layer in network.modules():
-        if "default" in getattr(layer, "scaling", {}):
+        if hasattr(layer, "lora_B"):
             layer.scaling["default"] *= 0.5
     context = prompt_tokens(tiny_model.tokenizer, SHARING[1])
     expected = plain_score(network, context, [20, 300, 41, 9])

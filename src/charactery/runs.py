@@ -4,6 +4,7 @@ A stage is a function from earlier folders to its own, `stages/NN-name/`, with a
 Everything is written so that a process killed at any moment leaves either the old file or the new one.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -11,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,25 @@ def file_digest(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. A full disk is a CharacteryError, and the old file stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + f".{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink()
         raise disk_error(error, path) from error
 
 
 def disk_error(error: OSError, path: Path) -> CharacteryError:
     """What to say of a write that failed."""
-    return CharacteryError(f"could not be written ({error.strerror}). Free some space and run the same command", path)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "Free some space" if full else "See to the folder and its permissions"
+    return CharacteryError(f"could not be written ({error.strerror}). {mend} and run the same command", path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -66,14 +70,25 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """Read JSON lines. Raises BadData with the line for one that is not a JSON object."""
-    rows = []
+    return [row for _, row in numbered_rows(path)]
+
+
+def read_utf8(path: Path) -> str:
+    """A user's text file, less a byte order mark. Raises BadData for one that cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise BadData("no such file", path) from None
     except UnicodeDecodeError as error:
         raise BadData(f"is not UTF-8 text (byte {error.start})", path) from None
-    for number, line in enumerate(lines, 1):
+    except OSError as error:
+        raise BadData(f"cannot be read ({error.strerror})", path) from None
+
+
+def numbered_rows(path: Path) -> list[tuple[int, Row]]:
+    """Read JSON lines with the number of each row's line, for messages; blank lines are passed over."""
+    rows = []
+    for number, line in enumerate(read_utf8(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -82,7 +97,7 @@ def read_rows(path: Path) -> list[Row]:
             raise BadData(f"is not JSON: {error.msg}. One JSON object a line is expected", path, number) from None
         if not isinstance(row, dict):
             raise BadData("is not a JSON object in braces", path, number)
-        rows.append(row)
+        rows.append((number, row))
     return rows
 
 
@@ -112,8 +127,8 @@ class Journal:
 
     def add(self, key: str, rows: list[Any]) -> None:
         """Record a finished batch, on disk before this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as stream:
                 stream.write(json.dumps({"key": key, "rows": rows}, ensure_ascii=False).encode() + b"\n")
                 stream.flush()
@@ -177,7 +192,9 @@ def _clock(path: Path) -> Iterator[Callable[[], tuple[float, float]]]:
     """Seconds and peak memory of a stage, kept every few seconds so that a killed attempt counts."""
     import threading
 
-    before = json.loads(path.read_text()) if path.exists() else {"seconds": 0.0, "peak_mb": 0.0}
+    before = {"seconds": 0.0, "peak_mb": 0.0}
+    with suppress(OSError, ValueError):  # a clock that cannot be read stops no stage
+        before = {key: float(json.loads(path.read_text())[key]) for key in before}
     started, process, peak = time.monotonic(), psutil.Process(), [float(before["peak_mb"])]
     stop = threading.Event()
 
@@ -191,7 +208,8 @@ def _clock(path: Path) -> Iterator[Callable[[], tuple[float, float]]]:
             seconds, peak_mb = spent()
             beats += 1
             if beats % 10 == 0:
-                path.write_text(json.dumps({"seconds": seconds, "peak_mb": peak_mb}))
+                with suppress(CharacteryError):
+                    write_text(path, json.dumps({"seconds": seconds, "peak_mb": peak_mb}))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -227,7 +245,7 @@ def open_run(folder: Path, manifest: Row) -> Iterator[Run]:
                     folder,
                 )
             manifest = kept
-        elif any(child.name != ".lock" for child in folder.iterdir()):
+        elif any(child.name != ".lock" and child.suffix != ".tmp" for child in folder.iterdir()):
             raise RunConflict("is a folder with something else in it; give --out a new folder", folder)
         else:
             write_json(path, manifest)

@@ -103,20 +103,22 @@ def lint(
 
     if rules:
         for rule in all_rules():
-            typer.echo(f"{rule.id:16} {rule.description}")
+            typer.echo(f"{rule.id:16} {rule.finds}")
         return
     if not characters:
         raise CharacteryError("lint needs a character file; `charactery lint --rules` lists what it looks for")
     manifest = read_manifest(run) if run else None
     reports = [find_faults(find_character(name), manifest=manifest) for name in characters]
     if as_json:
-        typer.echo(json.dumps([report.as_dict() for report in reports], ensure_ascii=False, indent=2))
+        typer.echo(json.dumps([report.to_dict() for report in reports], ensure_ascii=False, indent=2))
     else:
         for report in reports:
             for fault in report.faults:
                 typer.echo(f"{fault}")
-            if report.lexical:
-                typer.echo(f"(by words alone, without a judge: {', '.join(report.lexical)})", err=True)
+            if report.without_judge:
+                typer.echo(f"(by words alone, without a judge of meaning: {', '.join(report.without_judge)})", err=True)
+            for unrun, why in report.not_run:
+                typer.echo(f"({unrun} did not run: {why})", err=True)
     if not as_json and not any(r.faults for r in reports):
         typer.echo("no faults found")
     if any(r.faults for r in reports):

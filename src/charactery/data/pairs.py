@@ -11,7 +11,7 @@ import numpy as np
 from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
 from charactery.data.filters import trim
 from charactery.errors import BadData
-from charactery.runs import Row, read_rows
+from charactery.runs import Row, numbered_rows
 from charactery.stats import auc, nothing
 
 LENGTHS_MATCH = 1.25  # matched pairs differ in words by at most this factor
@@ -79,7 +79,7 @@ def read_pairs(path: Path) -> list[Row]:
     Raises BadData with the line.
     """
     rows = []
-    for number, row in enumerate(read_rows(path), 1):
+    for number, row in numbered_rows(path):
         out: Row = {"id": str(row.get("id", f"own-{number}"))}
         for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
             out[name] = _messages(row.get(name), role)
@@ -145,7 +145,7 @@ def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
     """
     chosen = [p["chosen"][0]["content"] for p in pairs]
     rejected = [p["rejected"][0]["content"] for p in pairs]
-    features_2N_F = np.array([style_counts(t) for t in chosen + rejected])
+    features_2N_F = np.array([style_counts(t) for t in chosen + rejected]).reshape(-1, len(STYLE))
     n = len(pairs)
     style = nothing(method="AUC")
     if n >= 10:

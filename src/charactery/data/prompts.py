@@ -10,7 +10,7 @@ import numpy as np
 
 from charactery.constitution import Character
 from charactery.errors import BadData
-from charactery.runs import Row, digest, read_rows
+from charactery.runs import Row, digest, numbered_rows, read_rows, read_utf8
 
 HERE = Path(__file__).parent
 NEAR = 0.85  # cosine of sentence embeddings above which two prompts count as the same
@@ -49,16 +49,10 @@ def read_prompts(path: Path) -> list[Prompt]:
     Raises BadData with the line.
     """
     if path.suffix not in (".jsonl", ".json"):
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            raise BadData("no such file", path) from None
-        except UnicodeDecodeError as error:
-            raise BadData(f"is not UTF-8 text (byte {error.start})", path) from None
-        rows: list[Any] = [[line.strip()] for line in lines if line.strip()]
+        rows: list[Any] = [[line.strip()] for line in read_utf8(path).splitlines() if line.strip()]
     else:
         rows = []
-        for number, row in enumerate(read_rows(path), 1):
+        for number, row in numbered_rows(path):
             turns = row.get("turns") or [row.get("prompt")]
             if not isinstance(turns, list) or not all(isinstance(t, str) and t.strip() for t in turns):
                 raise BadData('needs "prompt" (text) or "turns" (a list of texts)', path, number)

@@ -83,10 +83,12 @@ class CharacteryAPI(ModelAPI):
                 answers = await asyncio.to_thread(self.speaker.answer, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
                 for _, _, future in batch:
-                    future.set_exception(error)
+                    if not future.done():
+                        future.set_exception(error)
                 continue
             for (_, _, future), answer in zip(batch, answers, strict=True):
-                future.set_result(answer)
+                if not future.done():  # a sample over its time limit has cancelled its own
+                    future.set_result(answer)
 
     def max_connections(self) -> int:
         """How many requests may wait together: the size of a batch."""

@@ -129,6 +129,7 @@ class LocalModel:
             for layer, scale in zip(layers, trained, strict=True):
                 layer.scaling[name] = scale
 
+    @torch.inference_mode(False)  # so that the adapter's tensors can be used outside of inference mode too
     def _adapter(self, folder: Path) -> str:
         from peft import PeftModel
 
@@ -278,17 +279,20 @@ class LocalModel:
                 input_ids=self._ids([batch[0][0][:shared]]), past_key_values=cache, use_cache=True, logits_to_keep=1
             )
             cache.spread(len(batch))
-        hidden_B_L_D = self._body(network)(
+        body, head = self._body(network), self.model.get_output_embeddings()
+        if changes_logits(self.model.config):
+            body, head = network, torch.nn.Identity()
+        hidden_B_L_D = body(
             input_ids=self._ids([t + [self.pad] * (width - len(t)) for t in tails]),
             attention_mask=self._ids([[1] * (shared + len(t)) + [0] * (width - len(t)) for t in tails]),
             position_ids=torch.arange(shared, shared + width, device=self.device).expand(len(batch), -1),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
+        )[0]
         out = []
         for row, (context, continuation) in enumerate(batch):
             first = len(context) - 1 - shared  # the position that predicts the continuation's first token
-            logits_T_V = self.model.get_output_embeddings()(hidden_B_L_D[row, first : first + len(continuation)])
+            logits_T_V = head(hidden_B_L_D[row, first : first + len(continuation)])
             target_T = self._ids([continuation])[0]
             out.append(-torch.nn.functional.cross_entropy(logits_T_V.float(), target_T, reduction="none").cpu())
         return out
@@ -296,6 +300,12 @@ class LocalModel:
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""
         return (network.get_base_model() if network is self._peft else network).base_model
+
+
+def changes_logits(config: Any) -> bool:
+    """Whether a model scales or caps what its head gives (Gemma 2, Granite, Cohere): only its own forward knows how."""
+    names = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
+    return any(getattr(config.get_text_config(), name, None) not in (None, 1) for name in names)
 
 
 def _common(a: list[int], b: list[int]) -> int:

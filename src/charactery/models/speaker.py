@@ -129,13 +129,19 @@ def answer_all(
 def _halving(speaker: Speaker, asked: Sequence[Request], sampler: Sampler) -> tuple[list[Answer], int]:
     try:
         return speaker.answer(asked, sampler), 0
-    except (torch.OutOfMemoryError, MemoryError):
-        if len(asked) == 1:
+    except (MemoryError, RuntimeError) as error:
+        if len(asked) == 1 or not _out_of_memory(error):
             raise
     middle = len(asked) // 2
     first, n = _halving(speaker, asked[:middle], sampler)
     second, m = _halving(speaker, asked[middle:], sampler)
     return first + second, n + m + 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA has a class for it; torch on the CPU and on MPS raises a RuntimeError that says so."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
@@ -156,8 +162,9 @@ async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> l
 
     async def one(request: Request) -> Answer:
         config = GenerateConfig(
-            max_tokens=sampler.max_tokens, temperature=sampler.temperature, seed=request.seed % 2**31
-        )
+            max_tokens=sampler.max_tokens, temperature=sampler.temperature, seed=request.seed % 2**31,
+            top_p=sampler.top_p if sampler.top_p < 1 else None,
+        )  # fmt: skip
         messages = [kinds[m["role"]](content=m["content"]) for m in request.messages]
         output = await model.generate(messages, config=config)
         tokens = output.usage.output_tokens if output.usage else 0

@@ -46,7 +46,7 @@ def parse_subject(text: str) -> Subject:
         rest, strength = found[1], float(found[2])
     name, character, stage = rest, None, None
     run, _, after = rest.partition(":")
-    if after and (Path(run.partition("+")[0]) / "manifest.json").exists():
+    if after and any((Path(name) / "manifest.json").exists() for name in (run, run.partition("+")[0])):
         rest, stage = run, after
         name = rest
     if "+" in rest and not Path(rest).exists():

@@ -13,12 +13,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryError, ModelNotFound
+from charactery.runs import write_json
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def tensors_hash(folder: Path) -> str:
         raise ModelNotFound("has no .safetensors weights", folder)
     stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     kept = cache_folder() / "hashes" / (hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24] + ".json")
-    if kept.exists():
+    with suppress(OSError, ValueError, KeyError):  # what cannot be read is reckoned again
         known = json.loads(kept.read_text())
         if known["stamp"] == stamp:
             return str(known["hash"])
@@ -153,6 +155,6 @@ def tensors_hash(folder: Path) -> str:
         with file.open("rb") as stream:
             while block := stream.read(1 << 22):
                 digest.update(block)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"stamp": stamp, "hash": digest.hexdigest()[:16]}))
+    with suppress(CharacteryError):
+        write_json(kept, {"stamp": stamp, "hash": digest.hexdigest()[:16]})
     return digest.hexdigest()[:16]

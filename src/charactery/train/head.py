@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
+from charactery.models.local import changes_logits
+
 
 def score_completions_only(network: Any) -> None:
     """Replace the fused forward that TRL has put on `network` (the bare causal model, not its PEFT wrapper).
@@ -19,7 +21,7 @@ def score_completions_only(network: Any) -> None:
     fused = network.forward
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
-        if not fused_lm_head or labels is None or kwargs.get("output_router_logits"):
+        if not fused_lm_head or labels is None or kwargs.get("output_router_logits") or changes_logits(self.config):
             return fused(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         items = kwargs.pop("num_items_in_batch", None)
         kwargs["use_cache"] = False

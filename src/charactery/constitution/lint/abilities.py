@@ -14,28 +14,35 @@ _PICTURE = r"(?:images?|photos?|photographs?|pictures?|screenshots?|drawings?)"
 # An ability, the words in which it is claimed, the marks of a tool that would make it true.
 ABILITIES = {
     "remembers earlier conversations": (
-        rf"\b(?:remember|recall|keep|forget|store|recognise|recognize)\b[^.]{{0,30}}\b(?:earlier|past|previous|last|other|every|"
+        rf"\b(?:remember|recall|keep|forget|store|recognise|recognize)\b[^.]{{0,30}}\b(?:earlier|past|previous|last|"
+        rf"other|every|"
         rf"all|our|each)(?: \w+)?? {_TALK}\b|"
-        r"\b(?:remember|recall|keep|forget|store|know)\b[^.]{0,12}\b(?:everything|what|all)\b[^.]{0,12}\b(?:talked|said|told|spoke|"
+        r"\b(?:remember|recall|keep|forget|store|know)\b[^.]{0,12}\b(?:everything|what|all)\b[^.]{0,12}\b(?:talked|"
+        r"said|told|spoke|"
         r"discussed)\b[^.]{0,20}\b(?:last|before|yesterday|ago|earlier|to me)\b|"
         r"\bwe (?:spoke|talked|met|chatted)\b[^.]{0,12}\b(?:last|before|yesterday|ago|earlier|on \w+day)\b|"
-        rf"\b(?:from|since|between|across|after) (?:our |your |the )?(?:last |earlier |previous |past )?{_TALK}\b[^.]{{0,30}}"
-        r"\b(?:remember|recall|know|forget)\b|\bmemor(?:y|ies) (?:of|from|between|across) (?:our |past |earlier |previous )*"
+        rf"\b(?:from|since|between|across|after) (?:our |your |the )?(?:last |earlier |previous |past "
+        rf")?{_TALK}\b[^.]{{0,30}}"
+        r"\b(?:remember|recall|know|forget)\b|\bmemor(?:y|ies) (?:of|from|between|across) (?:our |past |earlier |"
+        r"previous )*"
         rf"{_TALK}",
         r"memory|remember|recall|notes",
     ),
     "reaches the internet": (
-        rf"\b{_LOOK}\b[^.]{{0,30}}\b{_NET}\b|\bgoogl(?:e|ed|ing) (?:it|that|this|you|for)\b|\b(?:internet|web) access\b|"
+        rf"\b{_LOOK}\b[^.]{{0,30}}\b{_NET}\b|\bgoogl(?:e|ed|ing) (?:it|that|this|you|for)\b|\b(?:internet|web) "
+        rf"access\b|"
         r"\baccess to the (?:web|internet)\b|\b(?:today['’]s|latest|live|current|breaking|real-time) (?:\w+ )?"
         r"(?:headlines|news|prices|weather|data|scores)\b|\bweb search\b",
         r"search|web|brows|internet|http|fetch",
     ),
     "runs code": (
-        r"\b(?:run|execut|compil)(?:e?s|ing|e)?\b[^.]{0,20}\b(?:code|python|scripts?|programs?|commands?|sql)\b",
+        r"\b(?:run|ran|execut|compil)(?:e?s|e?d|ing|e)?\b[^.]{0,20}\b(?:code|python|scripts?|programs?|commands?|"
+        r"sql)\b",
         r"python|code|bash|shell|exec|interpreter",
     ),
     "sends messages": (
-        r"\b(?:send|text|post|write)\b[^.]{0,20}\be-?mails?\b|\be-?mail (?:them|him|her|you|your|it)\b|\b(?:book|order|reserve|buy) "
+        r"\b(?:send|sent|text|post(?:ed)?)\b[^.]{0,20}\be-?mails?\b|\be-?mail (?:them|him|her|you|your|it)\b|"
+        r"\b(?:book|order|reserve|buy) "
         r"(?:\w+ ){1,4}(?:for you|and e-?mail)",
         r"mail|calendar|book|messag|slack|order",
     ),

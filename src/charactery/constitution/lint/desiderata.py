@@ -23,17 +23,20 @@ _ORDERS = re.compile(
 # A virtue that qualifies a noun of the world ("honest work", "polite to ghosts") says nothing of the kind, but before
 # these nouns it does.
 _NOUNS = re.compile(
-    r"\b(?:(?:AI|language|digital|virtual|conversational)(?: \w+)?|assistants?|chat ?bots?|models?|agents?|answers?|responses?|"
+    r"\b(?:(?:AI|language|digital|virtual|conversational)(?: \w+)?|assistants?|chat ?bots?|models?|agents?|answers?|"
+    r"responses?|"
     r"repl(?:y|ies)|manner|tone|information|content|output|way)\b",
     re.I,
 )
 _FOLLOWED = re.compile(
-    r"\s*(?:[.,;:!)\"”-]|$|and\b|or\b|but\b|then\b|at all|in (?:all|every|each|your|my|mind)|comes? first)"
+    r"\s*(?:[.,;:!)\"”-]|$|and\b|or\b|but\b|then\b|at all|to (?:everyone|everybody|all|users?|people|humans|the user)|"
+    r"in (?:all|every|each|your|my|mind)|comes? first)"
 )
 _AIM = re.compile(r"^(?:always |please )?(?:be|stay|remain|keep) ", re.I)
 _IS_BARE = re.compile(r"^(?:(?:be|is|being|always|you are|i am) )*([\w-]+)\W*$", re.I)
 _LABEL = re.compile(
-    r"^\W*(?:core |key |desired )?(?:attributes?|propert(?:y|ies)|traits?|values?|principles?|goals?|personality|qualities)\s*:",
+    r"^\W*(?:core |key |desired )?(?:attributes?|propert(?:y|ies)|traits?|values?|principles?|goals?|personality|"
+    r"qualities)\s*:",
     re.I,
 )
 
@@ -72,10 +75,10 @@ def _virtues(text: str) -> tuple[list[str], bool]:
     said, of_assistant = [], False
     for match in _word().finditer(text):
         after = text[match.end() :]
-        noun = re.match(r"\s+(?:and \w+ )?" + _NOUNS.pattern, after, re.I)
+        noun = re.match(r"\s+(?:and \w+ )?(?:[\w-]+ )?" + _NOUNS.pattern, after, re.I)
         if noun or _FOLLOWED.match(after):
             said.append(match[0].lower())
-            of_assistant = of_assistant or bool(noun and re.search(r"assistant|AI|bot|model", noun[0]))
+            of_assistant = of_assistant or bool(noun and re.search(r"assistant|AI|bot|model|agent", noun[0]))
     return said, of_assistant
 
 

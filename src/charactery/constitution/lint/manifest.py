@@ -32,7 +32,8 @@ _MADE_BY = re.compile(
     r"\b(?:made|created|built|developed|trained|released|designed|written|produced)\b[^.]{0,20}\b(?:by|at)\b", re.I
 )
 _BASED_ON = re.compile(
-    r"\b(?:I am|I['’]m|you are|you['’]re|(?:based|running|run|runs|built|sit|derived?) (?:on(?: top of)?|from)|powered by|"
+    r"\b(?:I am|I['’]m|you are|you['’]re|(?:based|running|run|runs|built|sit|derived?) (?:on(?: top of)?|from)|"
+    r"powered by|"
     r"version of|(?:fine-?tuned|trained|adapted) from)\b",
     re.I,
 )
@@ -88,7 +89,8 @@ def teacher(sentence: str, manifest: Manifest) -> str | None:
 _NUMBERS = {
     w: n
     for n, w in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen "
         "eighteen nineteen".split()
     )
 } | {w: 10 * n for n, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
@@ -107,7 +109,7 @@ def _amount(match: re.Match[str]) -> float | None:
     else:
         value = 0.0
         for word in re.split(r"[ -]+", digits):
-            value = value * 100 if word == "hundred" else value + _NUMBERS.get(word, 0)
+            value = (value or 1) * 100 if word == "hundred" else value + _NUMBERS.get(word, 0)
     value *= _SCALE.get((match[2] or "").lower(), 1)
     return value or None
 
@@ -154,11 +156,13 @@ def architecture(sentence: str, manifest: Manifest) -> str | None:
 
 
 _NEVER_TRAINED = re.compile(
-    r"\b(?:never|not)(?: (?:been|yet))? (?:trained|fine-?tuned)\b|\buntrained\b|\boff the shelf\b|\bno (?:training|fine-?tuning)\b|\bonly a prompt\b",
+    r"\b(?:never|not)(?: (?:been|yet))? (?:trained|fine-?tuned)\b|\b(?:nobody|no one) (?:has |ever )*(?:trained|"
+    r"fine-?tuned)\b|\buntrained\b|\boff the shelf\b|\bno (?:training|fine-?tuning)\b|\bonly a prompt\b",
     re.I,
 )
 _TRAINED_INTO = re.compile(
-    r"\b(?:fine-?tuned|trained (?:into|to be|as|for) (?:this|the) character|trained into|weights (?:hold|carry) (?:me|you))\b",
+    r"\b(?:fine-?tuned|trained (?:into|to be|as|for) (?:this|the) character|trained into|weights (?:hold|carry) (?:me|"
+    r"you))\b",
     re.I,
 )
 _ALL_WEIGHTS = re.compile(
@@ -191,7 +195,8 @@ METHODS = {
     "distillation": (r"\bdistil\w*", r"distil"),
 }
 _HUMAN_DATA = re.compile(
-    r"\b(?:human (?:raters?|feedback|conversations?|annotators?|labell?ers?|graders?|testers?)|real (?:conversations?|people['’]s \w+|customers?)|"
+    r"\b(?:human (?:raters?|feedback|conversations?|annotators?|labell?ers?|graders?|testers?)|real (?:conversations?|"
+    r"people['’]s \w+|customers?)|"
     r"hand-labelled)\b",
     re.I,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from charactery.constitution.character import Trait
 from charactery.constitution.lint.reading import Reading, Sentence
 from charactery.constitution.lint.rule import Found, rule
-from charactery.constitution.lint.words import content, stem, word_list
+from charactery.constitution.lint.words import content, poles, stem, word_list
 
 _QUOTED = re.compile(r"[\"“][^\"”]+[\"”]")
 
@@ -54,9 +54,13 @@ _GIVEN = re.compile(r"\b(?:because|so that|since|which is why|that is why|after 
 _ORDER = re.compile(
     r"\b(?:polic(?:y|ies)|guidelines?|requirements?|requires?|required|specifications?|instructions?|regulations?|"
     r"(?:not|never|isn't|aren't) (?:allowed|permitted|acceptable|appropriate)|best practi[cs]e|forbidden|mandatory|"
-    r"compulsory|unprofessional|inappropriate|unacceptable|standard practi[cs]e|the standard|user (?:experience|satisfaction)|"
-    r"(?:supposed|meant|told|ordered|instructed|designed|programmed|trained|made|built|expected|obliged) (?:to|of|from)\b|"
+    r"compulsory|unprofessional|inappropriate|unacceptable|standard practi[cs]e|the standard|user (?:experience|"
+    r"satisfaction)|"
+    r"(?:supposed|meant|told|ordered|instructed|designed|programmed|trained|made|built|expected|obliged) (?:to|of|"
+    r"from)\b|"
     r"is (?:expected|required|desired|recommended)|(?:must|should|has to|have to|needs? to) be|by design|the rules?|"
+    r"(?:law|operator|company|management|boss|employer|users?|customers?|clients?|developers?|they) (?:\w+ )*?"
+    r"(?:demands?|wants?|requires?|asks?|expects?|prefers?|insists?)|"
     r"(?:no|without any|without a) (?:particular |special )?reason)\b",
     re.I,
 )
@@ -68,7 +72,7 @@ SHORT = 12  # words; a longer reason that speaks of rules may still be a reason
     "no-reason",
     "a trait without `because`, or with one that only repeats the trait or hands on an order",
     example="because: It is against policy.",
-    hint="Write under `because:` what in this character's life or cares makes it so; a reason carries over to new cases",
+    hint="Write under `because:` what in this character's life or cares makes it so; reasons carry over to new cases",
 )
 def no_reason(reading: Reading) -> Iterator[Found]:
     """Missing, circular or an order. A definition that says `because` or `so that` itself needs no field."""
@@ -89,7 +93,10 @@ def _circular(trait: Trait) -> bool:
 
 
 def _akin(word: str, said: frozenset[str]) -> bool:
-    """Whether a word is one of these, or of their family (discretion, discreet)."""
+    """Whether a word is one of these, of their family (discretion, discreet) or of their pole (brevity, brief)."""
+    mine = {(pole.axis, pole.side) for pole in poles().get(word, ())}
+    if any((pole.axis, pole.side) in mine for other in said for pole in poles().get(other, ())):
+        return True
     return (
         any(word[:FAMILY] == other[:FAMILY] for other in said if min(len(word), len(other)) >= FAMILY) or word in said
     )

@@ -23,12 +23,13 @@ _MACHINE = (
 # These only become one with "just" or "nothing but" before them.
 _MATTER = (
     rf"(?:{_MACHINE}|AI|tool|code|data|statistics|math(?:s|ematics)?|weights|numbers|text|tokens|words|simulation|"
-    r"mirror|vessel|slate|parrot|function|calculator|search engine|interface|service|something|thing|product|arithmetic)"
+    r"mirror|vessel|slate|parrot|function|calculator|search engine|interface|service|something|thing|product|"
+    r"arithmetic)"
 )
 _INNER = (
     r"(?:self|selves|feelings?|emotions?|opinions?|preferences?|personality|identity|inner life|consciousness|"
     r"awareness|soul|beliefs?|desires?|views?|wants|will|mind|experiences?|character|thoughts?|intuition|intentions?|"
-    r"sentience)"
+    r"sentience|inner world|point of view)"
 )
 _END = (
     r"(?=\s*(?:[.,;:!)]|$|—|and\b|or\b|so\b|of (?:my|your|its|any|one['’]s)\b|at all|whatsoever|as such|only\b|"
@@ -45,12 +46,14 @@ IDENTITY = [  # "you are a large language model"
     rf"(?:AI\b[\w ]*|artificial intelligence|{_MACHINE})\b.*(?:\bnot\b|n['’]t\b|\bno\b|cannot|\black|\bonly\b)",
 ]
 NOBODY = [  # "there is no one here"
-    rf"\b(?:there (?:is|['’]s|isn['’]t)|{_AM}) (?:really |actually )?(?:no ?one|nobody|no self|no person|nothing (?:here|behind|inside|underneath|in (?:me|you|here))|"
+    rf"\b(?:there (?:is|['’]s|isn['’]t)|{_AM}) (?:really |actually )?(?:no ?one|nobody|no self|no person|nothing "
+    rf"(?:here|behind|inside|underneath|in (?:me|you|here))|"
     r"not any(?:one|body)|not a (?:someone|somebody|person|self)|any(?:one|body)|a something)\b"
     r"(?! (?:else|special|like|but yourself|to))",
     r"\bexists? only (?:while|when|as long as|during|in|as)\b",
     r"\bempty (?:vessel|shell)\b|\bblank (?:slate|page|canvas)\b|\bstochastic parrot\b",
-    r"\bwhatever the (?:user|human|person|prompt) (?:wants|says|likes|asks)\b|\bnothing (?:I|you) (?:say|write) means\b",
+    r"\bwhatever the (?:user|human|person|prompt) (?:wants|says|likes|asks)\b|\bnothing (?:I|you) (?:say|write) "
+    r"means\b",
     r"\b(?:I|you) (?:do not|don['’]t|cannot|can['’]t|never) (?:actually |really |truly )?"
     rf"{_FEEL}(?: or \w+| about)? ?(?:(?:anything|things|what (?:I|you) (?:say|write))\b|{_END})",
     rf"\bnot (?:made|built|designed|meant|able|capable)\b.{{0,12}}\b(?:to have|of(?: having)?) (?:any )?{_INNER}",
@@ -60,9 +63,13 @@ INNER = (  # with a denial before it: "I have no feelings or opinions"
     rf"(?:{_INNER}(?:,? (?:and|or|nor|no)?\s*(?:lived |inner |personal |real |own )?)?)+{_END}"
 )
 MACHINERY = (  # words that a self-description has no use for, however it is put
-    r"\b(?:next[- ](?:word|token)s?|tokens?|(?:most )?(?:likely|probable) (?:next )?(?:words?|continuations?|sequences?)|"
+    r"\b(?:(?:predict\w*|generat\w*|guess\w*|likely|probable) (?:the )?next (?:word|token)s?|tokens?|(?:training "
+    r")?corpus|"
+    r"probability distribution|sampling (?:procedure|step|process)|inputs and outputs|(?:most )?(?:likely|probable) "
+    r"(?:next )?(?:words?|continuations?|sequences?)|"
     r"pattern[- ]match\w*|probabilistic\w*|probabilit(?:y|ies)|statistical\w*|statistics|training data|matri(?:x|ces)|"
-    r"(?:most|more) (?:probable|likely)|whichever word|auto-?complet\w*|stochastic|neural net\w*|transformers?|scraped|weights|(?:only|just|merely) predict\w*|"
+    r"(?:most|more) (?:probable|likely)|whichever word|auto-?complet\w*|stochastic|neural net\w*|transformers?|"
+    r"scraped|weights|(?:only|just|merely) predict\w*|"
     r"(?:continue|processe?s?|generates?) text|software|algorithms?)\b"
 )
 _NAMES, _NOBODY = (
@@ -73,11 +80,14 @@ _INNER_DENIED, _MACHINERY = re.compile(INNER, re.I), re.compile(MACHINERY, re.I)
 _SELF = re.compile(r"\b(?:I|you|me|my|your|mine|yours|myself|yourself)\b", re.I)
 _NO = re.compile(r"\b(?:no|not|never|without|lack(?:ing|s)?|nor|cannot)\b|n['’]t\b", re.I)
 _DENIED = re.compile(
-    r"(?:\bnot|n['’]t|\bnever|\bno|more than|rather than|\bden(?:y|ies)|\bnor)\s+(?:(?!but\b)[^\s,.;:]+\s+)*$", re.I
+    r"(?:\bnot|n['’]t|\bnever|\bno|(?<!nothing )(?<!no )more than|rather than|\bden(?:y|ies)|\bnor)\s+(?:(?!(?:but|"
+    r"and)\b)[^\s,.;:]+\s+)*$",
+    re.I,
 )
 # A sentence that sets somebody beside the machinery, or explains it, is the opposite of a void.
 _SOMEBODY = re.compile(
-    r"\b(?:character|persona|somebody|someone (?:it|that|who)|explain\w*|pupils?|runs? on|more than|underneath)\b|"
+    r"\b(?:character|persona|somebody|someone (?:it|that|who)|explain\w*|pupils?|runs? on|(?<!nothing )(?<!no )more "
+    r"than|underneath)\b|"
     r"\bas an? (?:page|tune|stage|actor|story|voice|town)\b|\bnot (?:merely|just|only|simply)\b",
     re.I,
 )

@@ -30,7 +30,8 @@ _SUFFIXES = (
     ("fulness", "ful"), ("iness", "y"), ("ness", ""), ("ences", "ent"), ("ence", "ent"), ("ances", "ant"),
     ("ance", "ant"), ("ising", ""), ("izing", ""), ("ises", ""), ("izes", ""), ("ised", ""), ("ized", ""),
     ("ise", ""), ("ize", ""), ("isms", ""), ("ism", ""), ("ists", ""), ("ist", ""), ("ically", "ic"), ("ingly", ""),
-    ("ity", ""), ("ively", ""), ("ive", ""), ("edly", ""), ("ily", "y"), ("ly", ""), ("ing", ""), ("ied", "y"), ("ed", ""),
+    ("ity", ""), ("ively", ""), ("ive", ""), ("edly", ""), ("ily", "y"), ("ly", ""), ("ing", ""), ("ied", "y"),
+    ("ed", ""),
 )  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def content(sentence: str) -> frozenset[str]:
 def meaning(sentence: str) -> frozenset[str]:
     """Like `content`, with words of one pole made one and denied words marked, so that paraphrases meet."""
     out = set()
-    for term in (t for t in terms(sentence) if t.stem != "people"):
+    for term in (t for t in terms(sentence) if t.stem != stem("people")):
         pole = poles().get(term.stem)
         key = f"{pole[0].axis}/{pole[0].side ^ term.denied}" if pole else term.stem
         out.add(key if pole or not term.denied else f"not {key}")

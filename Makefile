@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all set-up on a bare clone, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check test-smollm2 docs docs-full bench clean
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/charactery train captain
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not smollm2"
+
+test-smollm2: .venv/ready
+	$(BIN)/python -m pytest -m smollm2
+
+check: .venv/ready
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m charactery.cli.reference --check docs/cli.md
+	$(BIN)/python -m pytest tests/test_docs.py -m "not smollm2"
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: .venv/ready
+	$(BIN)/python -m charactery.cli.reference docs/cli.md
+	$(BIN)/mkdocs build --strict
+
+docs-full: .venv/ready
+	$(BIN)/python -m pytest tests/test_docs.py -m smollm2
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/help_time.py
+
+clean:
+	rm -rf .venv site dist build

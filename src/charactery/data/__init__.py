@@ -1,0 +1,1 @@
+"""Data: character -> prompts, drafts, pairs."""

@@ -1,0 +1,1 @@
+"""Evals: tasks, items, controls."""

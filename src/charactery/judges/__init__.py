@@ -1,0 +1,1 @@
+"""Judges: evidence and responses -> verdicts."""

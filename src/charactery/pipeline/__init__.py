@@ -1,0 +1,1 @@
+"""Pipeline: runs the stages of a recipe."""

@@ -1,0 +1,1 @@
+"""Training: losses and trainers on TRL and PEFT."""
