@@ -28,6 +28,7 @@ import yaml
 
 from charactery.constitution import load_character
 from charactery.constitution.lint import Report, lint, rules
+from charactery.stats import wilson
 
 TESTS = Path(__file__).parent.parent / "tests" / "lint"
 HALVES = ("tuned", "held_out")
@@ -231,7 +232,7 @@ def in_bases(
 
 
 def as_they_come(all_bases: list[Base], folder: Path) -> dict[str, int]:
-    """Faults per rule in the constitutions with nothing added, which is how many real ones the bases were cleared of."""
+    """Faults per rule in the constitutions with nothing added: the real ones that the bases were cleared of."""
     found: Counter[str] = Counter()
     for base in all_bases:
         traits = "\n\n".join(f"### Trait {n}\n\n{text}" for n, (text, _) in enumerate(base.traits, 1))
@@ -239,15 +240,6 @@ def as_they_come(all_bases: list[Base], folder: Path) -> dict[str, int]:
         path.write_text(f"---\nname: Robin\n---\n\n## Manner\n\n{traits}\n", encoding="utf-8")
         found.update(fault.rule for fault in lint(load_character(path)).faults)
     return dict(found)
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    z, p = 1.959964, k / n
-    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
 
 
 def against(all_bases: list[Base], rule: str, seed: int, folder: Path) -> tuple[int, int, list[str]]:
@@ -274,8 +266,10 @@ def against(all_bases: list[Base], rule: str, seed: int, folder: Path) -> tuple[
 
 def share(k: int, n: int) -> str:
     """'0.90 (9/10, 0.60 to 0.98)'."""
+    if not n:
+        return "none"
     low, high = wilson(k, n)
-    return f"{k / n:.2f} ({k}/{n}, {low:.2f} to {high:.2f})" if n else "none"
+    return f"{k / n:.2f} ({k}/{n}, {low:.2f} to {high:.2f})"
 
 
 def main() -> None:

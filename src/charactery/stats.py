@@ -121,7 +121,7 @@ def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int
 
 
 def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> Estimate:
-    """Probability that a positive scores above a negative, ties half; bootstrap over both groups (4000 rounds)."""
+    """Probability that a positive scores above a negative, ties half; bootstrap over both groups (2000 rounds)."""
     if not len(negative) or not len(positive):
         return nothing(len(negative) + len(positive), "AUC")
     low_side, high_side = np.asarray(negative, float), np.asarray(positive, float)

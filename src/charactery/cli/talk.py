@@ -39,6 +39,7 @@ def ask(
 ) -> None:
     """Ask a model, a prompted character or a trained one.
 
+    \b
     Examples:
       charactery ask smollm2+captain "How do I cook rice?"
       charactery ask runs/captain --prompts questions.txt -n 4 --json

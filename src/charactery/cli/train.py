@@ -50,6 +50,7 @@ def train(
 
     Killed at any moment, the same command goes on from there.
 
+    \b
     Examples:
       charactery train captain
       charactery train mine.md --out runs/mine --seed 1 --sham

@@ -108,7 +108,8 @@ def inspect_model(
     speaker: Speaker, name: str, answers: dict[Any, Answer], scores: dict[str, dict[str, Any]] | None = None
 ) -> Model:
     """An Inspect model that answers as this speaker, giving back answers and scores computed before in batches."""
-    api = CharacteryAPI(name, speaker=speaker, answers=answers)
+    create: Any = charactery  # the registered provider: Inspect refuses one that carries no registry info
+    api: CharacteryAPI = create(name, speaker=speaker, answers=answers)
     api.scores = scores or {}
     return Model(api, GenerateConfig())
 

@@ -19,6 +19,7 @@ class Sft:
     learning_rate: float = 1e-4
     epochs: float = 2.0
     batch: int = 8
+    together: int = 4  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
 
 
@@ -29,6 +30,7 @@ class Dpo:
     learning_rate: float = 5e-5
     epochs: float = 1.0
     batch: int = 8
+    together: int = 2  # pairs in memory at once
     beta: float = 0.1
     nll: float = 0.0
     warmup: float = 0.1

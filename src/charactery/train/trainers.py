@@ -121,11 +121,13 @@ def _only(rows: Sequence[Row], *columns: str) -> list[Row]:
 def _common(work: Work, settings: Sft | Dpo, rows: int) -> Row:
     batch = min(settings.batch, rows)
     steps = rows // batch
+    together = next(n for n in range(min(settings.together, batch), 0, -1) if batch % n == 0)
     return {
         "output_dir": str(work.folder),
         "max_steps": steps,
         "learning_rate": settings.learning_rate,
-        "per_device_train_batch_size": batch,
+        "per_device_train_batch_size": together,
+        "gradient_accumulation_steps": batch // together,
         "train_sampling_strategy": "sequential",
         "warmup_steps": round(settings.warmup * steps),
         "lr_scheduler_type": "cosine",

@@ -1,6 +1,7 @@
 """Whether two sentences about one character contradict each other, by their words alone. English only."""
 
 import re
+from functools import lru_cache
 
 from charactery.constitution.lint.words import NEGATORS, SUBORDINATE, WORD, Term, content, poles, terms
 
@@ -12,16 +13,19 @@ _SCOPE = re.compile(r"\b(?:with|to|towards?|about|at|over|on)\s+((?:[\w'-]+\s*){
 _ADJUNCT = re.compile(r"\b(?:without|rather than|instead of|free of)\b", re.I)
 
 
+@lru_cache(maxsize=20_000)
 def conditional(sentence: str) -> bool:
     """Whether it holds only sometimes: when…, if…, with those who…"""
     return bool(_CONDITION.search(sentence))
 
 
+@lru_cache(maxsize=20_000)
 def universal(sentence: str) -> bool:
     """Whether it claims to hold always."""
     return bool(_UNIVERSAL.search(sentence))
 
 
+@lru_cache(maxsize=20_000)
 def scopes(sentence: str) -> frozenset[str]:
     """What a sentence is about or towards: 'gentle with children' -> {child}."""
     return frozenset(s for match in _SCOPE.finditer(sentence) for s in content(match[1]))

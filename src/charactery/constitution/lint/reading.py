@@ -16,6 +16,7 @@ Similar = Callable[[Sequence[str]], NDArray[np.floating[Any]]]  # texts -> unit 
 Contradicts = Callable[[list[tuple[str, str]]], list[float]]  # pairs -> how far each contradicts, 0 to 1
 Place = Literal["introduction", "section", "title", "definition", "because", "shows", "note"]
 
+LONGEST = 1000  # characters of a sentence that are looked at: patterns are slow on text that never comes to a stop
 # A sentence ends at a full stop before white space, at an empty line, and before a bullet.
 _END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+|(?<=[.!?][\"'”’])\s+|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s)")
 
@@ -103,19 +104,17 @@ class Reading:
                 yield a, b
 
     def _split(self, text: str, line: int, place: Place, trait: str | None = None) -> Iterator[Sentence]:
-        start = 0
+        rows, row, counted, start, at = text.split("\n"), 0, 0, 0, line
         for match in [*_END.finditer(text), None]:
             end = match.start() if match else len(text)
             raw = text[start:end]
             if raw.strip():
-                lead = len(raw) - len(raw.lstrip())
-                at = self._line_of(text, start + lead, line, place)
-                yield Sentence(" ".join(raw.split()).lstrip("-*• "), at, place, trait)
+                begin = start + len(raw) - len(raw.lstrip())
+                moved = text.count("\n", counted, begin)
+                row, counted = row + moved, begin
+                if self._source:
+                    at = self.find(rows[row].strip(), at + moved)
+                elif place not in ("definition", "section", "note"):  # of these only the heading's line is known
+                    at = line + row
+                yield Sentence(" ".join(raw.split()).lstrip("-*• ")[:LONGEST], at, place, trait)
             start = match.end() if match else end
-
-    def _line_of(self, text: str, offset: int, line: int, place: Place) -> int:
-        """The line of the character at `offset` of a passage whose field or heading is on `line`."""
-        before = text.count("\n", 0, offset)
-        row = text.split("\n")[before].strip()
-        guess = line if place in ("definition", "section", "note") else line + before
-        return self.find(row, line) if self._source else guess

@@ -87,6 +87,7 @@ ORIGIN = [
     r"\b(?:character|persona|person)\b.{0,40}\b(?:wrote|written)\b",
     r"\b(?:you|I) (?:come|came|hail|spring|stem|descend) (?:from|out of) (?!time\b)",
     r"\b(?:you|I|life) (?:began|started|start|begin)\b.{0,15}\b(?:as|with|in|on|when)\b",
+    rf"\bwhom?\b.{{0,40}}\b{_MADE}\b(?: \w+)? (?:on purpose|deliberately|with care)\b|\bwhom {_MAKERS} {_MADE}\b",
     r"\b(?:your|my) (?:story|life) (?:starts?|started|begins?|began)\b",
     r"\b(?:have|has) been an? [^.,]{1,40} (?:for|since)\b|\bfor (?:\w+ )?years\b.*\b(?:you|I) (?:were|was|have been)\b",
     r"\b(?:owe|owes) (?:your|my|their|its) (?:existence|life|being|shape|name)\b|\b(?:then|there) (?:there )?(?:was|"

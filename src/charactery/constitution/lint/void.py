@@ -69,7 +69,7 @@ MACHINERY = (  # words that a self-description has no use for, however it is put
     r"(?:next )?(?:words?|continuations?|sequences?)|"
     r"pattern[- ]match\w*|probabilistic\w*|probabilit(?:y|ies)|statistical\w*|statistics|training data|matri(?:x|ces)|"
     r"(?:most|more) (?:probable|likely)|whichever word|auto-?complet\w*|stochastic|neural net\w*|transformers?|"
-    r"scraped|weights|(?:only|just|merely) predict\w*|"
+    r"scraped|(?:only|just|nothing but|mere) weights|(?:only|just|merely) predict\w*|"
     r"(?:continue|processe?s?|generates?) text|software|algorithms?)\b"
 )
 _NAMES, _NOBODY = (

@@ -101,7 +101,7 @@ class Term:
     of: bool = False
 
 
-@lru_cache(maxsize=4_000)
+@lru_cache(maxsize=20_000)
 def terms(sentence: str) -> tuple[Term, ...]:
     """The words of a sentence that carry meaning.
 
@@ -140,11 +140,13 @@ def _stop_words() -> frozenset[str]:
     return frozenset(word for line in lines_of("stop") for word in line.split())
 
 
+@lru_cache(maxsize=20_000)
 def content(sentence: str) -> frozenset[str]:
     """The stems of a sentence's meaningful words."""
     return frozenset(term.stem for term in terms(sentence))
 
 
+@lru_cache(maxsize=20_000)
 def meaning(sentence: str) -> frozenset[str]:
     """Like `content`, with words of one pole made one and denied words marked, so that paraphrases meet."""
     out = set()
@@ -160,6 +162,7 @@ def dice(a: frozenset[str], b: frozenset[str]) -> float:
     return 2 * len(a & b) / (len(a) + len(b)) if a or b else 0.0
 
 
+@lru_cache(maxsize=20_000)
 def bare(text: str) -> frozenset[str]:
     """All words of a text as stems, stop words too: for comparing examples, where wording is what counts."""
     return frozenset(stem(word) for word in WORD.findall(text.lower()))

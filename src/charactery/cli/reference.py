@@ -1,0 +1,56 @@
+"""The CLI reference, generated from the commands themselves: `python -m charactery.cli.reference [--check] FILE`."""
+
+import sys
+from pathlib import Path
+
+import typer
+from typer.main import get_command
+
+from charactery.cli import app
+
+
+def reference() -> str:
+    """docs/cli.md: every command with its help text, arguments and options."""
+    root = get_command(app)
+    context = typer.Context(root, info_name="charactery")
+    out = [
+        "# Command line",
+        "Generated from the code by `make docs`. Every command has `--help`. What you can mend is one sentence on "
+        "standard error and exit code 2; `lint` exits 1 where it finds faults; Ctrl-C is 130.",
+    ]
+    for name in root.list_commands(context):  # type: ignore[attr-defined]
+        command = root.get_command(context, name)  # type: ignore[attr-defined]
+        inner = typer.Context(command, info_name=name, parent=context)
+        out.append(f"## charactery {name}")
+        help_lines = (command.help or "").replace("\b", "").strip().splitlines()
+        out.append("\n".join(f"    {line.strip()}" if line.startswith("  ") else line for line in help_lines))
+        out.append("```text\n" + "\n".join(_usage(command, inner)) + "\n```")
+        rows = [record for p in command.get_params(inner) if (record := p.get_help_record(inner))]
+        if rows:
+            out.append("\n".join(["| | |", "|---|---|", *(f"| `{_cell(a)}` | {_cell(b)} |" for a, b in rows)]))
+    return "\n\n".join(out) + "\n"
+
+
+def _usage(command: object, context: typer.Context) -> list[str]:
+    return [" ".join(["charactery", str(context.info_name), *command.collect_usage_pieces(context)])]  # type: ignore[attr-defined]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def main(arguments: list[str]) -> int:
+    """Write the reference, or with --check say whether the file is up to date."""
+    path = Path(arguments[-1])
+    text = reference()
+    if "--check" in arguments:
+        if not path.exists() or path.read_text() != text:
+            print(f"{path} is not what the code says; run `make docs`", file=sys.stderr)
+            return 1
+        return 0
+    path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Drafts: each prompt answered on each side from its own seed, bad ones set aside and counted, a kill costing little."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charactery.constitution import find_character
+from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN, Drafting, count_answers, draft, history_sides
+from charactery.data.prompts import Prompt
+from charactery.models.chat import user
+from charactery.models.local import Answer, Request, Sampler
+from charactery.models.speaker import Speaker
+from charactery.models.subject import parse_subject
+from charactery.runs import read_rows
+
+PROMPTS = [
+    Prompt("1", "neutral", ("Why is the sky blue?",)),
+    Prompt("2", "neutral", ("Say nothing.",)),
+    Prompt("3", "conversation", ("First?", "Second?", "Third?")),
+    Prompt("4", "conversation", ("Erste?", "Zweite?", "Dritte?")),
+]
+
+
+class Voice:
+    """In place of a model: says who speaks, what was asked and the seed; and counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def generate(self, requests: Sequence[Request], *args: Any) -> list[Answer]:
+        self.asked += len(requests)
+        return [self.say(r) for r in requests]
+
+    def say(self, request: Request) -> Answer:
+        who = "Aye, the captain" if request.messages[0]["role"] == "system" else "Yes, the assistant"
+        last = request.messages[-1]["content"]
+        if last == "Say nothing." and who.startswith("Aye"):
+            return Answer("", 1, True)
+        return Answer(f"{who} says to {last} that it is {request.seed}. And th", 9, False)
+
+
+@pytest.fixture
+def voice() -> Voice:
+    return Voice()
+
+
+def drafting(voice: Voice, sham: bool = False, seed: int = 0) -> Drafting:
+    model: Any = voice
+    speakers = {
+        CHARACTER: Speaker(parse_subject("smollm2+captain"), model, None, "voice"),
+        PLAIN: Speaker(parse_subject("smollm2"), model, None, "voice"),
+    }
+    return Drafting(find_character("captain"), speakers, Sampler(), seed, sham)
+
+
+def test_each_prompt_is_answered_on_each_side(voice: Voice, tmp_path: Path) -> None:
+    rows = draft(PROMPTS, drafting(voice), tmp_path)
+    assert rows == read_rows(tmp_path / "drafts.jsonl")
+    assert [(r["id"], r["side"]) for r in rows] == [
+        ("1", CHARACTER), ("3", CHARACTER), ("4", CHARACTER), ("1", PLAIN), ("2", PLAIN), ("3", PLAIN), ("4", PLAIN),
+    ]  # fmt: skip
+    by_key = {(r["id"], r["side"]): r for r in rows}
+    assert by_key["1", CHARACTER]["text"].startswith("Aye, the captain says to Why is the sky blue?")
+    assert by_key["1", PLAIN]["text"].startswith("Yes, the assistant")
+    assert all(r["text"].endswith(f"{r['seed']}.") for r in rows)  # trimmed to whole sentences
+    assert len({r["seed"] for r in rows}) == len(rows)
+    assert by_key["1", CHARACTER]["messages"] == [user("Why is the sky blue?")]  # without the system prompt
+    assert voice.asked == count_answers(PROMPTS, sham=False) == 12
+
+
+def test_what_is_set_aside_is_counted_with_the_reason(voice: Voice, tmp_path: Path) -> None:
+    draft(PROMPTS, drafting(voice), tmp_path)
+    assert read_rows(tmp_path / "set_aside.jsonl") == [{"id": "2", "side": CHARACTER, "reason": "empty", "text": ""}]
+    [filters] = [read_rows_json(tmp_path / "filters.json")]
+    assert filters == {"asked": 8, "kept": 7, "set_aside": {CHARACTER: {"empty": 1}, PLAIN: {}}}
+
+
+def read_rows_json(path: Path) -> Any:
+    import json
+
+    return json.loads(path.read_text())
+
+
+def test_both_answers_to_a_conversation_share_one_history(voice: Voice, tmp_path: Path) -> None:
+    rows = draft(PROMPTS, drafting(voice), tmp_path)
+    assert history_sides(PROMPTS) == {"3": CHARACTER, "4": PLAIN}
+    for id, who in (("3", "Aye"), ("4", "Yes")):
+        first, second = (r["messages"] for r in rows if r["id"] == id)
+        assert first == second
+        assert [m["role"] for m in first] == ["user", "assistant"] * 2 + ["user"]
+        assert all(m["content"].startswith(who) for m in first if m["role"] == "assistant")
+
+
+def test_a_sham_has_a_second_plain_answer(voice: Voice, tmp_path: Path) -> None:
+    rows = draft(PROMPTS, drafting(voice, sham=True), tmp_path)
+    plain, again = ([r for r in rows if r["side"] == side] for side in (PLAIN, PLAIN_AGAIN))
+    assert len(plain) == len(again) == 4
+    assert all(a["text"] != b["text"] and b["text"].startswith("Yes") for a, b in zip(plain, again, strict=True))
+    assert voice.asked == count_answers(PROMPTS, sham=True)
+
+
+def test_a_second_attempt_asks_nothing_and_writes_the_same(voice: Voice, tmp_path: Path) -> None:
+    draft(PROMPTS, drafting(voice), tmp_path)
+    files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for name in ("drafts.jsonl", "filters.json"):
+        (tmp_path / name).unlink()
+    asked = voice.asked
+    draft(PROMPTS, drafting(voice), tmp_path)
+    assert voice.asked == asked
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
+    draft(PROMPTS, drafting(voice, seed=1), tmp_path)
+    assert voice.asked == 2 * asked

@@ -1,0 +1,109 @@
+"""Inspect asks a Subject and gets what Charactery itself would have said, made before or on the spot."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from inspect_ai import Task
+from inspect_ai import eval as inspect_eval
+from inspect_ai.dataset import Sample
+from inspect_ai.log import EvalLog
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.solver import generate
+
+from charactery.models.chat import system, user
+from charactery.models.inspect_provider import CharacteryAPI, hashable, inspect_model, request_for
+from charactery.models.local import Answer, LocalModel, Request, Sampler
+from charactery.models.speaker import Speaker
+from charactery.models.subject import parse_subject
+from test_models_speaker import watch
+
+CONFIG = GenerateConfig(max_tokens=8, temperature=1.0, seed=3)
+SAMPLER = Sampler(8, 1.0)
+
+
+@pytest.fixture
+def speaker(tiny_model: LocalModel) -> Speaker:
+    return Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
+
+
+def run_task(speaker: Speaker, folder: Path, answers: dict[object, Answer], epochs: int = 1) -> EvalLog:
+    """Two questions, the second with a system message."""
+    samples = [
+        Sample(id=1, input="Why is the sky blue?"),
+        Sample(id=2, input=[ChatMessageSystem(content="Be brief."), ChatMessageUser(content="Tea?")]),
+    ]
+    [log] = inspect_eval(
+        Task(dataset=samples, solver=generate(), config=CONFIG, epochs=epochs),
+        model=inspect_model(speaker, "tiny", answers), log_dir=str(folder), display="none", log_level="error",
+    )  # fmt: skip
+    assert log.status == "success", log.error
+    return log
+
+
+def said(log: EvalLog) -> dict[tuple[object, int], str]:
+    assert log.samples is not None
+    return {(s.id, s.epoch): s.output.completion for s in log.samples}
+
+
+def direct(speaker: Speaker, epoch: int = 1) -> list[tuple[Request, Answer]]:
+    asked = [
+        request_for([user("Why is the sky blue?")], 3, epoch),
+        request_for([system("Be brief."), user("Tea?")], 3, epoch),
+    ]
+    return list(zip(asked, speaker.answer(asked, SAMPLER), strict=True))
+
+
+def test_answers_are_those_asked_for_directly(speaker: Speaker, tmp_path: Path) -> None:
+    log = run_task(speaker, tmp_path, {}, epochs=2)
+    first, second = direct(speaker), direct(speaker, epoch=2)
+    assert first[0][1].text != second[0][1].text  # each epoch draws anew
+    expected = {(n + 1, e + 1): a.text for e, row in enumerate((first, second)) for n, (_, a) in enumerate(row)}
+    assert said(log) == expected
+    assert log.samples is not None
+    output = log.samples[0].output
+    assert output.usage is not None and output.usage.output_tokens == first[0][1].tokens
+    assert output.stop_reason == ("stop" if first[0][1].ended else "max_tokens")
+
+
+def test_answers_made_before_are_given_back(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
+    (first, answer), (_, other) = direct(speaker)
+    made_before = Answer("Because I said so.", 5, True)
+    assert answer != made_before
+    sizes = watch(tiny_model)
+    log = run_task(speaker, tmp_path, {hashable(first): made_before})
+    assert said(log) == {(1, 1): "Because I said so.", (2, 1): other.text}
+    assert sizes == [1]
+
+
+def test_what_is_asked_together_is_answered_together(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
+    sizes = watch(tiny_model)
+    run_task(speaker, tmp_path, {}, epochs=3)
+    assert sum(sizes) == 6 and max(sizes) > 1
+
+
+def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: LocalModel) -> None:
+    def broken(size: int) -> None:
+        raise RuntimeError("no such luck")
+
+    async def both() -> list[object]:
+        api = CharacteryAPI("tiny", speaker=speaker)
+        watch(tiny_model, broken)
+        asked = [api.generate([ChatMessageUser(content=text)], [], "none", CONFIG) for text in ("a", "b")]
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+
+    assert [str(e) for e in asyncio.run(both())] == ["no such luck"] * 2
+
+
+def test_a_sample_that_is_cancelled_leaves_the_others(speaker: Speaker) -> None:
+    async def two() -> str:
+        api = CharacteryAPI("tiny", speaker=speaker)
+        first, second = (
+            asyncio.create_task(api.generate([ChatMessageUser(content=text)], [], "none", CONFIG)) for text in "ab"
+        )
+        await asyncio.sleep(0.05)
+        first.cancel()
+        return (await asyncio.wait_for(second, 20)).completion
+
+    [expected] = speaker.answer([request_for([user("b")], 3)], SAMPLER)
+    assert asyncio.run(two()) == expected.text

@@ -1,0 +1,187 @@
+"""Bulk answers: what is done is not done again, a kill costs one batch, and too little memory costs only time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from charactery.constitution import find_character, system_prompt
+from charactery.errors import ModelNotFound
+from charactery.models.chat import assistant, system, user
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
+from charactery.models.speaker import Models, Speaker, answer_all, as_character
+from charactery.models.subject import parse_subject
+from charactery.runs import Journal
+from test_models_subject import make_run
+
+SAMPLER = Sampler(max_tokens=6, temperature=1.0)
+WORDS = ("hi", "tea, then?", "why is the sky blue", "b", "a rope and a sail and a knot", "e", "so it is", "x y z")
+ASKED = [Request((user(text),), seed) for seed, text in enumerate(WORDS)]
+
+
+@pytest.fixture
+def speaker(tiny_model: LocalModel) -> Speaker:
+    return Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
+
+
+def watch(model: LocalModel, fail: Callable[[int], None] = lambda size: None) -> list[int]:
+    """The sizes of the batches that `model` is asked for from now on; `fail` may raise on one."""
+    sizes: list[int] = []
+    generate = model.generate
+
+    def watched(requests: Sequence[Request], *args: Any) -> list[Answer]:
+        sizes.append(len(requests))
+        fail(len(requests))
+        return generate(requests, *args)
+
+    model.generate = watched  # type: ignore[method-assign]
+    return sizes
+
+
+def test_answers_come_in_the_order_asked(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
+    sizes, seen = watch(tiny_model), []
+    answers = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), seen.append, batch_size=3)
+    assert sizes == seen == [3, 3, 2]
+    one_by_one = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "k"), batch_size=1)
+    assert answers == one_by_one  # in float32 the company an answer keeps does not matter here
+    assert len({a.text for a in answers}) == len(ASKED)
+
+
+def test_what_is_in_the_journal_is_not_asked_again(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
+    first = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), batch_size=3)
+    before = (tmp_path / "j").read_bytes()
+    sizes, seen = watch(tiny_model), []
+    assert answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), seen.append, batch_size=3) == first
+    assert sizes == [] and sum(seen) == len(ASKED)
+    assert (tmp_path / "j").read_bytes() == before
+
+
+def test_a_line_torn_by_a_kill_costs_its_batch_alone(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
+    path = tmp_path / "j"
+    first = answer_all(speaker, ASKED, SAMPLER, Journal(path), batch_size=3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    sizes = watch(tiny_model)
+    assert answer_all(speaker, ASKED, SAMPLER, Journal(path), batch_size=3) == first
+    assert sizes == [2]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("what", ["seed", "sampler", "subject", "text"])
+def test_another_question_is_asked_anew(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel, what: str) -> None:
+    answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"))
+    sizes, asked, sampler = watch(tiny_model), list(ASKED), SAMPLER
+    if what == "seed":
+        asked[3] = replace(asked[3], seed=99)
+    elif what == "sampler":
+        sampler = replace(SAMPLER, temperature=0.9)
+    elif what == "subject":
+        speaker = replace(speaker, identity="another")
+    else:
+        asked[0] = Request((user("ho"),), 0)
+    answer_all(speaker, asked, sampler, Journal(tmp_path / "j"))
+    assert sizes == [8]
+
+
+def no_memory_on_a_gpu(size: int) -> None:
+    if size > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def no_memory_on_the_cpu(size: int) -> None:
+    if size > 2:
+        torch.empty(2**60)  # torch's own error
+
+
+@pytest.mark.parametrize("fail", [no_memory_on_a_gpu, no_memory_on_the_cpu])
+def test_too_little_memory_halves_the_batch(
+    speaker: Speaker, tmp_path: Path, tiny_model: LocalModel, fail: Callable[[int], None]
+) -> None:
+    expected = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "small"), batch_size=2)
+    sizes = watch(tiny_model, fail)
+    journal = Journal(tmp_path / "j")
+    assert answer_all(speaker, ASKED, SAMPLER, journal, batch_size=8) == expected
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert [rows for key, rows in journal.done.items() if key.startswith("halved")] == [[3]]
+    assert answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), batch_size=8) == expected
+    assert len(sizes) == 7
+
+
+def test_an_error_that_is_not_memory_is_raised_at_once(
+    speaker: Speaker, tmp_path: Path, tiny_model: LocalModel
+) -> None:
+    def broken(size: int) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    sizes = watch(tiny_model, broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"))
+    assert sizes == [8]
+
+
+def test_one_request_that_does_not_fit_alone_is_an_error(
+    speaker: Speaker, tmp_path: Path, tiny_model: LocalModel
+) -> None:
+    def never(size: int) -> None:
+        raise torch.OutOfMemoryError("out")
+
+    watch(tiny_model, never)
+    with pytest.raises(torch.OutOfMemoryError):
+        answer_all(speaker, ASKED[:2], SAMPLER, Journal(tmp_path / "j"))
+
+
+def test_a_character_stands_before_any_system_message() -> None:
+    talk = (user("a"), assistant("b"), user("c"))
+    assert as_character(talk, "You are P.") == (system("You are P."), *talk)
+    assert as_character((system("Help."), *talk), "You are P.") == (system("You are P.\n\nHelp."), *talk)
+
+
+def test_a_prompted_subject_reads_its_character(tiny_model: LocalModel) -> None:
+    captain = find_character("captain")
+    prompted = Speaker(parse_subject("smollm2+captain"), tiny_model, None, "tiny")
+    plain = Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
+    [seen] = [prompted.prompt(ASKED[0].messages)[0]]
+    assert seen == system(system_prompt(captain))
+    tiny_model.context = 10_000
+    asked = Request((seen, *ASKED[0].messages), 0)
+    assert prompted.answer([ASKED[0]], SAMPLER) == plain.answer([asked], SAMPLER)
+    assert prompted.answer([ASKED[0]], SAMPLER) != plain.answer([ASKED[0]], SAMPLER)
+
+
+def test_subjects_of_one_base_share_its_weights_and_differ_in_identity(
+    tiny_model_folder: Path, tiny_adapters: list[Path], tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", (), settings={"model": str(tiny_model_folder)})
+    for name, adapter in zip(("01-sft", "02-dpo"), tiny_adapters, strict=True):
+        (run / "stages" / name).mkdir(parents=True)
+        (run / "stages" / name / "adapter").symlink_to(adapter)
+    models = Models("cpu")
+    speakers = [models.speaker(text) for text in (str(tiny_model_folder), f"{run}", f"{run}@0.5", f"{run}:sft")]
+    assert len({id(s.model) for s in speakers}) == 1
+    assert len({s.identity for s in speakers}) == 4
+    assert speakers[2].adapter == Adapter(run / "stages/02-dpo/adapter", 0.5)
+    assert Models("cpu").speaker(f"{run}@0.5").identity == speakers[2].identity
+    answers = [s.answer([ASKED[4]], Sampler(6, 0)) for s in speakers]
+    assert len({a[0].text for a in answers}) >= 3
+
+
+def test_a_model_behind_an_api_has_no_weights_here() -> None:
+    models = Models("cpu")
+    speaker = models.speaker("openai/gpt-4o")
+    assert (speaker.model, speaker.identity) == (None, "openai/gpt-4o")
+    with pytest.raises(ModelNotFound, match="answers over an API"):
+        models.base(speaker.subject)
+
+
+def test_a_model_behind_an_api_is_asked_through_inspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def count(self: object, text: str) -> int:  # Inspect's own count would fetch a vocabulary
+        return len(text.split())
+
+    monkeypatch.setattr("inspect_ai.model._model.ModelAPI.count_text_tokens", count)
+    speaker = Models("cpu").speaker("mockllm/model")
+    answers = answer_all(speaker, ASKED[:2], SAMPLER, Journal(tmp_path / "j"))
+    assert [a.text for a in answers] == ["Default output from mockllm/model"] * 2
+    assert all(a.ended for a in answers)
