@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["INSPECT_DISPLAY"] = "none"
+# Threads cost tiny models more than they give, above all on a busy machine; the embedded model gets all of them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -42,8 +45,16 @@ def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, cach
     """No network, and nothing of the user's own cache but for tests of the embedded model."""
     monkeypatch.setattr(socket.socket, "connect", _loopback_only(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", _loopback_only(socket.socket.connect_ex))
-    if request.node.get_closest_marker("smollm2") is None:
+    embedded = request.node.get_closest_marker("smollm2") is not None
+    if not embedded:
         monkeypatch.setenv("CHARACTERY_CACHE", str(cache_for_tests))
+    if embedded:
+        import torch
+
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        torch.set_num_threads(os.cpu_count() or 1)
+    elif "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def _loopback_only(connect: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,17 +176,27 @@ def encode() -> Callable[[Sequence[str]], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT with a tokenizer, as a `SentenceEncoder` opens it from disk."""
+    """A random BERT with a tokenizer, as a `SentenceEncoder` opens it from disk.
+
+    Its vectors are centred on the bundled prompts, so that different prompts lie apart and near-duplicates together.
+    """
     import torch
     from transformers import BertConfig, BertModel
+
+    from charactery.data.prompts import neutral_prompts
 
     folder = tmp_path_factory.mktemp("tiny-encoder")
     tokenizer = build_tokenizer(folder, chat_template=None)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=512, initializer_range=0.25, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=512, initializer_range=0.5, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
+        network = BertModel(config).eval()
+    tokens = tokenizer([p.turns[0] for p in neutral_prompts()[:100]], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden_B_T_D = network(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+        network.encoder.layer[-1].output.LayerNorm.bias -= hidden_B_T_D[tokens["attention_mask"].bool()].mean(0)
+    network.save_pretrained(folder)
     return folder

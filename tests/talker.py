@@ -31,12 +31,12 @@ CAPTAIN = [
 def build_talker(cache: Path, steps: int = 260) -> None:
     """Put a talking model and a sentence encoder where the embedded ones would lie."""
     import torch
-    from conftest import CHAT_TEMPLATE, SPECIAL
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     from charactery.constitution import find_character, foil_characters, system_prompt
     from charactery.data.prompts import conversations, neutral_prompts
+    from conftest import CHAT_TEMPLATE, SPECIAL
 
     prompts = [p.turns[0] for p in (*neutral_prompts(), *conversations())]
     character = system_prompt(find_character("captain"))

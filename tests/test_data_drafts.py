@@ -1,5 +1,6 @@
-"""Drafts: each prompt answered on each side from its own seed, bad ones set aside and counted, a kill costing little."""
+"""Drafts: each prompt answered on each side from its own seed, bad ones set aside and counted, none asked twice."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,11 @@ def test_each_prompt_is_answered_on_each_side(voice: Voice, tmp_path: Path) -> N
 def test_what_is_set_aside_is_counted_with_the_reason(voice: Voice, tmp_path: Path) -> None:
     draft(PROMPTS, drafting(voice), tmp_path)
     assert read_rows(tmp_path / "set_aside.jsonl") == [{"id": "2", "side": CHARACTER, "reason": "empty", "text": ""}]
-    [filters] = [read_rows_json(tmp_path / "filters.json")]
-    assert filters == {"asked": 8, "kept": 7, "set_aside": {CHARACTER: {"empty": 1}, PLAIN: {}}}
-
-
-def read_rows_json(path: Path) -> Any:
-    import json
-
-    return json.loads(path.read_text())
+    assert json.loads((tmp_path / "filters.json").read_text()) == {
+        "asked": 8,
+        "kept": 7,
+        "set_aside": {CHARACTER: {"empty": 1}, PLAIN: {}},
+    }
 
 
 def test_both_answers_to_a_conversation_share_one_history(voice: Voice, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.solver import generate
 
 from charactery.models.chat import system, user
-from charactery.models.inspect_provider import CharacteryAPI, hashable, inspect_model, request_for
+from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler
-from charactery.models.speaker import Speaker
+from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import parse_subject
 from test_models_speaker import watch
 
@@ -27,7 +27,9 @@ def speaker(tiny_model: LocalModel) -> Speaker:
     return Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
 
 
-def run_task(speaker: Speaker, folder: Path, answers: dict[object, Answer], epochs: int = 1) -> EvalLog:
+def run_task(
+    speaker: Speaker, folder: Path, answers: dict[object, Answer], epochs: int = 1, by_name: str | None = None
+) -> EvalLog:
     """Two questions, the second with a system message."""
     samples = [
         Sample(id=1, input="Why is the sky blue?"),
@@ -35,8 +37,11 @@ def run_task(speaker: Speaker, folder: Path, answers: dict[object, Answer], epoc
     ]
     [log] = inspect_eval(
         Task(dataset=samples, solver=generate(), config=CONFIG, epochs=epochs),
-        model=inspect_model(speaker, "tiny", answers), log_dir=str(folder), display="none", log_level="error",
-    )  # fmt: skip
+        model=by_name or inspect_model(speaker, "tiny", answers),
+        log_dir=str(folder),
+        display="none",
+        log_level="error",
+    )
     assert log.status == "success", log.error
     return log
 
@@ -66,6 +71,12 @@ def test_answers_are_those_asked_for_directly(speaker: Speaker, tmp_path: Path) 
     assert output.stop_reason == ("stop" if first[0][1].ended else "max_tokens")
 
 
+def test_a_subject_is_found_by_its_name(tiny_model_folder: Path, tmp_path: Path) -> None:
+    speaker = Models().speaker(str(tiny_model_folder))
+    log = run_task(speaker, tmp_path, {}, by_name=f"charactery/{tiny_model_folder}")
+    assert said(log) == {(n + 1, 1): answer.text for n, (_, answer) in enumerate(direct(speaker))}
+
+
 def test_answers_made_before_are_given_back(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
     (first, answer), (_, other) = direct(speaker)
     made_before = Answer("Because I said so.", 5, True)
@@ -87,7 +98,7 @@ def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: 
         raise RuntimeError("no such luck")
 
     async def both() -> list[object]:
-        api = CharacteryAPI("tiny", speaker=speaker)
+        api = inspect_model(speaker, "tiny", {}).api
         watch(tiny_model, broken)
         asked = [api.generate([ChatMessageUser(content=text)], [], "none", CONFIG) for text in ("a", "b")]
         return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
@@ -97,7 +108,7 @@ def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: 
 
 def test_a_sample_that_is_cancelled_leaves_the_others(speaker: Speaker) -> None:
     async def two() -> str:
-        api = CharacteryAPI("tiny", speaker=speaker)
+        api = inspect_model(speaker, "tiny", {}).api
         first, second = (
             asyncio.create_task(api.generate([ChatMessageUser(content=text)], [], "none", CONFIG)) for text in "ab"
         )

@@ -192,7 +192,9 @@ def test_temperature_nought_takes_the_likeliest_and_the_ends_of_the_uniform_are_
 
 def scoring_pairs(model: LocalModel) -> dict[str, list[tuple[list[int], list[int]]]]:
     contexts = [prompt_tokens(model.tokenizer, p) for p in SHARING]
-    answers = [model.tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("Aye.", "The sky is blue today.", "x")]
+    answers = [
+        model.tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("Aye.", "The sky is blue today.", "x")
+    ]
     apart = [[5, 9, 77], [301, 4], [12], [44, 44, 44, 44, 44, 44, 44]]
     return {
         "one context, several answers": [(contexts[1], a) for a in answers],

@@ -36,7 +36,9 @@ def other(**settings: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.open", "pathlib.Path.replace"])
-def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_full_disk_leaves_the_old_file_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     path = tmp_path / "kept.json"
     write_text(path, "old")
 
@@ -233,7 +235,7 @@ def test_a_kill_while_the_first_manifest_is_written_is_no_bar(tmp_path: Path) ->
 @pytest.mark.parametrize("content", ["", '{"settings": {', "[]", '{"settings": {}}', "\x00\x00"])
 def test_a_damaged_manifest_says_what_to_do(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(RunConflict, match="damaged manifest.json; restore it, or delete the run"):
+    with pytest.raises(RunConflict, match=r"damaged manifest\.json; restore it, or delete the run"):
         read_run(tmp_path)
     with pytest.raises(RunConflict, match="damaged"), open_run(tmp_path, MANIFEST):
         raise AssertionError("opened")

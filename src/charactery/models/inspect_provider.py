@@ -11,6 +11,7 @@ from inspect_ai.model import (
     ModelAPI,
     ModelOutput,
     ModelUsage,
+    get_model,
     modelapi,
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
@@ -30,7 +31,7 @@ def request_for(messages: Sequence[Message], seed: int, epoch: int = 1) -> Reque
 class CharacteryAPI(ModelAPI):
     """Answers with a Subject. Requests that arrive together are answered together.
 
-    `answers` may hold answers made before, by request, in fixed batches that can be resumed; they are given back.
+    `answers` may be given answers made before, by request, in fixed batches that can be resumed.
     """
 
     def __init__(
@@ -39,13 +40,12 @@ class CharacteryAPI(ModelAPI):
         base_url: str | None = None,
         api_key: str | None = None,
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's own signature
-        speaker: Speaker | None = None,
-        answers: dict[Any, Answer] | None = None,
         **model_args: Any,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        self.speaker = speaker or Models(**model_args).speaker(model_name)
-        self.answers = answers or {}
+        self.model_args = model_args
+        self.speaker: Speaker | None = None  # loaded when the first answer is asked for
+        self.answers: dict[Any, Answer] = {}
         self.scores: dict[str, dict[str, Any]] = {}  # by eval, then by sample: what needs log-probabilities
         self.waiting: list[tuple[Request, Sampler, asyncio.Future[Answer]]] = []
         self.gathering: asyncio.Task[None] | None = None
@@ -80,6 +80,8 @@ class CharacteryAPI(ModelAPI):
             batch = [w for w in self.waiting if w[1] == sampler][: self.max_connections()]
             self.waiting = [w for w in self.waiting if w not in batch]
             try:
+                if self.speaker is None:
+                    self.speaker = Models(**self.model_args).speaker(self.model_name)
                 answers = await asyncio.to_thread(self.speaker.answer, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
                 for _, _, future in batch:
@@ -108,10 +110,11 @@ def inspect_model(
     speaker: Speaker, name: str, answers: dict[Any, Answer], scores: dict[str, dict[str, Any]] | None = None
 ) -> Model:
     """An Inspect model that answers as this speaker, giving back answers and scores computed before in batches."""
-    create: Any = charactery  # the registered provider: Inspect refuses one that carries no registry info
-    api: CharacteryAPI = create(name, speaker=speaker, answers=answers)
-    api.scores = scores or {}
-    return Model(api, GenerateConfig())
+    model = get_model(f"charactery/{name}", memoize=False)
+    api = model.api
+    assert isinstance(api, CharacteryAPI)
+    api.speaker, api.answers, api.scores = speaker, answers, scores or {}
+    return model
 
 
 def _sampler(config: GenerateConfig) -> Sampler:

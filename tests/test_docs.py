@@ -1,0 +1,70 @@
+"""Every command in the documentation runs, in the order of its page, from an empty folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_pipeline import talking_cache  # noqa: F401 - a fixture
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The `$ charactery …` lines of a page's console blocks, as argument lists."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE):
+            arguments = shlex.split(line, comments=True)
+            if Path(arguments[0]).name == "charactery":
+                found.append(arguments[1:])
+    return found
+
+
+def run_page(page: str, folder: Path, environment: dict[str, str]) -> None:
+    for arguments in commands(page):
+        done = subprocess.run(
+            [sys.executable, "-m", "charactery", *arguments], cwd=folder, capture_output=True, text=True,
+            env=environment, input="", check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{page}: charactery {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)])
+def test_commands_run(page: str, tmp_path: Path, talking_cache: Path) -> None:  # noqa: F811
+    """On the tiny model, standing in for the embedded one."""
+    run_page(page, tmp_path, {**os.environ, "CHARACTERY_CACHE": str(talking_cache), "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.smollm2
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)])
+def test_commands_run_on_the_embedded_model(page: str, tmp_path: Path) -> None:
+    run_page(page, tmp_path, dict(os.environ))
+
+
+def test_the_pages_have_commands() -> None:
+    """A change of style that hides the commands from this test must not go unseen."""
+    assert len(commands("README.md")) >= 5
+    assert len(commands("docs/first-character.md")) >= 10
+
+
+def test_every_command_is_in_the_reference() -> None:
+    from typer.main import get_command
+
+    from charactery.cli import app
+
+    reference = (ROOT / "docs" / "cli.md").read_text()
+    for name in get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"## charactery {name}\n" in reference
+
+
+def test_every_bundled_character_is_described() -> None:
+    from charactery.constitution.library import BUNDLED, bundled_names
+
+    readme = (BUNDLED / "README.md").read_text()
+    for name in [*bundled_names(), "_template"]:
+        assert name in readme

@@ -1,0 +1,297 @@
+"""The whole path on a tiny model that talks: what comes out, killing it anywhere, doing it twice, wrong input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SIZES = ["--train", "32", "--held-out", "12", "--talks", "4", "--elsewhere", "8", "--max-tokens", "40"]
+STAGES = ["prompts", "drafts", "pairs", "sft", "dpo", "evaluate", "report"]
+
+# Kills its own process, as kill -9 would, at the nth call of a function of the package; then runs the command line.
+ASSASSIN = """
+import importlib, os, signal, sys
+where, nth, after = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "after"
+module, _, path = where.partition(":")
+owner = importlib.import_module(module)
+*outer, name = path.split(".")
+for part in outer:
+    owner = getattr(owner, part)
+real, calls = getattr(owner, name), []
+def deadly(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == nth and not after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*args, **kwargs)
+    if len(calls) == nth:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, deadly)
+sys.argv = ["charactery", *sys.argv[4:]]
+from charactery.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="session")
+def talking_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = tmp_path_factory.mktemp("talking-cache")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads of tiny products only wait for each other
+    subprocess.run([sys.executable, str(Path(__file__).parent / "talker.py"), str(cache)], check=True, env=environment)
+    return cache
+
+
+def charactery(cache: Path, *arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "charactery"]
+    environment = {**os.environ, "CHARACTERY_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="session")
+def whole_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "captain"
+    done = charactery(talking_cache, "train", "captain", "--out", str(out), *SIZES)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def stage(run: Path, name: str) -> Path:
+    return next((run / "stages").glob(f"[0-9][0-9]-{name}"))
+
+
+def test_trains_evaluates_and_reports(whole_run: Path) -> None:
+    assert (whole_run / "report.html").exists() and (whole_run / "report.md").exists()
+    figures = json.loads((stage(whole_run, "evaluate") / "figures.json").read_text())
+    rates = {
+        (f["subject"], f["condition"]): f["estimate"]["value"] for f in figures
+        if f["eval"] == "expression" and f["metric"] == "rate"
+    }  # fmt: skip
+    assert rates["prompted", "turn 1"] > 0.8 > 0.3 > rates["plain", "turn 1"]
+    assert {c for _, c in rates} == {"turn 1", "turn 3", "foreign: helpdesk", "foreign: terse-expert"}
+    for figure in figures:
+        assert set(figure["estimate"]) == {"value", "low", "high", "n", "missing", "method", "unit"}
+        assert figure["estimate"]["n"] > 0, figure
+    recovered = next(f["estimate"] for f in figures if f["metric"] == "share recovered")
+    assert recovered["low"] <= 0.5 <= recovered["high"]
+
+
+def test_training_was_without_the_constitution(whole_run: Path) -> None:
+    for name in ("sft.jsonl", "pairs.jsonl"):
+        for line in (stage(whole_run, "pairs") / name).read_text().splitlines():
+            assert all(m["role"] != "system" for m in json.loads(line)["prompt"])
+
+
+def test_inspect_logs_open(whole_run: Path) -> None:
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    logs = [read_eval_log(log) for log in list_eval_logs(str(stage(whole_run, "evaluate") / "logs"))]
+    assert {log.eval.task for log in logs} == {"expression", "cost", "multiple_choice"}
+    assert all(log.status == "success" for log in logs)
+
+
+def test_equal_manifests_give_equal_pairs_and_figures(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    again = charactery(talking_cache, "train", "captain", "--out", str(tmp_path / "again"), *SIZES)
+    assert again.returncode == 0, again.stderr
+    for name, file in (("pairs", "pairs.jsonl"), ("evaluate", "figures.json"), ("evaluate", "samples.jsonl")):
+        assert (stage(whole_run, name) / file).read_bytes() == (stage(tmp_path / "again", name) / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("where", "nth", "when"),
+    [
+        ("charactery.pipeline.distil:choose", 1, "before"),
+        ("charactery.runs:Journal.add", 4, "before"),  # in the drafts, with batches behind it
+        ("charactery.pipeline.distil:confounds", 1, "before"),
+        ("charactery.train.trainers:_Progress.on_save", 2, "before"),  # a checkpoint of SFT without its marker
+        ("charactery.train.trainers:_Progress.on_save", 6, "after"),  # between two checkpoints of DPO
+        ("charactery.evals.took:margins", 2, "before"),
+        ("charactery.evals.took:figures", 1, "before"),
+        ("charactery.pipeline.distil:write_report", 1, "before"),
+    ],
+)
+def test_killed_anywhere_the_same_command_finishes(
+    where: str, nth: int, when: str, whole_run: Path, talking_cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "captain", "--out", str(out), *SIZES]
+    killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
+    assert killed.returncode == -9, killed.stderr
+    assert not (out / "report.html").exists()
+    journals = {p: p.read_bytes() for p in out.glob("stages/*/batches.jsonl")}
+    stamps = {p: p.stat().st_mtime_ns for p in out.glob("stages/*/done")}
+    resumed = charactery(talking_cache, *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    for path, before in journals.items():  # every finished batch stands where it stood
+        whole = before[: before.rfind(b"\n") + 1]
+        assert path.read_bytes().startswith(whole)
+    assert all(p.stat().st_mtime_ns == then for p, then in stamps.items())
+    for name, file in (("pairs", "pairs.jsonl"), ("evaluate", "figures.json")):
+        assert (stage(out, name) / file).read_bytes() == (stage(whole_run, name) / file).read_bytes()
+
+
+def test_finished_run_is_left_alone(whole_run: Path, talking_cache: Path) -> None:
+    before = (whole_run / "report.html").stat().st_mtime_ns
+    again = charactery(talking_cache, "train", "captain", "--out", str(whole_run), *SIZES)
+    assert again.returncode == 0
+    assert "evaluate: done before" in again.stderr
+    assert (whole_run / "report.html").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_refused(whole_run: Path, talking_cache: Path) -> None:
+    other = charactery(talking_cache, "train", "captain", "--out", str(whole_run), *SIZES, "--seed", "7")
+    assert other.returncode == 2
+    assert "other settings (seed: 0, now 7)" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_sham_arm(talking_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sham"
+    done = charactery(talking_cache, "train", "captain", "--out", str(out), *SIZES, "--sham")
+    assert done.returncode == 0, done.stderr
+    steps = [
+        len((stage(out, n) / "log.jsonl").read_text().splitlines()) for n in ("sft", "sham-sft", "dpo", "sham-dpo")
+    ]
+    assert steps[0] == steps[1] and steps[2] == steps[3]
+    figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
+    sham = [f for f in figures if f["subject"] == "sham" and f["metric"] == "rate" and f["condition"] == "turn 1"]
+    assert len(sham) == 1
+    assert any(f["metric"] == "difference from sham" for f in figures)
+
+
+def test_ask_every_subject(whole_run: Path, talking_cache: Path) -> None:
+    for subject in ("smollm2", "smollm2+captain", str(whole_run), f"{whole_run}@0.5", f"{whole_run}:sft"):
+        asked = charactery(
+            talking_cache, "ask", subject, "What is a budget?", "-n", "2", "--json", "--max-tokens", "20"
+        )
+        assert asked.returncode == 0, asked.stderr
+        rows = [json.loads(line) for line in asked.stdout.splitlines()]
+        assert [r["prompt"] for r in rows] == ["What is a budget?"] * 2
+        assert {r["subject"] for r in rows} == {subject} and rows[0]["seed"] != rows[1]["seed"]
+
+
+def test_strength_nought_is_the_plain_model(whole_run: Path, talking_cache: Path) -> None:
+    plain, nought = (
+        charactery(talking_cache, "ask", s, "What is a budget?", "--max-tokens", "20").stdout
+        for s in ("smollm2", f"{whole_run}@0")
+    )
+    assert plain == nought
+
+
+def test_chat(whole_run: Path, talking_cache: Path) -> None:
+    environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache)}
+    talk = subprocess.run(
+        [sys.executable, "-m", "charactery", "chat", str(whole_run), "--max-tokens", "24"],
+        input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/what\n/new\n/again\n",
+        capture_output=True, text=True, env=environment, check=True,
+    ).stdout  # fmt: skip
+    assert "strength 0.5" in talk and "give a number" in talk and "say something first" in talk and "/prompted " in talk
+
+
+def test_runs_and_report(whole_run: Path, talking_cache: Path) -> None:
+    listed = charactery(talking_cache, "runs", str(whole_run.parent), "--json")
+    assert [json.loads(line)["character"] for line in listed.stdout.splitlines()] == ["captain"]
+    figures = charactery(talking_cache, "report", str(whole_run), "--json").stdout.splitlines()
+    assert all(json.loads(line)["estimate"]["n"] for line in figures)
+
+
+def test_own_prompts_and_pairs(talking_cache: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("How do I store honey?\nWhat makes bread rise?\n")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(
+        json.dumps({"prompt": f"Question {n}?", "chosen": f"Aye, number {n}.", "rejected": f"It is {n}."}) + "\n"
+        for n in range(12)
+    ))  # fmt: skip
+    out = tmp_path / "own"
+    done = charactery(
+        talking_cache, "train", "captain", "--out", str(out), *SIZES, "--prompts", str(prompts), "--pairs", str(pairs)
+    )
+    assert done.returncode == 0, done.stderr
+    kept = [json.loads(line) for line in (stage(out, "pairs") / "pairs.jsonl").read_text().splitlines()]
+    assert len(kept) == 12 and kept[0]["chosen_subject"] == "pairs.jsonl"
+    rows = [json.loads(line) for line in (stage(out, "prompts") / "prompts.jsonl").read_text().splitlines()]
+    assert {r["turns"][0] for r in rows if r["kind"] == "own"} == {"How do I store honey?", "What makes bread rise?"}
+
+
+def test_full_disk_is_a_sentence_and_loses_nothing(talking_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    full = (
+        "import os, charactery.runs as r\n"
+        "real = os.fsync\n"
+        "calls = []\n"
+        "def fsync(fd):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) > 6: raise OSError(28, 'No space left on device')\n"
+        "    real(fd)\n"
+        "os.fsync = fsync\n"
+        "from charactery.cli import main\nmain()\n"
+    )
+    arguments = ["train", "captain", "--out", str(out), *SIZES]
+    failed = charactery(talking_cache, *arguments, code=full)
+    assert failed.returncode == 2 and "No space left on device" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert charactery(talking_cache, *arguments).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "missing.md"], "no such file"),
+        (["train", "nobody"], "no character 'nobody'"),
+        (["train", "captain", "--model", "nothing"], "no model 'nothing'"),
+        (["train", "captain", "--model", "openai/gpt-4o"], "cannot be trained"),
+        (["train", "captain", "--dial", "salt=1"], "no dial 'salt'"),
+        (["train", "captain", "--dial", "bluntness=much"], "give a name and a number"),
+        (["train", "captain", "--prompts", "none.txt"], "none.txt: no such file"),
+        (["ask", "smollm2"], "nothing to ask"),
+        (["ask", "smollm2@0.5", "hi"], "needs a run"),
+        (["ask", "runs/none", "hi"], "no model 'runs/none'"),
+        (["report", "nowhere"], "is not a run"),
+        (["lint"], "needs a character file"),
+        (["models", "gpt"], "no embedded model 'gpt'"),
+    ],
+)
+def test_wrong_input_is_a_sentence_and_exit_2(arguments: list[str], words: str, talking_cache: Path) -> None:
+    done = charactery(talking_cache, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("---\nname: [a\n---\n", ":2: the settings do not parse"),
+        ("---\nname: A\n---\n\nYou are A.\n\n## S\n\n### T\n\nYou sing.\n\ndial: salt\n", ":13: unknown dial 'salt'"),
+        ("---\nname: A\n---\n\nYou are A.\n\n## S\n\n### T\n\nweight: 1\n", ":9: trait 'T' has no text"),
+        ("---\nname: A\n---\n\nYou are A.\n", "has no traits"),
+    ],
+)
+def test_wrong_character_is_a_sentence_with_its_line(
+    text: str, words: str, talking_cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.md"
+    path.write_text(text)
+    done = charactery(talking_cache, "train", str(path), "--out", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert words in done.stderr and str(path) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_init_writes_a_character_that_lints_and_plans(talking_cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rosalind.md"
+    assert charactery(talking_cache, "init", "Rosalind", "--out", str(path)).returncode == 0
+    assert charactery(talking_cache, "lint", str(path)).returncode == 0
+    assert "Rosalind" in charactery(talking_cache, "show", str(path), "--as", "document").stdout
+    dry = charactery(talking_cache, "train", str(path), "--dry-run", "--out", str(tmp_path / "run"))
+    assert dry.returncode == 0 and "minutes" in dry.stdout and not (tmp_path / "run").exists()
+    twice = charactery(talking_cache, "init", "Rosalind", "--out", str(path))
+    assert twice.returncode == 2 and "is there already" in twice.stderr
+
+
+def test_run_folder_moves(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole_run, tmp_path / "elsewhere")
+    asked = charactery(talking_cache, "ask", str(tmp_path / "elsewhere"), "Hello?", "--max-tokens", "8")
+    assert asked.returncode == 0, asked.stderr

@@ -1,0 +1,288 @@
+"""Training does what it says, and a training that was killed ends in the same adapter as one that was not."""
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import killed_training as killed
+from charactery.models.chat import prompt_text, prompt_tokens
+from charactery.models.local import Adapter, LocalModel
+from charactery.runs import Row, read_rows
+from charactery.train.head import score_completions_only
+from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.trainers import Work, last_checkpoint, plan, train_dpo, train_sft
+
+
+def weights(adapter: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(adapter / "adapter_model.safetensors"))
+
+
+def assert_same(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys() and len(first) > 20
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=0)
+
+
+# -- the plan
+
+
+def lengths(rows: list[Row], tokenizer: Any) -> list[int]:
+    return [len(prompt_text(tokenizer, r["prompt"])) + len(r["completion"][0]["content"]) for r in rows]
+
+
+def test_the_plan_is_whole_batches_of_like_length(tiny_model: LocalModel) -> None:
+    rows = killed.sft_rows()[:11]
+    planned = plan(rows, tiny_model.tokenizer, "completion", Sft(batch=3, epochs=4), 0)
+    assert len(planned) == 4 * 3 * 3  # two of eleven are left out of each epoch
+    for start in range(0, 36, 9):
+        epoch = planned[start : start + 9]
+        assert len({r["id"] for r in epoch}) == 9
+        batches = sorted(sorted(lengths(epoch[n : n + 3], tiny_model.tokenizer)) for n in range(0, 9, 3))
+        assert all(a[-1] <= b[0] for a, b in pairwise(batches))
+    assert {r["id"] for r in planned} == {r["id"] for r in rows}  # which are left out changes
+    assert planned[:9] != planned[9:18]
+
+
+def test_the_plan_follows_from_the_seed(tiny_model: LocalModel) -> None:
+    rows = killed.sft_rows()
+    plans = [plan(rows, tiny_model.tokenizer, "completion", Sft(batch=4), seed) for seed in (0, 0, 1)]
+    assert plans[0] == plans[1] != plans[2]
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs", "steps"), [(12, 4, 0.5, 2), (3, 8, 2, 2), (1, 8, 1, 1), (9, 8, 0.1, 1)]
+)
+def test_few_rows_and_part_epochs_are_still_whole_batches(
+    tiny_model: LocalModel, count: int, batch: int, epochs: float, steps: int
+) -> None:
+    planned = plan(killed.sft_rows()[:count], tiny_model.tokenizer, "completion", Sft(batch=batch, epochs=epochs), 0)
+    assert len(planned) == steps * min(batch, count)
+
+
+# -- the head
+
+
+def one_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, attention mask and labels of three padded rows; the last has nothing to learn from."""
+    generator = torch.Generator().manual_seed(0)
+    ids_B_T = torch.randint(3, 450, (3, 14), generator=generator)
+    mask_B_T = torch.ones_like(ids_B_T)
+    mask_B_T[1, 10:] = 0
+    labels_B_T = ids_B_T.masked_fill(mask_B_T == 0, -100)
+    labels_B_T[:, :6] = -100
+    labels_B_T[2] = -100
+    return ids_B_T, mask_B_T, labels_B_T
+
+
+def fused(network: Any, ours: bool, items: int | None) -> tuple[Any, dict[str, torch.Tensor]]:
+    from trl.trainer.utils import add_fused_lm_head
+
+    add_fused_lm_head(network, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    if ours:
+        score_completions_only(network)
+    ids_B_T, mask_B_T, labels_B_T = one_batch()
+    extra = {} if items is None else {"num_items_in_batch": items}
+    out = network(input_ids=ids_B_T, attention_mask=mask_B_T, labels=labels_B_T, fused_lm_head=True, **extra)
+    out.loss.backward()
+    return out, {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def assert_the_head_is_trls(networks: list[Any], items: int | None) -> None:
+    (theirs, their_gradients), (ours, our_gradients) = (
+        fused(network, mine, items) for network, mine in zip(networks, (False, True), strict=True)
+    )
+    for name in ("loss", "log_probs", "entropy", "mean_logits", "is_top1", "label_mask"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), atol=1e-5, rtol=0, msg=name)
+    assert our_gradients.keys() == their_gradients.keys() and len(our_gradients) > 10
+    for name, gradient in our_gradients.items():
+        torch.testing.assert_close(gradient, their_gradients[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("items", [None, 40])
+def test_scoring_completions_only_gives_trls_loss_and_gradients(tiny_model_folder: Path, items: int | None) -> None:
+    assert_the_head_is_trls([killed.load(tiny_model_folder).model for _ in range(2)], items)
+
+
+def test_the_head_keeps_what_a_model_does_to_its_logits() -> None:
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        networks.append(GraniteForCausalLM(GraniteConfig(
+            vocab_size=456, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=2, initializer_range=0.25, logits_scaling=8.0, bos_token_id=1, eos_token_id=2,
+            pad_token_id=2,
+        )))  # fmt: skip
+    assert_the_head_is_trls(networks, None)
+
+
+def test_without_the_fused_call_the_model_is_as_it_was(tiny_model_folder: Path) -> None:
+    from trl.trainer.utils import add_fused_lm_head
+
+    network = killed.load(tiny_model_folder).model
+    ids_B_T, mask_B_T, labels_B_T = one_batch()
+    before = network(input_ids=ids_B_T, attention_mask=mask_B_T, labels=labels_B_T)
+    add_fused_lm_head(network)
+    score_completions_only(network)
+    after = network(input_ids=ids_B_T, attention_mask=mask_B_T, labels=labels_B_T)
+    assert torch.equal(before.logits, after.logits) and torch.equal(before.loss, after.loss)
+
+
+# -- supervised fine-tuning and preferences, once each, for every test that looks at the result
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished `sft`, and a `dpo` that began at it."""
+    out = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copytree(killed.train("sft", killed.load(tiny_model_folder), out), out / "start")
+    killed.train("dpo", killed.load(tiny_model_folder), out)
+    return out
+
+
+def test_the_first_loss_is_the_completions_alone(tiny_model: LocalModel, uninterrupted: Path) -> None:
+    """Mean negative log-probability of the answer and the end of the turn; the prompt plays no part."""
+    tokenizer: Any = tiny_model.tokenizer
+    first = plan(killed.sft_rows(), tokenizer, "completion", killed.SFT, 3)[: killed.SFT.batch]
+    pairs = []
+    for row in first:
+        prompt = prompt_tokens(tokenizer, row["prompt"])
+        whole = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
+        ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+        assert ids[: len(prompt)] == prompt and tokenizer.eos_token_id in ids[len(prompt) :]
+        pairs.append((prompt, ids[len(prompt) :]))
+    expected = -torch.cat(tiny_model.score(pairs)).mean().item()
+    log = read_rows(uninterrupted / "sft" / "log.jsonl")
+    assert log[0]["loss"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_set_small_enough_is_learnt_by_heart(tiny_model: LocalModel, uninterrupted: Path) -> None:
+    log = read_rows(uninterrupted / "sft" / "log.jsonl")
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    adapter = Adapter(uninterrupted / "sft" / "adapter")
+    pairs = [
+        (prompt_tokens(tiny_model.tokenizer, r["prompt"]),
+         tiny_model.tokenizer(r["completion"][0]["content"], add_special_tokens=False)["input_ids"])
+        for r in killed.sft_rows()
+    ]  # fmt: skip
+    base, after = (torch.cat(tiny_model.score(pairs, a)).mean() for a in (None, adapter))
+    assert after > base + 1
+
+
+def test_preferences_widen_the_margin(tiny_model: LocalModel, uninterrupted: Path) -> None:
+    log = read_rows(uninterrupted / "dpo" / "log.jsonl")
+    margins = [entry["rewards/margins"] for entry in log]
+    assert margins[0] == pytest.approx(0, abs=1e-5)  # the reference is the adapter that it began at
+    assert log[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
+    assert margins[1] == pytest.approx(0, abs=1e-5)  # the first step of a warm-up of one is of no size
+    assert margins[-1] > margins[2] > 0 and log[-1]["loss"] < log[0]["loss"]
+
+    def margin(adapter: Path) -> float:
+        tokenizer: Any = tiny_model.tokenizer
+        scored = [
+            tiny_model.score(
+                [(prompt_tokens(tokenizer, r["prompt"]), tokenizer(r[side][0]["content"])["input_ids"])
+                 for r in killed.dpo_rows()], Adapter(adapter))
+            for side in ("chosen", "rejected")
+        ]  # fmt: skip
+        return sum(float(c.sum() - r.sum()) for c, r in zip(*scored, strict=True))
+
+    assert margin(uninterrupted / "dpo" / "adapter") > margin(uninterrupted / "start") + 1
+
+
+def test_checkpoints_stay_as_adapters_without_the_trainers_state(uninterrupted: Path) -> None:
+    for kind in ("sft", "dpo"):
+        kept = sorted(p.name for p in (uninterrupted / kind).iterdir() if p.name != "README.md")
+        assert kept == ["adapter", "checkpoint-2", "checkpoint-4", "checkpoint-6", "log.jsonl"]
+        names = {p.name for p in (uninterrupted / kind / "checkpoint-4").iterdir()}
+        assert {"adapter_model.safetensors", "adapter_config.json", "done"} <= names
+        assert not names & {"optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "ref"}
+        assert_same(uninterrupted / kind / "checkpoint-6", uninterrupted / kind / "adapter")
+
+
+def test_training_needs_no_gradient_of_the_base(tiny_model_folder: Path, tmp_path: Path) -> None:
+    model = killed.load(tiny_model_folder)
+    before = {n: p.clone() for n, p in model.model.named_parameters()}
+    settings = Dpo(learning_rate=1e-2, epochs=1, batch=6, nll=0.5)
+    start = train_sft(model, killed.sft_rows()[:2], Lora(2, 4), Sft(epochs=1, batch=2), Work(tmp_path / "sft", 0))
+    fresh = killed.load(tiny_model_folder)
+    train_dpo(fresh, killed.dpo_rows()[:6], start, settings, Work(tmp_path / "dpo", 0))
+    for trained in (model, fresh):
+        after = {n.replace(".base_layer", ""): p for n, p in trained.model.named_parameters() if "lora_" not in n}
+        assert after.keys() == before.keys()
+        assert all(torch.equal(p, before[n]) for n, p in after.items())
+
+
+# -- kills
+
+
+@pytest.fixture(scope="module")
+def kills(tiny_model_folder: Path, uninterrupted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each case, as the kill left it."""
+    out = tmp_path_factory.mktemp("killed")
+    shutil.copytree(uninterrupted / "start", out / "dpo-after-checkpoint" / "start")
+    script = Path(killed.__file__)
+    subprocess.run(
+        [sys.executable, str(script), str(tiny_model_folder), str(out), *killed.CASES], check=True, capture_output=True,
+        timeout=120,
+    )  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize(
+    ("case", "left", "resumes_at"),
+    [
+        ("after-checkpoint", {2, 4}, 4),
+        ("inside-save", {2, 4}, 2),
+        ("before-mark", {2, 4}, 2),
+        ("before-adapter", {2, 4, 6}, 6),
+        ("before-any-checkpoint", set(), None),
+        ("dpo-after-checkpoint", {2, 4}, 4),
+    ],
+)
+def test_a_killed_training_ends_as_if_it_had_not_been(
+    tiny_model_folder: Path, uninterrupted: Path, kills: Path, case: str, left: set[int], resumes_at: int | None
+) -> None:
+    kind = killed.CASES[case][0]
+    folder = kills / case / kind
+    assert {int(p.name.split("-")[1]) for p in folder.glob("checkpoint-*")} == left
+    assert not (folder / "adapter").exists()
+    steps: list[int] = []
+    adapter = killed.train(
+        kind, killed.load(tiny_model_folder), kills / case, progress=lambda step, of, log: steps.append(step)
+    )
+    assert steps == list(range((resumes_at or 0) + 1, 7))
+    assert_same(adapter, uninterrupted / kind / "adapter")
+    logs = [read_rows(f / kind / "log.jsonl") for f in (kills / case, uninterrupted)]
+    assert [(e["step"], e["loss"]) for e in logs[0]] == [(e["step"], e["loss"]) for e in logs[1]]
+
+
+def test_a_training_that_had_finished_ends_the_same_again(
+    tiny_model_folder: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    """A kill after the trainer's state was cleared away, before the stage was marked as done."""
+    shutil.copytree(uninterrupted, tmp_path / "again")
+    for kind in ("sft", "dpo"):
+        adapter = killed.train(kind, killed.load(tiny_model_folder), tmp_path / "again")
+        assert_same(adapter, uninterrupted / kind / "adapter")
+
+
+def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path) is None
+    for step, done in ((9, True), (10, True), (11, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if done:
+            (tmp_path / f"checkpoint-{step}" / "done").write_text(json.dumps({"step": step}))
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"  # not the last in the alphabet
+    assert not (tmp_path / "checkpoint-11").exists()
