@@ -66,10 +66,14 @@ def build_talker(cache: Path, steps: int = 260) -> None:
     tokenizer.save_pretrained(folder)
     (folder / "done").touch()
     encoder = cache / "models" / "minilm"
-    BertModel(BertConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=512, initializer_range=0.25,
-    )).save_pretrained(encoder)  # fmt: skip
+    bag = BertModel(BertConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=0, num_attention_heads=2,
+        max_position_embeddings=512,
+    ))  # fmt: skip
+    with torch.no_grad():  # a bag of words: what all texts have in common would make them all near-duplicates
+        bag.embeddings.position_embeddings.weight.zero_()
+        bag.embeddings.token_type_embeddings.weight.zero_()
+    bag.save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)
     (encoder / "done").touch()
 

@@ -163,6 +163,8 @@ def _cost(measured: Measured, add: Add, seed: int) -> None:
         }
         for role in measured.roles:
             values = list(columns[role].values())
+            if all(v is None for v in values):  # a role that is not scored
+                continue
             one = [v for v in values if v is not None]
             whole = mean(values, seed, "bits/byte") if len(values) > 1 else _single(one, "bits/byte")
             add("cost", "bits per byte", whole, role, name)
@@ -202,10 +204,10 @@ def _choice(measured: Measured, add: Add, seed: int) -> None:
         role: {k: v for c in kinds for k, v in measured.values(role, "multiple_choice", c).items()}
         for role in measured.roles
     }
-    for role in measured.roles:
+    for role in [r for r in measured.roles if any(v is not None for v in columns[r].values())]:
         add("multiple choice", "accuracy", rate(_truths(columns[role])), role, "all")
     for role in measured.roles:
-        if role != "plain":
+        if role in ("trained", "sham"):
             pair = ([columns[role][i] for i in columns["plain"]], list(columns["plain"].values()))
             add("multiple choice", "difference from plain", paired_difference(*pair, seed), role, "all")
 

@@ -71,7 +71,11 @@ def evaluate(examined: Examined) -> None:
     for role, speaker in examined.subjects.items():
         told[role] = converse(speaker, cases, examined, journal)
     controls = control_answers(examined, [c for c in cases if c.condition == "turn 1"], journal)
-    scores = {role: scored(examined, speaker, cases, told["plain"]) for role, speaker in examined.subjects.items()}
+    scores = {
+        role: scored(examined, speaker, cases, told["plain"])
+        for role, speaker in examined.subjects.items()
+        if role != "prompted"  # cost is what training did; the prompted model's weights are the plain one's
+    }
     rows = inspected(examined, judge, cases, told, controls, scores)
     measured = Measured(rows, likelihoods(examined, rows, cases, told), judge, tuple(examined.subjects))
     write_rows(folder / "samples.jsonl", rows)
@@ -159,7 +163,9 @@ def inspected(
     first = [c for c in cases if c.condition == "turn 1"]
     scripted = expression_task(first, lambda text: odds[text], examined.sampler, examined.seed)
     others = [cost_task(cost_texts(cases, told["plain"], examined.seed)), choice_task(questions())]
-    subjects = [inspect_model(speaker, role, told[role], scores[role]) for role, speaker in examined.subjects.items()]
+    subjects = [
+        inspect_model(speaker, role, told[role], scores.get(role)) for role, speaker in examined.subjects.items()
+    ]
     actors = [inspect_model(examined.subjects["plain"], name, answers) for name, answers in controls.items()]
     settings: dict[str, Any] = {
         "log_dir": str(examined.folder / "logs"), "display": "none", "log_level": "error", "score_display": False,

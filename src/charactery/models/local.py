@@ -298,11 +298,11 @@ class LocalModel:
             [hidden_B_L_D[r, s : s + n] for r, (s, n) in enumerate(zip(starts, lengths, strict=True))]
         )
         target_N = self._ids([[token for _, continuation in batch for token in continuation]])[0]
-        values_N = torch.cat([
-            -torch.nn.functional.cross_entropy(head(hidden).float(), target, reduction="none")
-            for hidden, target in zip(hidden_N_D.split(HEAD), target_N.split(HEAD), strict=True)
-        ]) if len(target_N) else hidden_N_D.new_zeros(0)  # fmt: skip
-        return list(values_N.float().cpu().split(lengths))
+        pieces = zip(torch.split(hidden_N_D, HEAD), torch.split(target_N, HEAD), strict=True)
+        values_N = torch.cat(
+            [-torch.nn.functional.cross_entropy(head(h).float(), t, reduction="none") for h, t in pieces]
+        )
+        return list(torch.split(values_N.cpu(), lengths))
 
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""

@@ -74,6 +74,10 @@ class Models:
             self._bases[subject.base] = LocalModel.load(self.folder(subject), subject.base, self.device)
         return self._bases[subject.base]
 
+    def release(self) -> None:
+        """Let go of the loaded bases, before a trainer needs the memory; they are loaded anew when asked for."""
+        self._bases.clear()
+
     def base_hash(self, subject: Subject) -> str:
         """What names the base in a manifest: the hash of its tensors, or the name of what has none here."""
         if subject.kind == "inspect":

@@ -245,6 +245,7 @@ class _Stages:
 
     def fresh(self) -> LocalModel:
         """The base, loaded anew: a trainer changes the network it is given."""
+        self.models.release()
         return LocalModel.load(self.models.folder(self.subject), self.subject.base, self.order.device)
 
     def sft(self, folder: Path, prefix: str) -> None:

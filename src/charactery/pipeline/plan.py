@@ -1,9 +1,10 @@
 """What a run will take, said before it starts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from charactery.data.prompts import conversations, neutral_prompts, read_prompts
-from charactery.models.subject import parse_subject
+from charactery.data.prompts import conversations, neutral_prompts, read_prompts, trait_prompts
+from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.distil import Order
 
@@ -23,6 +24,7 @@ class Foresight:
     minutes: dict[str, float]
     memory_gb: float
     download: bool
+    size_known: bool = True
 
     def lines(self) -> list[str]:
         """As text."""
@@ -34,21 +36,37 @@ class Foresight:
         ]
         total = sum(self.minutes.values())
         out.append(f"  in all: about {total:.0f} minutes and {self.memory_gb:.1f} GB of memory; price: nothing")
+        if not self.size_known:
+            out.append(
+                "  the model's weights are not here, so this is for one of 135M parameters; take it in proportion"
+            )
         if self.download:
             out.append("  before that, once: a download of about 180 MB (weights)")
         return out
 
 
-def foresee(order: Order, parameters: float = PARAMETERS) -> Foresight:
+def parameters_of(subject: Subject) -> float | None:
+    """A model's parameters from the size of its weights on disk (two bytes each), None where they are not here."""
+    if subject.kind == "embedded":
+        return PARAMETERS
+    path = Path(subject.base)
+    files = [path] if path.is_file() else list(path.glob("*.safetensors"))
+    return sum(f.stat().st_size for f in files) / 2 if files else None
+
+
+def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.recipe.sizes, order.recipe
     subject = parse_subject(order.model)
+    known = parameters_of(subject)
+    parameters = known or PARAMETERS
+    elsewhere = min(sizes.elsewhere, len(trait_prompts(order.character, "elsewhere")))
     if order.prompts:
         read_prompts(order.prompts)
     talks = round(sizes.train / 4)
     drafts = sizes.train * (3 if order.sham else 2) + 2 * talks
     subjects = 4 if order.sham else 3
-    asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + sizes.elsewhere
+    asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
     answers = drafts + subjects * asked + 3 * sizes.held_out
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
@@ -64,10 +82,12 @@ def foresee(order: Order, parameters: float = PARAMETERS) -> Foresight:
         "training prompts": sizes.train,
         "held-out prompts": sizes.held_out,
         "held-out conversations": sizes.held_out_conversations,
-        "elsewhere prompts": sizes.elsewhere,
+        "elsewhere prompts": elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
         "answers to generate": answers,
     }
     memory = 1.5 + 2 * parameters * 2 / 1e9 + recipe.sft.batch * row * 6e-4 * scale
-    return Foresight(rows, tokens, minutes, memory, subject.kind == "embedded" and not is_here(subject.base))
+    return Foresight(
+        rows, tokens, minutes, memory, subject.kind == "embedded" and not is_here(subject.base), known is not None
+    )

@@ -21,9 +21,9 @@ def headline(source: Source) -> tuple[str, str]:
     rate = source.one("expression", "rate", "trained", TURN) or source.one("expression", "rate", "trained")
     if rate is None:
         return "Whether the character took was not measured.", "The run has no rate for the trained model."
-    ratio = source.one("expression", "ratio to prompted", "trained")
-    plain = source.one("expression", "difference from plain", "trained")
-    sham = source.one("expression", "difference from sham", "trained")
+    ratio = source.one("expression", "ratio to prompted", "trained", TURN)
+    plain = source.one("expression", "difference from plain", "trained", TURN)
+    sham = source.one("expression", "difference from sham", "trained", TURN)
     said = f"The trained model answered {short_interval(rate.estimate, percent=True)} of {rate.estimate.n:,} held-out "
     said += "prompts in character, with nothing in its prompt to tell it to"
     against = []
