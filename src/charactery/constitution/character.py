@@ -141,6 +141,11 @@ class Character:
                 raise CharacteryError(f"dial {name} is {value}; it goes from 0 to 1", self.path)
         return replace(self, settings={**self.settings, **dials})
 
+    def settled(self) -> "Character":
+        """This character with its dials' positions written into the dials, so that its file says how it was turned."""
+        dials = {k: replace(d, default=self.settings.get(k, d.default)) for k, d in self.dials.items()}
+        return replace(self, dials=dials, settings={})
+
     def deployed(self, profile: str) -> "Character":
         """This character under one of its profiles. Raises CharacteryError for an unknown one."""
         if profile not in self.profiles:

@@ -5,6 +5,7 @@ from collections import Counter
 
 from charactery.models.local import Answer
 
+REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop; what is learnt from is copied
 _WORD = re.compile(r"\w+")
 # Words so common in their language that a few dozen words of prose nearly always hold several.
 COMMON = {
@@ -57,7 +58,7 @@ def fault(answer: Answer, text: str, instructions: str, language: str) -> str | 
         return "empty"
     if len(_WORD.findall(text)) < 4:
         return "cut off" if not answer.ended else "too short"
-    if repeated_share(text) > 0.3:
+    if repeated_share(text) > REPEATS:
         return "repeating"
     if leaks(text, instructions):
         return "leaks instructions"

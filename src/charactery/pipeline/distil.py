@@ -63,7 +63,7 @@ def train(order: Order, watch: Watch) -> Run:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     models = Models(order.device, watch.say)
     with open_run(order.out, manifest(order, models, subject)) as run:
-        write_text(run.folder / "character.md", dump_character(order.character))
+        write_text(run.folder / "character.md", dump_character(order.character.settled()))
         work = _Stages(run, order, models, subject, watch)
         run.stage("prompts", lambda folder: work.prompts(folder, own), watch.say)
         run.stage("drafts", work.drafts, watch.say)

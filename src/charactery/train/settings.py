@@ -16,8 +16,8 @@ class Lora:
 class Sft:
     """Supervised fine-tuning on the character's answers."""
 
-    learning_rate: float = 1e-4
-    epochs: float = 2.0
+    learning_rate: float = 5e-4
+    epochs: float = 3.0
     batch: int = 8
     together: int = 4  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
