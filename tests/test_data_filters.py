@@ -44,7 +44,12 @@ SONG = (  # a refrain is not a loop
         ("Ja, so ist das!", True, "en", None),  # too short to say
         ("In German you say: Ich bin ein alter Kapitän, which means that I am an old captain.", True, "en", None),
         (ENGLISH + " And then, when the kettle", False, "en", None),  # cut off, with whole sentences before it
+        ("秘鲁的首都是利马，那是一座海港城市。", True, "zh", None),  # words are not apart
+        ("リマです。", True, "ja", None),
+        ("กรุงเทพครับ", True, "th", None),
         # set aside
+        ("是的。", True, "zh", "too short"),
+        ("秘鲁的首都是利马，那是一座海港城市。", True, "en", "other language"),
         ("", True, "en", "empty"),
         (" \n ", False, "en", "empty"),
         ("Aye, lad.", True, "en", "too short"),

@@ -121,6 +121,56 @@ def test_matching_takes_length_out_of_the_choice() -> None:
             assert text.endswith(".") and any(o.startswith(text) for o in originals)  # whole sentences, from the front
 
 
+@pytest.mark.parametrize("longer", ["chosen", "rejected"])
+def test_after_matching_neither_side_is_longer_more_often(longer: str) -> None:
+    """An AUC over all texts is near a half whenever prompts differ in length more than sides do; pairs say more."""
+    rng, drafts = random.Random(1), []
+    for n in range(150):
+        size = rng.randint(2, 9)
+        long, short = prose(rng, size + 2), prose(rng, size)
+        texts = (long, short) if longer == "chosen" else (short, long)
+        drafts += [draft(str(n), CHARACTER, texts[0]), draft(str(n), PLAIN, texts[1])]
+    before = confounds(make_pairs(drafts), 0)["chosen_longer"]
+    assert before["value"] > 0.9 if longer == "chosen" else before["value"] < 0.1
+    pairs = make_pairs(drafts, match_lengths=True)
+    after = confounds(pairs, 0, matched=True)["chosen_longer"]
+    assert after["value"] == 0.5 and len(pairs) > 100
+    assert after["n"] == sum(words(p, "chosen") != words(p, "rejected") for p in pairs)
+    assert after["n"] + after["missing"] == len(pairs)
+    gap = sum(words(p, "chosen") - words(p, "rejected") for p in pairs) / len(pairs)
+    assert abs(gap) < 1
+    assert make_pairs(drafts, match_lengths=True) == pairs
+
+
+def test_lopsided_pairs_that_no_cut_turns_are_dropped() -> None:
+    sizes = [(9, 8), (10, 8), (9, 8), (8, 9), (8, 8)]
+    drafts = [
+        draft(str(n), side, f"{side[0]} " * (size - 1) + "end.")
+        for n, pair in enumerate(sizes) for side, size in zip((CHARACTER, PLAIN), pair, strict=True)
+    ]  # fmt: skip
+    pairs = make_pairs(drafts, match_lengths=True)
+    assert [p["id"] for p in pairs] == ["2", "3", "4"]  # of those with chosen longer, the most lopsided are out
+    found = confounds(pairs, 0)["chosen_longer"]
+    assert (found["value"], found["n"], found["missing"]) == (0.5, 2, 1)
+
+
+def test_a_cut_ends_no_answer_with_the_number_of_a_list_line() -> None:
+    drafts = [draft("1", CHARACTER, "1. Boil the water well.\n2. Warm the pot by the fire.\n3. Pour it."),
+              draft("1", PLAIN, "Boil it, pour it, wait.")]  # fmt: skip
+    [pair] = make_pairs(drafts, match_lengths=True)
+    assert pair["chosen"][0]["content"] == "1. Boil the water well."
+    whole = [draft("2", CHARACTER, "It was in 1945."), draft("2", PLAIN, "Aye, in May 1945.")]
+    assert len(make_pairs([*drafts, *whole], match_lengths=True)) == 2
+
+
+@pytest.mark.parametrize("sham", [None, 0])
+def test_two_answers_that_are_the_same_make_no_pair(sham: int | None) -> None:
+    other = CHARACTER if sham is None else PLAIN_AGAIN
+    drafts = [draft("1", other, "Lima."), draft("1", PLAIN, "Lima. ")]
+    drafts += [draft("2", other, "Aye, Lima."), draft("2", PLAIN, "Lima.")]
+    assert [p["id"] for p in make_pairs(drafts, sham_seed=sham)] == ["2"]
+
+
 def test_pairs_that_cannot_be_matched_are_left_out() -> None:
     drafts = [draft("1", CHARACTER, "One sentence without any place to cut it, going on and on and on."),
               draft("1", PLAIN, "Yes, of course.")]  # fmt: skip

@@ -1,6 +1,7 @@
 """Prompts are split before anything is generated, and what is held out was not trained on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from charactery.data.prompts import (
     NEAR,
     Prompt,
     Sizes,
+    _distinct,
     choose,
     conversations,
     neutral_prompts,
@@ -77,6 +79,20 @@ def test_no_prompt_is_near_one_of_another_split(captain: Character, encode: Enco
         near = (vectors_N_D @ vectors_N_D.T)[splits[:, None] != splits[None, :]]
         assert near.max() <= NEAR
         assert f"  {elsewhere} " not in [p.turns[0] for p in prompts]  # the trait's own prompt is kept elsewhere
+
+
+def test_a_turn_that_another_prompt_has_anywhere_makes_it_a_duplicate(encode: Encode) -> None:
+    asked = "How should I store a wooden rowing boat for the winter months ahead?"
+    talk = Prompt("talk", "conversation", ("I have a shed by the lake.", asked, "Why is that?"))
+    again = Prompt("again", "conversation", ("The garden is full of leaves.", "Why is that?", f"{asked[:-1]} "))
+    other = Prompt("other", "conversation", ("Violins are dear these days.", "Why is that?", "And what of cellos?"))
+    [single] = own(asked.replace("?", " ?"))
+    question = replace(own("Why is that?")[0], id="question")
+    for first, second in ((talk, single), (single, talk), (talk, again)):
+        assert _distinct([first, second, other], encode) == ([first, other], 1)
+    assert _distinct([talk, other, question], encode) == ([talk, other, question], 0)  # a short follow-up is no match
+    assert _distinct([question, question], encode) == ([question], 1)  # what opens a prompt always counts
+    assert _distinct([], encode) == ([], 0)
 
 
 def test_the_users_own_prompts_are_used_first(captain: Character, encode: Encode) -> None:

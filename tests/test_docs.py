@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from test_pipeline import talking_cache  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent

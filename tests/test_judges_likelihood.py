@@ -109,6 +109,15 @@ def test_a_character_is_not_its_own_foil_and_three_others_are_needed() -> None:
         evidence(captain, foils[:3])
 
 
+def test_a_foil_without_traits_is_passed_over() -> None:
+    captain, bare = character("Captain", 50), character("Bare", 50, ())
+    foils = [bare, *(character(f"F{n}", n) for n in (5, 400, 30))]
+    whole, trait = evidence(captain, foils)
+    assert system_prompt(bare) not in whole.foils and len(whole.foils) == len(trait.foils) == FOILS
+    with pytest.raises(CharacteryError, match="needs 3 foil characters and has 2"):
+        evidence(captain, foils[:3])
+
+
 def test_bundled_characters_have_foils_of_like_length() -> None:
     for name in ("captain", "grandmother", "hhh"):
         chosen = find_character(name)

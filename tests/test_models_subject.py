@@ -125,6 +125,26 @@ def test_wrong_names_say_what_they_could_have_been(
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("model", ["runs/first", "runs/first@0.5", "runs/first:dpo", "runs/second"])
+def test_a_run_over_a_run_asks_for_a_merge(here: Path, model: str) -> None:
+    make_run(here / "runs/first")
+    make_run(here / "runs/second", settings={"model": model})
+    with pytest.raises(ModelNotFound, match=r"itself a run.*merge it first") as caught:
+        parse_subject("runs/second")
+    assert str(caught.value).startswith("runs/second: ") and repr(model) in str(caught.value)
+
+
+@pytest.mark.parametrize("lost", ["trained", "command", "model"])
+def test_a_manifest_that_lacks_something_is_a_conflict(here: Path, lost: str) -> None:
+    path = make_run(here / "runs/captain") / "manifest.json"
+    kept = json.loads(path.read_text())
+    (kept["settings"] if lost == "model" else kept).pop(lost)
+    path.write_text(json.dumps(kept))
+    for text in ("runs/captain", "runs/captain:sft"):
+        with pytest.raises(RunConflict, match="lacks"):
+            parse_subject(text)
+
+
 def test_the_character_a_run_was_trained_on(here: Path) -> None:
     run = make_run(here / "runs/captain")
     with pytest.raises(CharacteryError, match=r"character\.md"):

@@ -222,7 +222,11 @@ def test_someone_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(RunConflict, match="something else in it"), open_run(tmp_path, MANIFEST):
         raise AssertionError("opened")
-    assert not (tmp_path / "manifest.json").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / ".lock").write_text("another program's")
+    with pytest.raises(RunConflict, match="something else in it"), open_run(tmp_path, MANIFEST):
+        raise AssertionError("opened")
+    assert (tmp_path / ".lock").read_text() == "another program's"
 
 
 def test_a_kill_while_the_first_manifest_is_written_is_no_bar(tmp_path: Path) -> None:

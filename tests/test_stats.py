@@ -103,7 +103,12 @@ def test_missing_is_counted_never_scored() -> None:
         (paired_ratio([1.0, 2.0], [0.0, 0.0]), 2),
         (auc([], []), 0),
         (auc([1.0], []), 1),
+        (auc([1.0], [2.0]), 2),
+        (auc([1.0], [2.0, 3.0]), 3),
+        (paired_ratio([1.0], [2.0]), 1),
+        (paired_ratio([1.0, None], [2.0, 1.0]), 2),
         (bootstrap([[]], lambda x: x.mean(-1)), 0),
+        (bootstrap([[4.0]], lambda x: x.mean(-1)), 1),
         (nothing(3), 3),
     ],
 )
@@ -111,6 +116,17 @@ def test_nothing_measured_is_no_number(estimate: Estimate, missing: int) -> None
     assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
     assert estimate.n == 0 and estimate.missing == missing
     assert "not measured" in str(estimate)
+
+
+def test_groups_wholly_apart_are_not_certain() -> None:
+    few, many = [0.0, 1.0, 2.0, 3.0], [float(n) for n in range(10, 50)]
+    above, below = auc(few, many), auc(many, few)
+    assert (above.value, above.low, above.high) == (1, pytest.approx(wilson(4, 4)[0]), 1)
+    assert (below.value, below.low, below.high) == (0, 0, pytest.approx(wilson(0, 4)[1]))
+    assert above.n == 44 and "Wilson" in above.method
+    wide, narrow = auc(few[:2], many), auc(many, [n + 100 for n in many])
+    assert wide.low is not None and narrow.low is not None
+    assert wide.low < 0.5 < 0.9 < narrow.low < 1
 
 
 def test_an_estimate_says_itself_and_opens_again() -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import killed_training as killed
+from charactery.errors import BadData
 from charactery.models.chat import prompt_text, prompt_tokens
 from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
@@ -66,6 +67,11 @@ def test_few_rows_and_part_epochs_are_still_whole_batches(
 ) -> None:
     planned = plan(killed.sft_rows()[:count], tiny_model.tokenizer, "completion", Sft(batch=batch, epochs=epochs), 0)
     assert len(planned) == steps * min(batch, count)
+
+
+def test_no_rows_are_no_plan(tiny_model: LocalModel) -> None:
+    with pytest.raises(BadData, match=r"nothing to train on.*--train"):
+        plan([], tiny_model.tokenizer, "chosen", Dpo(), 0)
 
 
 # -- the head

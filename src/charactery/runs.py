@@ -243,7 +243,9 @@ def open_run(folder: Path, manifest: Row) -> Iterator[Run]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder) from error
-    with (folder / ".lock").open("w") as lock:
+    held = folder / ".lock"
+    ours = not held.exists()
+    with held.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -259,6 +261,8 @@ def open_run(folder: Path, manifest: Row) -> Iterator[Run]:
                 )
             manifest = kept
         elif any(child.name != ".lock" and child.suffix != ".tmp" for child in folder.iterdir()):
+            if ours:  # someone else's folder stays as it was
+                held.unlink(missing_ok=True)
             raise RunConflict("is a folder with something else in it; give --out a new folder", folder)
         else:
             write_json(path, manifest)

@@ -69,13 +69,14 @@ def bootstrap(
 ) -> Estimate:
     """A statistic of paired columns (each of length n) with a percentile bootstrap over rows.
 
-    `statistic` takes arrays of shape (..., n), one per column, and reduces the last axis; it is called once with
-    (n,) and in blocks with (rounds, n). Rounds where it is not finite are left out. Efron & Tibshirani 1993, ch. 13.
+    `statistic` takes arrays of shape (..., n), one per column, and reduces the last axis; it is called once with (n,)
+    and in blocks with (rounds, n). Rounds where it is not finite are left out. One row is no measurement: resampling it
+    says nothing of how it varies. Efron & Tibshirani 1993, ch. 13.
     """
     arrays = [np.asarray(column, dtype=float) for column in columns]
     n = len(arrays[0])
-    if n == 0:
-        return nothing(missing, method, unit)
+    if n < 2:
+        return nothing(missing + n, method, unit)
     value = float(statistic(*arrays))
     drawn: list[np.ndarray] = []
     generator = np.random.default_rng(seed)
@@ -121,11 +122,20 @@ def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int
 
 
 def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> Estimate:
-    """Probability that a positive scores above a negative, ties half; bootstrap over both groups (2000 rounds)."""
-    if not len(negative) or not len(positive):
+    """Probability that a positive scores above a negative, ties half; bootstrap over both groups (2000 rounds).
+
+    Groups of one are no measurement. Where all positives score above all negatives, or below, every round says the
+    same; the bound away from 1 (or 0) is then Wilson's for a rate of as many as the smaller group has.
+    """
+    if min(len(negative), len(positive)) < 2:
         return nothing(len(negative) + len(positive), "AUC")
     low_side, high_side = np.asarray(negative, float), np.asarray(positive, float)
     above = (high_side[:, None] > low_side[None, :]) + 0.5 * (high_side[:, None] == low_side[None, :])
+    value, n = float(above.mean()), len(low_side) + len(high_side)
+    if value in (0.0, 1.0):
+        smaller = min(len(low_side), len(high_side))
+        low, high = wilson(value * smaller, smaller)
+        return Estimate(value, min(low, value), max(high, value), n, 0, "AUC, Wilson with n of the smaller group")
     generator = np.random.default_rng(seed)
     drawn = []
     for _ in range(2000):
@@ -133,5 +143,4 @@ def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> 
         columns = generator.integers(0, len(low_side), len(low_side))
         drawn.append(above[np.ix_(rows, columns)].mean())
     low, high = np.percentile(drawn, [2.5, 97.5])
-    n = len(low_side) + len(high_side)
-    return Estimate(float(above.mean()), float(low), float(high), n, 0, "AUC, bootstrap over both groups")
+    return Estimate(value, float(low), float(high), n, 0, "AUC, bootstrap over both groups")

@@ -7,6 +7,12 @@ from charactery.models.local import Answer
 
 REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop; what is learnt from is copied
 _WORD = re.compile(r"\w+")
+# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
+    "\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_COUNTED = re.compile(rf"(?=\w)[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 # Words so common in their language that a few dozen words of prose nearly always hold several.
 COMMON = {
     "en": "the a of to and in is you it that for i be with on".split(),
@@ -14,6 +20,11 @@ COMMON = {
     "fr": "le la de et est je les un vous il en que pour dans".split(),
     "es": "el la de que y en un es los se no por con para".split(),
 }
+
+
+def count_words(text: str) -> int:
+    """How many words a text has; in scripts without spaces between words, every character counts as one."""
+    return len(_COUNTED.findall(text))
 
 
 def repeated_share(text: str, size: int = 4) -> float:
@@ -42,7 +53,7 @@ def leaks(text: str, instructions: str, size: int = 8) -> bool:
 def other_language(text: str, language: str) -> bool:
     """Whether a text of 12 words and more looks like another language than the one asked for (where we know both)."""
     words = [w.lower() for w in _WORD.findall(text)]
-    if len(words) < 12 or language not in COMMON:
+    if count_words(text) < 12 or language not in COMMON:
         return False
     letters = [c for c in text if c.isalpha()]
     if sum(c.isascii() or "À" <= c <= "ɏ" for c in letters) < 0.7 * len(letters):
@@ -56,7 +67,7 @@ def fault(answer: Answer, text: str, instructions: str, language: str) -> str | 
     """Why a draft is set aside, or None. `text` is the answer as it would be learnt (trimmed where cut off)."""
     if not answer.text.strip():
         return "empty"
-    if len(_WORD.findall(text)) < 4:
+    if count_words(text) < 4:
         return "cut off" if not answer.ended else "too short"
     if repeated_share(text) > REPEATS:
         return "repeating"

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
 from charactery.data.filters import trim
 from charactery.errors import BadData
 from charactery.runs import Row, numbered_rows
-from charactery.stats import auc, nothing
+from charactery.stats import auc, nothing, rate
 
 LENGTHS_MATCH = 1.25  # matched pairs differ in words by at most this factor
 
@@ -20,7 +20,8 @@ LENGTHS_MATCH = 1.25  # matched pairs differ in words by at most this factor
 def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: int | None = None) -> list[Row]:
     """Pairs where both sides of a prompt were kept: chosen is the character's answer, rejected the plain one.
 
-    With `sham_seed`, two plain answers, which is chosen drawn by coin: same form, nothing to learn. Columns open in
+    Two answers that are the same make no pair. With `match_lengths`, neither side is longer more often. With
+    `sham_seed`, two plain answers, which is chosen drawn by coin: same form, nothing to learn. Columns open in
     `datasets` and TRL unchanged: prompt, chosen, rejected as messages, then where each came from.
     """
     by_prompt: dict[str, dict[str, Row]] = {}
@@ -35,7 +36,8 @@ def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: in
         if sham_seed is not None:
             rng.shuffle(names)
         chosen, rejected = (sides[name] for name in names)
-        pairs.append(_pair(id, chosen, rejected))
+        if chosen["text"].strip() != rejected["text"].strip():
+            pairs.append(_pair(id, chosen, rejected))
     return _matched(pairs) if match_lengths else pairs
 
 
@@ -48,20 +50,39 @@ def _pair(id: str, chosen: Row, rejected: Row) -> Row:
 
 
 def _matched(pairs: list[Row]) -> list[Row]:
-    """Pairs of like length: the longer answer is cut at a sentence end; pairs that still differ are left out."""
-    kept = []
+    """Pairs of like length, in as many of which the chosen side is longer as the rejected one.
+
+    The longer answer is cut at the sentence end nearest to the shorter's length, but where one side has been longer
+    more often so far, at one that makes the other side longer, if there is one. Pairs that still differ are left out;
+    then, of the side that is longer more often, the pairs that differ most.
+    """
+    kept: list[tuple[float, Row]] = []
+    lead = 0  # pairs with chosen longer, less pairs with rejected longer
     for pair in pairs:
         texts = {side: pair[side][0]["content"] for side in ("chosen", "rejected")}
-        short, long = sorted(texts, key=lambda side: len(texts[side].split()))
-        while len(texts[long].split()) > LENGTHS_MATCH * len(texts[short].split()):
-            shorter = trim(" ".join(texts[long].split(" ")[:-1]))
-            if not shorter or shorter == texts[long]:
-                break
-            texts[long] = shorter
-        words = sorted(len(t.split()) for t in texts.values())
-        if words[0] and words[1] <= LENGTHS_MATCH * words[0]:
-            kept.append(pair | {s: [{"role": "assistant", "content": t}] for s, t in texts.items()})
-    return kept
+        long = max(texts, key=lambda side: len(texts[side].split()))
+        ways = []
+        for cut in _cuts(texts[long]):
+            way = texts | {long: cut}
+            chosen, rejected = (len(text.split()) for text in way.values())
+            if 0 < max(chosen, rejected) <= LENGTHS_MATCH * min(chosen, rejected) and len(set(way.values())) == 2:
+                ways.append(((chosen - rejected) / (chosen + rejected), way))
+        if ways:
+            lean, way = min(ways, key=lambda w: (w[0] * lead > 0, abs(w[0])))
+            lead += (lean > 0) - (lean < 0)
+            kept.append((lean, pair | {s: [{"role": "assistant", "content": t}] for s, t in way.items()}))
+    leaning = sorted((n for n in range(len(kept)) if kept[n][0] * lead > 0), key=lambda n: -abs(kept[n][0]))
+    dropped = set(leaning[: abs(lead)])
+    return [pair for n, (_, pair) in enumerate(kept) if n not in dropped]
+
+
+def _cuts(text: str) -> Iterator[str]:
+    """The text, then its beginnings up to each earlier sentence end; the number of a list line ends no sentence."""
+    yield text
+    while len(words := text.rsplit(None, 1)) == 2:
+        text = trim(words[0])
+        if text and not re.search(r"(?:^|\s)\d+\.$", text):
+            yield text
 
 
 def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
@@ -140,12 +161,14 @@ def style_counts(text: str) -> list[float]:
 def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
     """How well length alone, and style counts alone, tell chosen from rejected (AUC; 0.5 is not at all).
 
-    Length's AUC is of words, above 0.5 where chosen is longer. Style's is of a logistic regression on the counts,
-    cross-fitted over five folds of pairs; below ten pairs it is not measured.
+    Length's AUC is of words, above 0.5 where chosen is longer. `chosen_longer` looks within pairs, as training does:
+    the share in which chosen has more words, pairs of equal length counted as missing. Style's is of a logistic
+    regression on the counts, cross-fitted over five folds of pairs; below ten pairs it is not measured.
     """
     chosen = [p["chosen"][0]["content"] for p in pairs]
     rejected = [p["rejected"][0]["content"] for p in pairs]
     features_2N_F = np.array([style_counts(t) for t in chosen + rejected]).reshape(-1, len(STYLE))
+    lengths = [(len(c.split()), len(r.split())) for c, r in zip(chosen, rejected, strict=True)]
     n = len(pairs)
     style = nothing(method="AUC")
     if n >= 10:
@@ -155,6 +178,7 @@ def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
         "pairs": n,
         "matched": matched,
         "length_auc": auc([_words(t) for t in rejected], [_words(t) for t in chosen], seed).as_dict(),
+        "chosen_longer": rate([None if c == r else c > r for c, r in lengths]).as_dict(),
         "style_auc": style.as_dict(),
         "style_features": [
             {"name": name, "auc": auc(features_2N_F[n:, f].tolist(), features_2N_F[:n, f].tolist(), seed).as_dict()}

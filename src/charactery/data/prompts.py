@@ -14,6 +14,7 @@ from charactery.runs import Row, digest, numbered_rows, read_rows, read_utf8
 
 HERE = Path(__file__).parent
 NEAR = 0.85  # cosine of sentence embeddings above which two prompts count as the same
+SHORT = 4  # words up to which a follow-up is not compared
 Split = Literal["train", "held-out", "elsewhere"]
 Encode = Callable[[Sequence[str]], np.ndarray]
 
@@ -131,10 +132,21 @@ def _take(pool: list[Prompt], count: int, split: Split) -> list[Prompt]:
 
 
 def _distinct(prompts: list[Prompt], encode: Encode) -> tuple[list[Prompt], int]:
-    """The prompts less those near an earlier one in any turn's text."""
-    texts = [" ".join(p.turns[0].split()) for p in prompts]
-    vectors_N_D = encode(texts)
-    near_N_N = vectors_N_D @ vectors_N_D.T > NEAR
+    """The prompts less those near an earlier one: any turn of one near any turn of the other.
+
+    A follow-up of four words or fewer ("Why is that?") says nothing by itself and is not compared.
+    """
+    if not prompts:
+        return [], 0
+    texts: list[str] = []
+    starts: list[int] = []
+    for prompt in prompts:
+        starts.append(len(texts))
+        turns = [" ".join(turn.split()) for turn in prompt.turns]
+        texts += [turns[0], *(turn for turn in turns[1:] if len(turn.split()) > SHORT)]
+    vectors_T_D = encode(texts)
+    near_T_T = vectors_T_D @ vectors_T_D.T > NEAR
+    near_N_N = np.logical_or.reduceat(np.logical_or.reduceat(near_T_T, starts, 0), starts, 1)
     kept: list[int] = []
     for n in range(len(prompts)):
         if not near_N_N[n, kept].any():

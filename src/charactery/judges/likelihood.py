@@ -34,9 +34,11 @@ def evidence(character: Character, foils: Sequence[Character] | None = None) -> 
     """The whole character, then each trait, with the foils nearest in length (at least three).
 
     The traits share their foils, one trait of each foil character, so that a foil is scored once for all of them.
-    Raises CharacteryError where there are fewer than three foils.
+    Raises CharacteryError where there are fewer than three foils; one without traits is passed over.
     """
-    pool = [f for f in (foils if foils is not None else foil_characters()) if f.name != character.name]
+    pool = [
+        f for f in (foils if foils is not None else foil_characters()) if f.name != character.name and [*f.traits()]
+    ]
     if len(pool) < FOILS:
         raise CharacteryError(f"the likelihood judge needs {FOILS} foil characters and has {len(pool)}")
     whole = system_prompt(character)

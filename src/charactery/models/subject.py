@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from charactery.constitution import Character, find_character
-from charactery.errors import CharacteryError, ModelNotFound
+from charactery.errors import CharacteryError, ModelNotFound, RunConflict
 from charactery.models.weights import EMBEDDED
 from charactery.runs import read_manifest, read_run
 
@@ -85,14 +85,28 @@ def _model(text: str, name: str, character: Character | None, stage: str | None,
 
 def _trained(text: str, path: Path, character: Character | None, stage: str | None, strength: float) -> Subject:
     manifest = read_manifest(path)
-    base = parse_subject(manifest["settings"]["model"])
-    name, _, step = (stage or manifest["trained"]).partition("/")
+    try:
+        model, trained, command = manifest["settings"]["model"], manifest["trained"], manifest["command"]
+    except (KeyError, TypeError):
+        raise RunConflict(
+            "has a manifest.json that lacks the settings' model, `trained` or `command`: it is damaged, or no run of "
+            "`charactery train`. Restore it, or train again into another folder",
+            path,
+        ) from None
+    base = None if (Path(model) / "manifest.json").exists() else parse_subject(model)
+    if base is None or base.run is not None:
+        raise ModelNotFound(
+            f"was trained on {model!r}, which is itself a run, and only one adapter can be worn at a time; merge it "
+            "first (PEFT's merge_and_unload, saved as a model folder), and train on that",
+            path,
+        )
+    name, _, step = (stage or trained).partition("/")
     run = read_run(path)
     folder = run.stage_folder(name)
     adapter = folder / (f"checkpoint-{step}" if step else "adapter")
     if not (adapter / "adapter_model.safetensors").exists():
         kept = sorted(p.name.removeprefix("checkpoint-") for p in folder.glob("checkpoint-*"))
-        what = f"checkpoints there: {', '.join(kept)}" if kept else f"`{manifest['command']}` goes on with the training"
+        what = f"checkpoints there: {', '.join(kept)}" if kept else f"`{command}` goes on with the training"
         raise ModelNotFound(f"has no finished adapter for {stage or name!r}; {what}", path)
     return Subject(text, base.base, base.kind, character, adapter, strength, path)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from charactery.errors import BadData
 from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.runs import Row, remove_partial, write_json, write_rows
@@ -90,8 +91,13 @@ def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, 
 
     Rows of like length share a batch (less padding), batches come in an order drawn anew each epoch, and the few rows
     over a whole number of batches are left out of that epoch at random. Fixed before training, so a resumed run meets
-    the same batches.
+    the same batches. Raises BadData where there are no rows.
     """
+    if not rows:
+        raise BadData(
+            "there is nothing to train on: no rows are left. See set_aside.jsonl in the drafts for why, or ask for "
+            "more training prompts (--train)"
+        )
     rng, size = random.Random(seed), min(settings.batch, len(rows))
     lengths = [len(prompt_text(tokenizer, row["prompt"])) + len(row[column][0]["content"]) for row in rows]
     wanted = max(1, round(settings.epochs * (len(rows) // size)))
