@@ -252,6 +252,30 @@ def test_bits_per_byte_counts_bytes() -> None:
     assert bits_per_byte(-math.log(2) * 12, "Grüße") == pytest.approx(12 / 7)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_barred_repeats_do_not_occur(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    sampler = Sampler(max_tokens=40, temperature=0)
+    head = tiny_model.model.lm_head.weight
+    with torch.no_grad():  # a model with next to nothing to say repeats itself
+        head[:20], head[23:] = 0, 0
+    kept: list[list[int]] = []
+    decode = tiny_model._decode
+    monkeypatch.setattr(tiny_model, "_decode", lambda *a: kept.extend(out := decode(*a)) or out)
+
+    def runs(ids: list[int]) -> list[tuple[int, ...]]:
+        return [tuple(ids[n : n + size]) for n in range(len(ids) - size + 1)]
+
+    free = tiny_model.generate(requests(SHARING), sampler)
+    assert any(len(set(runs(ids))) < len(runs(ids)) for ids in kept)
+    first = [next((n for n, r in enumerate(runs(ids)) if r in runs(ids)[:n]), len(ids)) for ids in kept]
+    before = [ids[: n + size - 1] for ids, n in zip(kept, first, strict=True)]
+    kept.clear()
+    barred = tiny_model.generate(requests(SHARING), Sampler(max_tokens=40, temperature=0, no_repeat=size))
+    assert all(len(set(runs(ids))) == len(runs(ids)) for ids in kept)
+    assert [ids[: len(b)] for ids, b in zip(kept, before, strict=True)] == before  # until then nothing is changed
+    assert barred != free
+
+
 # -- adapters
 
 
@@ -300,6 +324,16 @@ def test_adapters_switch_and_leave_the_base_alone(
     for adapter in (first, second):
         alone = plain_score(with_peft(tiny_model_folder, adapter.folder), context, [20, 300, 41, 9])
         torch.testing.assert_close(kept[adapter], alone, atol=1e-4, rtol=0)
+
+
+def test_an_adapter_in_bfloat16_leaves_the_base_as_loaded(tiny_model_folder: Path, tiny_adapters: list[Path]) -> None:
+    model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
+    before, buffers = scores(model, None), {name: b.clone() for name, b in model.model.named_buffers()}
+    scores(model, Adapter(tiny_adapters[0]))
+    assert torch.equal(scores(model, None), before)
+    for name, buffer in buffers.items():  # the rotary frequencies stay in float32
+        found = model.model.get_buffer(name)
+        assert found.dtype == buffer.dtype and torch.equal(found, buffer), name
 
 
 def test_an_error_under_an_adapter_leaves_its_strength_as_trained(
