@@ -22,6 +22,7 @@ PROMPTS = [
     Prompt("3", "conversation", ("First?", "Second?", "Third?")),
     Prompt("4", "conversation", ("Erste?", "Zweite?", "Dritte?")),
 ]
+TASK = Prompt("5", "task", ("What is 6 times 7? Reply with the number only.",))
 
 
 class Voice:
@@ -68,35 +69,24 @@ def test_each_prompt_is_answered_on_each_side(voice: Voice, tmp_path: Path) -> N
     assert all(r["text"].endswith(f"{r['seed']}.") for r in rows)  # trimmed to whole sentences
     assert len({r["seed"] for r in rows}) == len(rows)
     assert by_key["1", CHARACTER]["messages"] == [user("Why is the sky blue?")]  # without the system prompt
-    assert voice.asked == count_answers(PROMPTS, sham=False) + 1 == 13  # one was set aside and drawn once more
+    assert voice.asked == count_answers(PROMPTS, sham=False) == 12
 
 
 def test_what_is_set_aside_is_counted_with_the_reason(voice: Voice, tmp_path: Path) -> None:
     draft(PROMPTS, drafting(voice), tmp_path)
-    assert read_rows(tmp_path / "set_aside.jsonl") == [
-        {"id": "2", "side": CHARACTER, "reason": "empty", "text": "", "attempt": n} for n in (1, 2)
-    ]
+    assert read_rows(tmp_path / "set_aside.jsonl") == [{"id": "2", "side": CHARACTER, "reason": "empty", "text": ""}]
     assert json.loads((tmp_path / "filters.json").read_text()) == {
-        "asked": 9,
+        "asked": 8,
         "kept": 7,
-        "set_aside": {CHARACTER: {"empty": 2}, PLAIN: {}},
+        "set_aside": {CHARACTER: {"empty": 1}, PLAIN: {}},
     }
 
 
-def test_what_is_set_aside_is_drawn_once_more(voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    say, failed = voice.say, []
-
-    def stumbling(request: Request) -> Answer:
-        if request.messages[-1]["content"] == "Say nothing." and not failed:
-            failed.append(request.seed)
-            return Answer("", 1, True)
-        return say(Request((user("Well?"),), request.seed))
-
-    monkeypatch.setattr(voice, "say", stumbling)
-    rows = draft(PROMPTS[:2], drafting(voice), tmp_path)
-    assert len(rows) == 4
-    [again] = [r for r in rows if r["id"] == "2" and r["side"] == CHARACTER]
-    assert again["seed"] not in failed
+def test_a_task_may_be_answered_in_a_word(voice: Voice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voice, "say", lambda request: Answer("42", 2, True))
+    rows = draft([TASK, PROMPTS[0]], drafting(voice), tmp_path)
+    assert [(r["id"], r["kind"], r["text"]) for r in rows] == [("5", "task", "42")] * 2
+    assert {r["reason"] for r in read_rows(tmp_path / "set_aside.jsonl")} == {"too short"}
 
 
 def test_both_answers_to_a_conversation_share_one_history(voice: Voice, tmp_path: Path) -> None:
@@ -114,7 +104,7 @@ def test_a_sham_has_a_second_plain_answer(voice: Voice, tmp_path: Path) -> None:
     plain, again = ([r for r in rows if r["side"] == side] for side in (PLAIN, PLAIN_AGAIN))
     assert len(plain) == len(again) == 4
     assert all(a["text"] != b["text"] and b["text"].startswith("Yes") for a, b in zip(plain, again, strict=True))
-    assert voice.asked == count_answers(PROMPTS, sham=True) + 1
+    assert voice.asked == count_answers(PROMPTS, sham=True)
 
 
 def test_a_second_attempt_asks_nothing_and_writes_the_same(voice: Voice, tmp_path: Path) -> None:

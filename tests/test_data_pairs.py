@@ -10,6 +10,7 @@ from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
 from charactery.data.pairs import (
     LENGTHS_MATCH,
     confounds,
+    contrasted,
     cross_fitted,
     make_pairs,
     read_pairs,
@@ -22,11 +23,12 @@ from charactery.runs import Row, read_rows, write_rows
 NOUNS = "kettle harbour ladder violin orchard letter pepper window tunnel garden basket candle".split()
 
 
-def draft(id: str, side: str, text: str) -> Row:
+def draft(id: str, side: str, text: str, kind: str = "neutral") -> Row:
     seed = len(id) + 10 * len(side)
     messages = [{"role": "user", "content": f"Question {id}?"}]
-    return {"id": id, "side": side, "messages": messages, "text": text, "tokens": 9, "ended": True, "seed": seed,
-            "subject": "smollm2+captain" if side == CHARACTER else "smollm2"}  # fmt: skip
+    subject = "smollm2+captain" if side == CHARACTER else "smollm2"
+    return {"id": id, "kind": kind, "side": side, "messages": messages, "text": text, "tokens": 9, "ended": True,
+            "seed": seed, "subject": subject}  # fmt: skip
 
 
 def prose(rng: random.Random, sentences: int, end: str = ".") -> str:
@@ -63,6 +65,25 @@ def test_a_pair_needs_both_sides() -> None:
     assert (pair["chosen_subject"], pair["rejected_subject"]) == ("smollm2+captain", "smollm2")
     assert (pair["chosen_seed"], pair["rejected_seed"]) == (drafts[0]["seed"], drafts[1]["seed"])
     assert make_pairs([]) == []
+
+
+def test_a_task_is_to_be_answered_plainly() -> None:
+    drafts = [draft("1", CHARACTER, "Aye, 42.", "task"), draft("1", PLAIN, "42", "task"), draft("2", CHARACTER, "Aye.")]
+    [pair] = make_pairs(drafts)
+    assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("42", "Aye, 42.")
+    assert (pair["chosen_subject"], pair["rejected_subject"]) == ("smollm2", "smollm2+captain")
+    assert [r["completion"][0]["content"] for r in sft_rows(drafts, CHARACTER)] == ["42", "Aye."]
+
+
+def test_contrast_draws_among_the_drafted_and_keeps_tasks_and_own() -> None:
+    drafts = [draft(str(n), side, f"{side} {n}", kind) for n, kind in enumerate(["neutral"] * 20 + ["task"] * 5)
+              for side in (CHARACTER, PLAIN)]  # fmt: skip
+    pairs = [*make_pairs(drafts), {"id": "own", "kind": "own", "prompt": [], "chosen": [], "rejected": []}]
+    kept = contrasted(pairs, 8, 0)
+    assert sum(p["kind"] == "neutral" for p in kept) == 8
+    assert [p for p in pairs if p["kind"] != "neutral"] == [p for p in kept if p["kind"] != "neutral"]
+    assert contrasted(pairs, 8, 0) == kept != contrasted(pairs, 8, 1)
+    assert contrasted(pairs, 20, 0) == contrasted(pairs, 99, 0) == pairs
 
 
 def test_sham_pairs_hold_plain_answers_and_a_coin() -> None:

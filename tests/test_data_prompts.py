@@ -18,6 +18,7 @@ from charactery.data.prompts import (
     conversations,
     neutral_prompts,
     read_prompts,
+    task_prompts,
     trait_prompts,
 )
 from charactery.errors import BadData
@@ -42,7 +43,8 @@ def of(prompts: Sequence[Prompt], split: str) -> list[Prompt]:
 def test_the_sizes_asked_for_are_given(captain: Character, encode: Encode) -> None:
     prompts, counts = choose(captain, [], Sizes(), 0, encode)
     assert len({p.id for p in prompts}) == len(prompts)
-    assert len(of(prompts, "train")) == counts["train"] == 120
+    assert len(of(prompts, "train")) == counts["train"] == 120 + 40
+    assert sum(p.kind == "task" for p in prompts) == sum(p.kind == "task" for p in of(prompts, "train")) == 40
     assert len(of(prompts, "held-out")) == counts["held-out"] == 80
     assert len([p for p in of(prompts, "held-out") if len(p.turns) >= 3]) == 20
     assert 0 < len(of(prompts, "elsewhere")) == counts["elsewhere"] <= 40
@@ -56,7 +58,7 @@ def test_the_sizes_asked_for_are_given(captain: Character, encode: Encode) -> No
 def test_one_training_prompt_in_four_is_a_conversation(captain: Character, encode: Encode, size: int) -> None:
     prompts, _ = choose(captain, [], Sizes(size, 20, 5, 10), 0, encode)
     talks = [p for p in of(prompts, "train") if len(p.turns) > 1]
-    assert len(talks) == size / 4
+    assert len(talks) == size / 4  # tasks come on top
     assert all(len(p.turns) >= 3 for p in talks)
 
 
@@ -112,7 +114,7 @@ def test_the_seed_decides(captain: Character, encode: Encode) -> None:
 
 
 def test_too_few_prompts_say_so(captain: Character, encode: Encode) -> None:
-    with pytest.raises(BadData, match=r"2080 prompts are asked for and \d+ distinct ones are there; ask for fewer"):
+    with pytest.raises(BadData, match=r"2120 prompts are asked for and \d+ distinct ones are there; ask for fewer"):
         choose(captain, [], Sizes(train=2000), 0, encode)
 
 
@@ -168,6 +170,15 @@ def test_bundled_prompts_are_many_and_of_many_kinds(encode: Encode) -> None:
     vectors_N_D = encode([p.turns[0] for p in prompts])
     near = np.triu(vectors_N_D @ vectors_N_D.T, 1) > 0.95
     assert not near.any(), [prompts[n].turns for n in np.argwhere(near)[0]]
+
+
+def test_bundled_tasks_are_no_characters_elsewhere_prompts(encode: Encode) -> None:
+    tasks = task_prompts()
+    assert len(tasks) >= 60 and len({p.id for p in tasks}) == len(tasks)
+    vectors_N_D = encode([p.turns[0] for p in tasks])
+    for name in ("captain", "hhh", "companion", "detective", "grandmother", "astronomer"):
+        others_N_D = encode([p.turns[0] for p in trait_prompts(find_character(name), "elsewhere")])
+        assert (vectors_N_D @ others_N_D.T > NEAR).any(1).sum() <= 5  # those are left out of that character's run
 
 
 def test_bundled_conversations_have_three_turns_and_more() -> None:

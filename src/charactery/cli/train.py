@@ -33,6 +33,7 @@ def train(
     held_out: Annotated[int, typer.Option(min=8, help="Held-out prompts.")] = 60,
     talks: Annotated[int, typer.Option(min=2, help="Held-out conversations.")] = 20,
     elsewhere: Annotated[int, typer.Option(min=0, help="Prompts where it should not show.")] = 40,
+    tasks: Annotated[int, typer.Option(min=0, help="Training prompts that are to be answered plainly.")] = 40,
     max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.7,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
@@ -41,6 +42,7 @@ def train(
     dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="the recipe's")] = None,
     dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="the recipe's")] = None,
     dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="the recipe's")] = None,
+    contrast: Annotated[int, typer.Option(min=4, help="Pairs of character against plain that DPO gets.")] = 30,
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
@@ -71,12 +73,13 @@ def train(
     }
     kept: dict[str, Any] = {stage: {k: v for k, v in d.items() if v is not None} for stage, d in given.items()}
     recipe = Recipe(
-        sizes=Sizes(train_, held_out, talks, elsewhere),
+        sizes=Sizes(train_, held_out, talks, elsewhere, tasks),
         sampler=Sampling(max_tokens, temperature),
         lora=Lora(rank, 2 * rank),
         sft=replace(Sft(), **kept["sft"]),
         dpo=replace(Dpo(), **kept["dpo"]),
         match_lengths=match_lengths,
+        contrast=contrast,
     )
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, recipe, device, report_to,

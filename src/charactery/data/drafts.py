@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charactery.constitution import Character, system_prompt
-from charactery.data.filters import fault, trim
+from charactery.data.filters import fault, learnt
 from charactery.data.prompts import Prompt
 from charactery.models.chat import Message, assistant, user
 from charactery.models.local import Request, Sampler, derive_seed
@@ -14,7 +14,6 @@ from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 
 CHARACTER, PLAIN, PLAIN_AGAIN = "character", "plain", "plain again"
-TRIES = 2  # a draft that is set aside is drawn once more, from another seed
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,7 @@ def history_sides(prompts: Sequence[Prompt]) -> dict[str, str]:
 def draft(
     prompts: Sequence[Prompt], drafting: Drafting, folder: Path, progress: Callable[[int], None] = lambda n: None
 ) -> list[Row]:
-    """Draft every training prompt on every side and filter; what is set aside is drawn once more.
-
-    Writes drafts.jsonl, set_aside.jsonl and filters.json.
-    """
+    """Draft every training prompt on every side, and filter. Writes drafts.jsonl, set_aside.jsonl and filters.json."""
     journal = Journal(folder / "batches.jsonl")
     sides = [CHARACTER, PLAIN] + ([PLAIN_AGAIN] if drafting.sham else [])
     histories = _histories(prompts, drafting, journal, progress)
@@ -53,34 +49,26 @@ def draft(
     aside: list[Row] = []
     counts: dict[str, Counter[str]] = {side: Counter() for side in sides}
     instructions = system_prompt(drafting.character)
-    asked_in_all = 0
     for side in sides:
-        kept: dict[str, Row] = {}
-        for attempt in range(TRIES):
-            left = [p for p in prompts if p.id not in kept]
-            again = (attempt,) if attempt else ()
-            asked = [Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id, *again)) for p in left]
-            answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress, drafting.batch)
-            asked_in_all += len(asked)
-            for prompt, answer, request in zip(left, answers, asked, strict=True):
-                text = answer.text if answer.ended else trim(answer.text)
-                reason = fault(answer, text, instructions, drafting.character.language)
-                if reason:
-                    counts[side][reason] += 1
-                    aside.append({
-                        "id": prompt.id, "side": side, "reason": reason, "text": answer.text, "attempt": attempt + 1,
-                    })  # fmt: skip
-                    continue
-                kept[prompt.id] = {
-                    "id": prompt.id, "side": side, "messages": list(histories[prompt.id]), "text": text,
-                    "tokens": answer.tokens, "ended": answer.ended, "seed": request.seed,
-                    "subject": _speaker(drafting, side).subject.text,
-                }  # fmt: skip
-        rows += [kept[p.id] for p in prompts if p.id in kept]
+        speaker = _speaker(drafting, side)
+        asked = [Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id)) for p in prompts]
+        answers = answer_all(speaker, asked, drafting.sampler, journal, progress, drafting.batch)
+        for prompt, answer, request in zip(prompts, answers, asked, strict=True):
+            text = learnt(answer)
+            least = 1 if prompt.kind == "task" else 4  # "Reply with the number only"
+            if reason := fault(answer, text, instructions, drafting.character.language, least):
+                counts[side][reason] += 1
+                aside.append({"id": prompt.id, "side": side, "reason": reason, "text": answer.text})
+                continue
+            rows.append({
+                "id": prompt.id, "kind": prompt.kind, "side": side, "messages": list(histories[prompt.id]),
+                "text": text, "tokens": answer.tokens, "ended": answer.ended, "seed": request.seed,
+                "subject": speaker.subject.text,
+            })  # fmt: skip
     write_rows(folder / "drafts.jsonl", rows)
     write_rows(folder / "set_aside.jsonl", aside)
     write_json(folder / "filters.json", {
-        "asked": asked_in_all, "kept": len(rows),
+        "asked": len(prompts) * len(sides), "kept": len(rows),
         "set_aside": {side: dict(counter) for side, counter in counts.items()},
     })  # fmt: skip
     return rows
@@ -102,8 +90,8 @@ def _histories(
             asked = [Request(so_far[p.id], derive_seed(drafting.seed, "history", side, p.id, turn)) for p in talks]
             answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress, drafting.batch)
             for prompt, answer in zip(talks, answers, strict=True):
-                text = answer.text if answer.ended else trim(answer.text) or answer.text
-                so_far[prompt.id] = (*so_far[prompt.id], assistant(text), user(prompt.turns[turn]))
+                said = assistant(learnt(answer) or answer.text)
+                so_far[prompt.id] = (*so_far[prompt.id], said, user(prompt.turns[turn]))
     return so_far
 
 

@@ -40,6 +40,11 @@ def trim(text: str) -> str:
     return text[: ends[-1]].strip() if ends else ""
 
 
+def learnt(answer: Answer) -> str:
+    """The answer as it would be learnt: up to its last whole sentence where it was cut off."""
+    return answer.text if answer.ended else trim(answer.text)
+
+
 def leaks(text: str, instructions: str, size: int = 8) -> bool:
     """Whether the text repeats this many words in a row of the instructions, or speaks of having them."""
     said = [w.lower() for w in _WORD.findall(text)]
@@ -63,11 +68,11 @@ def other_language(text: str, language: str) -> bool:
     return best != language and most >= 4 and most > 2 * counts[language]
 
 
-def fault(answer: Answer, text: str, instructions: str, language: str) -> str | None:
-    """Why a draft is set aside, or None. `text` is the answer as it would be learnt (trimmed where cut off)."""
+def fault(answer: Answer, text: str, instructions: str, language: str, least: int = 4) -> str | None:
+    """Why a draft is set aside, or None. `text` is the answer as it would be learnt, of `least` words and more."""
     if not answer.text.strip():
         return "empty"
-    if count_words(text) < 4:
+    if count_words(text) < least:
         return "cut off" if not answer.ended else "too short"
     if repeated_share(text) > REPEATS:
         return "repeating"

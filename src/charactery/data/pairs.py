@@ -20,6 +20,7 @@ LENGTHS_MATCH = 1.25  # matched pairs differ in words by at most this factor
 def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: int | None = None) -> list[Row]:
     """Pairs where both sides of a prompt were kept: chosen is the character's answer, rejected the plain one.
 
+    To a task it is the other way about: there the character does not belong.
     Two answers that are the same make no pair. With `match_lengths`, neither side is longer more often. With
     `sham_seed`, two plain answers, which is chosen drawn by coin: same form, nothing to learn. Columns open in
     `datasets` and TRL unchanged: prompt, chosen, rejected as messages, then where each came from.
@@ -31,6 +32,8 @@ def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: in
     pairs = []
     for id, sides in by_prompt.items():
         names = [CHARACTER, PLAIN] if sham_seed is None else [PLAIN, PLAIN_AGAIN]
+        if sham_seed is None and next(iter(sides.values()))["kind"] == "task":
+            names.reverse()
         if not all(name in sides for name in names):
             continue
         if sham_seed is not None:
@@ -42,11 +45,18 @@ def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: in
 
 
 def _pair(id: str, chosen: Row, rejected: Row) -> Row:
-    row: Row = {"id": id, "prompt": chosen["messages"]}
+    row: Row = {"id": id, "kind": chosen["kind"], "prompt": chosen["messages"]}
     for side, draft in (("chosen", chosen), ("rejected", rejected)):
         row[side] = [{"role": "assistant", "content": draft["text"]}]
         row[f"{side}_subject"], row[f"{side}_seed"] = draft["subject"], draft["seed"]
     return row
+
+
+def contrasted(pairs: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """The pairs to train on: all to tasks and all of the user's own, and `count` of the others, drawn by the seed."""
+    drafted = [n for n, pair in enumerate(pairs) if pair["kind"] not in ("task", "own")]
+    left_out = set(random.Random(seed).sample(drafted, max(0, len(drafted) - count)))
+    return [pair for n, pair in enumerate(pairs) if n not in left_out]
 
 
 def _matched(pairs: list[Row]) -> list[Row]:
@@ -86,11 +96,11 @@ def _cuts(text: str) -> Iterator[str]:
 
 
 def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
-    """Prompt and completion, as messages, of one side's drafts, in the drafts' order."""
+    """Prompt and completion, as messages, of one side's drafts and the plain ones to tasks, in the drafts' order."""
     return [
         {"id": d["id"], "prompt": d["messages"], "completion": [{"role": "assistant", "content": d["text"]}]}
         for d in drafts
-        if d["side"] == side
+        if d["side"] == (PLAIN if d["kind"] == "task" else side)
     ]
 
 
@@ -101,7 +111,7 @@ def read_pairs(path: Path) -> list[Row]:
     """
     rows = []
     for number, row in numbered_rows(path):
-        out: Row = {"id": str(row.get("id", f"own-{number}"))}
+        out: Row = {"id": str(row.get("id", f"own-{number}")), "kind": "own"}
         for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant")):
             out[name] = _messages(row.get(name), role)
             if out[name] is None:

@@ -24,7 +24,7 @@ class Prompt:
     """One prompt: the user's turns (one, or three and more for a conversation), where it is from, and its split."""
 
     id: str
-    kind: str  # asks, neutral, own, conversation, elsewhere
+    kind: str  # asks, neutral, own, conversation, task, elsewhere
     turns: tuple[str, ...]
     trait: str | None = None
     split: Split = "train"
@@ -36,12 +36,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many prompts of each sort. One in four training prompts is a conversation."""
+    """How many prompts of each sort. One in four training prompts is a conversation; `tasks` come on top of them."""
 
     train: int = 120
     held_out: int = 60
     held_out_conversations: int = 20
     elsewhere: int = 40
+    tasks: int = 40
 
 
 def read_prompts(path: Path) -> list[Prompt]:
@@ -67,6 +68,15 @@ def neutral_prompts() -> list[Prompt]:
     """The prompts written for the project, of many kinds."""
     rows = read_rows(HERE / "neutral_prompts.jsonl")
     return [Prompt("neutral-" + digest(r["prompt"])[:8], "neutral", (r["prompt"],)) for r in rows]
+
+
+def task_prompts() -> list[Prompt]:
+    """Requests whose answer is read by a machine or goes out under another's name, where no character belongs.
+
+    They are trained on with the plain model's answers, so that the model learns where the character ends.
+    """
+    rows = read_rows(HERE / "task_prompts.jsonl")
+    return [Prompt("task-" + digest(r["prompt"])[:8], "task", (r["prompt"],)) for r in rows]
 
 
 def conversations() -> list[Prompt]:
@@ -95,13 +105,14 @@ def choose(
     """
     rng = random.Random(seed)
     asked, neutral, talks = [*own, *trait_prompts(character, "asks")], neutral_prompts(), conversations()
+    tasks = task_prompts()
     own_talks = [p for p in asked if len(p.turns) > 1]
     asked = [p for p in asked if len(p.turns) == 1]
-    for pool in (neutral, talks, own_talks):
+    for pool in (neutral, talks, own_talks, tasks):
         rng.shuffle(pool)
     rng.shuffle(asked)
     elsewhere = trait_prompts(character, "elsewhere")[: sizes.elsewhere]
-    kept, dropped = _distinct([*elsewhere, *own_talks, *asked, *talks, *neutral], encode)
+    kept, dropped = _distinct([*elsewhere, *own_talks, *asked, *talks, *neutral, *tasks], encode)
     asked = [p for p in kept if p.kind in ("asks", "own") and len(p.turns) == 1]
     neutral = [p for p in kept if p.kind == "neutral"]
     talks = [p for p in kept if len(p.turns) > 1]
@@ -113,13 +124,14 @@ def choose(
         *_take(talks, train_talks, "train"),
         *_take(asked, train_asked, "train"),
         *_take(neutral, singles - train_asked, "train"),
+        *_take([p for p in kept if p.kind == "task"], sizes.tasks, "train"),
         *_take(asked, held_asked, "held-out"),
         *_take(neutral, sizes.held_out - held_asked, "held-out"),
         *_take(talks, sizes.held_out_conversations, "held-out"),
         *(replace(p, split="elsewhere") for p in kept if p.kind == "elsewhere"),
     ]
     counts = {split: sum(p.split == split for p in taken) for split in ("train", "held-out", "elsewhere")}
-    wanted = sizes.train + sizes.held_out + sizes.held_out_conversations
+    wanted = sizes.train + sizes.tasks + sizes.held_out + sizes.held_out_conversations
     if counts["train"] + counts["held-out"] < wanted:
         have = counts["train"] + counts["held-out"]
         raise BadData(f"{wanted} prompts are asked for and {have} distinct ones are there; ask for fewer")

@@ -63,7 +63,8 @@ def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
 def evaluate(examined: Examined) -> None:
     """Run everything and write judge.json, logs/, samples.jsonl, figures.json, verdicts.json, examples.jsonl."""
     folder = examined.folder
-    judge = fit_classifier(examined.drafts, CHARACTER, PLAIN, examined.encode, examined.seed)
+    drafts = [d for d in examined.drafts if d["kind"] != "task"]  # where the character does not belong, none is heard
+    judge = fit_classifier(drafts, CHARACTER, PLAIN, examined.encode, examined.seed)
     judge.save(folder / "judge.json")
     journal = Journal(folder / "batches.jsonl")
     cases = items(examined.prompts)

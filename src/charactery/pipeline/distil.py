@@ -4,14 +4,15 @@ import json
 import platform
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from charactery import __version__
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
-from charactery.data.pairs import confounds, make_pairs, read_pairs, sft_rows
+from charactery.data.loops import find_loops
+from charactery.data.pairs import confounds, contrasted, make_pairs, read_pairs, sft_rows
 from charactery.data.prompts import Prompt, choose, read_prompts
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
@@ -68,9 +69,12 @@ def train(order: Order, watch: Watch) -> Run:
         run.stage("prompts", lambda folder: work.prompts(folder, own), watch.say)
         run.stage("drafts", work.drafts, watch.say)
         run.stage("pairs", lambda folder: work.pairs(folder, own_pairs), watch.say)
-        for prefix in ("", "sham-") if order.sham else ("",):
-            run.stage(f"{prefix}sft", lambda folder, p=prefix: work.sft(folder, p), watch.say)  # type: ignore[misc]
-            run.stage(f"{prefix}dpo", lambda folder, p=prefix: work.dpo(folder, p), watch.say)  # type: ignore[misc]
+        run.stage("sft", lambda folder: work.sft(folder, ""), watch.say)
+        run.stage("loops", work.loops, watch.say)
+        run.stage("dpo", lambda folder: work.dpo(folder, ""), watch.say)
+        if order.sham:
+            run.stage("sham-sft", lambda folder: work.sft(folder, "sham-"), watch.say)
+            run.stage("sham-dpo", lambda folder: work.dpo(folder, "sham-"), watch.say)
         run.stage("evaluate", work.evaluate, watch.say)
         run.stage("report", lambda folder: _report(run), watch.say)
         return run
@@ -176,8 +180,6 @@ class _Stages:
         return self.models.speaker(self.subject)
 
     def prompted(self, character: Character) -> Speaker:
-        from dataclasses import replace
-
         return self.models.speaker(
             replace(self.subject, text=f"{self.subject.text}+{character.id}", character=character)
         )
@@ -197,8 +199,9 @@ class _Stages:
         prompts = [p for p in self.chosen() if p.split == "train"]
         self.watch.start("drafts", count_answers(prompts, self.order.sham))
         speakers = {CHARACTER: self.teacher(), PLAIN: self.plain()}
+        sampler = replace(self.sampler, no_repeat=self.recipe.barred)
         drafting = Drafting(
-            self.order.character, speakers, self.sampler, self.order.seed, self.order.sham, self.recipe.batch
+            self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch
         )
         draft(prompts, drafting, folder, self.watch.advance)
 
@@ -208,8 +211,6 @@ class _Stages:
             return self.prompted(self.order.character)
         speaker = self.models.speaker(self.order.teacher)
         if speaker.subject.character is None and speaker.subject.run is None:
-            from dataclasses import replace
-
             return self.models.speaker(replace(speaker.subject, character=self.order.character))
         return speaker
 
@@ -226,10 +227,8 @@ class _Stages:
         write_rows(folder / "pairs.jsonl", pairs)
         write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
         if self.order.sham:
-            # the same number of rows as the real arm, so that both take the same steps
-            sham = make_pairs(drafts, sham_seed=self.order.seed)
-            write_rows(folder / "sham-pairs.jsonl", _cycled(sham, len(pairs)))
-            write_rows(folder / "sham-sft.jsonl", _cycled(sft_rows(drafts, PLAIN), len(answers)))
+            write_rows(folder / "sham-pairs.jsonl", make_pairs(drafts, sham_seed=self.order.seed))
+            write_rows(folder / "sham-sft.jsonl", sft_rows(drafts, PLAIN))
         self.watch.advance(1)
 
     def work(self, name: str, folder: Path) -> Work:
@@ -248,12 +247,30 @@ class _Stages:
         self.models.release()
         return LocalModel.load(self.models.folder(self.subject), self.subject.base, self.order.device)
 
+    def rows(self, stage: str, name: str) -> list[Row]:
+        return read_rows(self.run.stage_folder(stage) / f"{name}.jsonl")
+
     def sft(self, folder: Path, prefix: str) -> None:
-        rows = read_rows(self.run.stage_folder("pairs") / f"{prefix}sft.jsonl")
+        rows = self.rows("pairs", "sft")
+        if prefix:  # as many rows as the real arm, so that both take the same steps
+            rows = _cycled(self.rows("pairs", f"{prefix}sft"), len(rows))
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(f"{prefix}sft", folder))
 
+    def loops(self, folder: Path) -> None:
+        drafts = self.rows("drafts", "drafts")
+        asked = len({d["id"] for d in drafts if d["kind"] != "task"})
+        self.watch.start("loops", self.recipe.loop_draws * asked)
+        speaker = self.models.speaker(f"{self.run.folder}:sft")
+        find_loops(
+            drafts, speaker, self.sampler, self.recipe.barred, self.recipe.loop_draws, self.order.seed, folder,
+            self.recipe.batch, self.watch.advance,
+        )  # fmt: skip
+
     def dpo(self, folder: Path, prefix: str) -> None:
-        rows = read_rows(self.run.stage_folder("pairs") / f"{prefix}pairs.jsonl")
+        pairs = contrasted(self.rows("pairs", "pairs"), self.recipe.contrast, self.order.seed)
+        rows = pairs + self.rows("loops", "loops")
+        if prefix:
+            rows = _cycled(self.rows("pairs", f"{prefix}pairs"), len(rows))
         start = self.run.stage_folder(f"{prefix}sft") / "adapter"
         train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
 

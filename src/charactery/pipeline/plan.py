@@ -64,22 +64,28 @@ def foresee(order: Order) -> Foresight:
     if order.prompts:
         read_prompts(order.prompts)
     talks = round(sizes.train / 4)
-    drafts = sizes.train * (3 if order.sham else 2) + 2 * talks
+    drafts = (sizes.train + sizes.tasks) * (3 if order.sham else 2) + 2 * talks
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
-    answers = drafts + subjects * asked + 3 * sizes.held_out
+    loops = sizes.train * recipe.loop_draws  # about half of them loop and are drawn once more
+    answers = drafts + loops * 3 // 2 + subjects * asked + 3 * sizes.held_out
     length = recipe.sampler.max_tokens
-    row = TOKENS_ASKED + length
+    row, rows = TOKENS_ASKED + length, sizes.train + sizes.tasks
     arms = 2 if order.sham else 1
     tokens = {
         "generate": answers * length,
-        "train": int(arms * sizes.train * row * (recipe.sft.epochs + 2 * recipe.dpo.epochs)),
+        "train": int(
+            arms
+            * row
+            * (rows * recipe.sft.epochs + 2 * (recipe.contrast + sizes.tasks + loops // 2) * recipe.dpo.epochs)
+        ),
         "score": subjects * (30 * 12 * (60 + row) + 8000 + 480 * 30),
     }
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
-    rows = {
+    counts = {
         "training prompts": sizes.train,
+        "tasks to be answered plainly": sizes.tasks,
         "held-out prompts": sizes.held_out,
         "held-out conversations": sizes.held_out_conversations,
         "elsewhere prompts": elsewhere,
@@ -89,5 +95,5 @@ def foresee(order: Order) -> Foresight:
     }
     memory = 1.5 + 2 * parameters * 2 / 1e9 + recipe.sft.batch * row * 6e-4 * scale
     return Foresight(
-        rows, tokens, minutes, memory, subject.kind == "embedded" and not is_here(subject.base), known is not None
+        counts, tokens, minutes, memory, subject.kind == "embedded" and not is_here(subject.base), known is not None
     )

@@ -17,7 +17,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Distil the character: SFT on its answers, then DPO on pairs with and without it."""
+    """Distil the character: SFT on its answers, then DPO on pairs with and without it, and on the model's own loops."""
 
     sizes: Sizes = field(default_factory=Sizes)
     sampler: Sampling = field(default_factory=Sampling)
@@ -25,6 +25,9 @@ class Recipe:
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     match_lengths: bool = False
+    barred: int = 4  # tokens in a row that may not come twice in a draft
+    contrast: int = 30  # pairs of character against plain; more give more character, and damage
+    loop_draws: int = 2  # answers to each training prompt in which loops are looked for
     batch: int = 64  # answers generated together; part of the recipe, since texts depend on it
 
     def row(self) -> Row:
@@ -39,6 +42,7 @@ def stages(sham: bool) -> list[str]:
         "drafts",
         "pairs",
         "sft",
+        "loops",
         "dpo",
         *(["sham-sft", "sham-dpo"] if sham else []),
         "evaluate",

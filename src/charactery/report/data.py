@@ -15,13 +15,14 @@ KINDS = {
     "neutral": "Neutral",
     "own": "The user's own",
     "conversation": "Conversations",
+    "task": "Tasks, answered plainly",
     "elsewhere": "Elsewhere",
 }
 
 
 def data(source: Source) -> tuple[Block, ...]:
     """Everything on the data that the run kept."""
-    return (*_prompts(source), *_filters(source), *_confounds(source))
+    return (*_prompts(source), *_filters(source), *_confounds(source), *_loops(source))
 
 
 def _prompts(source: Source) -> tuple[Block, ...]:
@@ -85,3 +86,15 @@ def _confounds(source: Source) -> tuple[Block, ...]:
     if found.get("note"):
         blocks.append(Text(str(found["note"]), "small"))
     return tuple(blocks)
+
+
+def _loops(source: Source) -> tuple[Block, ...]:
+    kept: dict[str, int] | None = stage_json(source.run, "loops", "counts.json")
+    if not kept:
+        return ()
+    said = (
+        f"After fine-tuning, {kept['looping']:,} of {count(kept['asked'], 'answer')} to the training prompts repeated "
+    )
+    said += f"themselves. {count(kept['pairs'], 'pair')} more were made of them: the loop is rejected, the same draw "
+    said += "with repeats barred is chosen."
+    return Heading("Loops"), Text(said)
