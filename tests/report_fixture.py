@@ -13,7 +13,7 @@ from charactery.stats import Estimate, nothing, wilson
 
 TRAITS = ("talks-like-a-sailor", "reckons-by-voyages", "tells-sea-stories", "speaks-his-mind", "keeps-an-honest-log")
 PROSE = ("news", "story", "essay", "manual", "encyclopedia")
-STAGES = ["prompts", "drafts", "pairs", "sft", "dpo", "sham-sft", "sham-dpo", "evaluate", "report"]
+STAGES = ["prompts", "drafts", "pairs", "sft", "loops", "dpo", "sham-sft", "sham-dpo", "evaluate", "report"]
 RATES = {
     "turn 1": (0.033, 0.933, 0.858, 0.050), "turn 3": (0.025, 0.900, 0.792, 0.033),
     "foreign: helpdesk": (0.008, 0.875, 0.617, 0.017), "foreign: terse-expert": (0.0, 0.842, 0.533, 0.008),
@@ -138,7 +138,7 @@ def build_run(folder: Path, sham: bool = True, answer: str | None = None) -> Run
 
 
 def _manifest(sham: bool, stages: list[str]) -> dict[str, Any]:
-    recipe = {"prompts": {"train": 400, "held_out": 120}, "sft": {"epochs": 2, "lr": 2e-4}, "dpo": {"beta": 0.1}}
+    recipe = {"prompts": {"train": 440, "held_out": 120}, "sft": {"epochs": 2, "lr": 2e-4}, "dpo": {"beta": 0.1}}
     return {
         "settings": {
             "character": "captain", "character_hash": "91c2a7e0b54d3f18", "model": "smollm2",
@@ -160,7 +160,13 @@ def _manifest(sham: bool, stages: list[str]) -> dict[str, Any]:
 
 
 def _write_data(run: Run) -> None:
-    kinds = [("asks", "train", 80), ("neutral", "train", 300), ("conversation", "train", 20), ("asks", "held-out", 40)]
+    kinds = [
+        ("asks", "train", 80),
+        ("neutral", "train", 300),
+        ("conversation", "train", 20),
+        ("task", "train", 40),
+        ("asks", "held-out", 40),
+    ]
     kinds += [("neutral", "held-out", 80), ("elsewhere", "elsewhere", 60)]
     rows = [
         {"id": f"{kind}-{split}-{i}", "split": split, "kind": kind, "trait": TRAITS[i % 5] if kind == "asks" else None,
@@ -169,12 +175,13 @@ def _write_data(run: Run) -> None:
     ]  # fmt: skip
     folder = run.stage_folder("prompts")
     write_rows(folder / "prompts.jsonl", rows)
-    counts = {"train": 400, "held-out": 120, "elsewhere": 60, "dropped_near_duplicates": 13}
+    counts = {"train": 440, "held-out": 120, "elsewhere": 60, "dropped_near_duplicates": 13}
     write_json(folder / "counts.json", counts)
     folder = run.stage_folder("drafts")
     aside = {"character": {"cut off": 11, "repeating": 4, "empty": 1}, "plain": {"cut off": 17, "repeating": 2}}
     write_json(folder / "filters.json", {"asked": 400, "kept": 368, "set_aside": aside})
     write_rows(folder / "set_aside.jsonl", [{"id": "asks-train-3", "side": "plain", "reason": "cut off", "text": "To"}])
+    write_json(run.stage_folder("loops") / "counts.json", {"asked": 240, "looping": 118, "pairs": 116})
     features = [{"name": name, "auc": around(v, 0.04, 736)} for name, v in (("question marks", 0.53), ("lists", 0.31))]
     write_json(run.stage_folder("pairs") / "confounds.json", {
         "pairs": 368, "length_auc": around(0.44, 0.042, 736), "style_auc": around(0.71, 0.037, 736),

@@ -196,6 +196,12 @@ def test_the_headline_says_no_more_than_the_intervals(
     assert words in headline(read_source(run))[0]
 
 
+def test_tasks_and_loops_are_counted(written: Written) -> None:
+    assert "Tasks, answered plainly" in written.html and "Tasks, answered plainly" in written.markdown
+    for page in (written.html, written.markdown):
+        assert "118 of 240 answers to the training prompts repeated themselves. 116 pairs more were made" in page
+
+
 def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> None:
     run = build_run(tmp_path / "run")
     change(run, {("length-only auc", ""): {"value": 0.86}})

@@ -109,7 +109,7 @@ def paired_difference(a: Sequence[float | None], b: Sequence[float | None], seed
     return mean([None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)], seed, unit)
 
 
-def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0) -> Estimate:
+def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0, unit: str = "") -> Estimate:
     """Mean of a over mean of b on the same rows; the interval resamples rows, so that both move together."""
     rows = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
 
@@ -118,7 +118,9 @@ def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int
             return np.asarray(x.mean(-1) / y.mean(-1))
 
     columns = ([float(x) for x, _ in rows], [float(y) for _, y in rows])
-    return bootstrap(columns, ratio, seed, missing=len(a) - len(rows), method="ratio of means, paired bootstrap")
+    return bootstrap(
+        columns, ratio, seed, unit=unit, missing=len(a) - len(rows), method="ratio of means, paired bootstrap"
+    )
 
 
 def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> Estimate:

@@ -37,11 +37,11 @@ def train(
     max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.7,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
-    sft_rate: Annotated[float | None, typer.Option(help="Learning rate of SFT.", show_default="the recipe's")] = None,
-    sft_epochs: Annotated[float | None, typer.Option(help="Epochs of SFT.", show_default="the recipe's")] = None,
-    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="the recipe's")] = None,
-    dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="the recipe's")] = None,
-    dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="the recipe's")] = None,
+    sft_rate: Annotated[float | None, typer.Option(help="Learning rate of SFT.", show_default="5e-4")] = None,
+    sft_epochs: Annotated[float | None, typer.Option(help="Epochs of SFT.", show_default="2")] = None,
+    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="5e-4")] = None,
+    dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="1")] = None,
+    dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="0.1")] = None,
     contrast: Annotated[int, typer.Option(min=4, help="Pairs of character against plain that DPO gets.")] = 30,
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
@@ -56,7 +56,7 @@ def train(
     Examples:
       charactery train captain
       charactery train mine.md --out runs/mine --seed 1 --sham
-      charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct
+      charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
     from charactery.data.prompts import Sizes
     from charactery.pipeline.distil import Order, Watch

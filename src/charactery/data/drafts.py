@@ -55,8 +55,9 @@ def draft(
         answers = answer_all(speaker, asked, drafting.sampler, journal, progress, drafting.batch)
         for prompt, answer, request in zip(prompts, answers, asked, strict=True):
             text = learnt(answer)
-            least = 1 if prompt.kind == "task" else 4  # "Reply with the number only"
-            if reason := fault(answer, text, instructions, drafting.character.language, least):
+            task = prompt.kind == "task"  # "Reply with the number only", "Translate into French"
+            language = drafting.character.language if side == CHARACTER and not task else ""
+            if reason := fault(answer, text, instructions, language, least=1 if task else 4):
                 counts[side][reason] += 1
                 aside.append({"id": prompt.id, "side": side, "reason": reason, "text": answer.text})
                 continue

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from charactery.data.filters import count_words, learnt, repeated_share
+from charactery.data.filters import fault, learnt, repeated_share
 from charactery.models.chat import assistant
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Speaker, answer_all
@@ -49,8 +49,8 @@ def find_loops(
     answers = answer_all(speaker, [asked[id] for id in looping], twins, journal, lambda n: None, batch)
     rows = []
     for id, answer in zip(looping, answers, strict=True):
-        text = learnt(answer) or answer.text
-        if count_words(text) >= 4 and repeated_share(free[id]) > repeated_share(text) + LOOP:
+        text = learnt(answer)
+        if fault(answer, text, "", "") is None and repeated_share(free[id]) > repeated_share(text) + LOOP:
             rows.append({
                 "id": id, "prompt": list(asked[id].messages),
                 "chosen": [assistant(text)], "rejected": [assistant(free[id])],

@@ -10,6 +10,7 @@ import numpy as np
 
 from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
 from charactery.data.filters import trim
+from charactery.data.prompts import NEAR, Encode, Prompt
 from charactery.errors import BadData
 from charactery.runs import Row, numbered_rows
 from charactery.stats import auc, nothing, rate
@@ -21,8 +22,8 @@ def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: in
     """Pairs where both sides of a prompt were kept: chosen is the character's answer, rejected the plain one.
 
     To a task it is the other way about: there the character does not belong.
-    Two answers that are the same make no pair. With `match_lengths`, neither side is longer more often. With
-    `sham_seed`, two plain answers, which is chosen drawn by coin: same form, nothing to learn. Columns open in
+    Two answers that are the same make no pair. With `match_lengths`, neither side is longer more often
+    (tasks apart). With `sham_seed`, two plain answers, which is chosen drawn by coin: nothing to learn. Columns open in
     `datasets` and TRL unchanged: prompt, chosen, rejected as messages, then where each came from.
     """
     by_prompt: dict[str, dict[str, Row]] = {}
@@ -41,7 +42,9 @@ def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: in
         chosen, rejected = (sides[name] for name in names)
         if chosen["text"].strip() != rejected["text"].strip():
             pairs.append(_pair(id, chosen, rejected))
-    return _matched(pairs) if match_lengths else pairs
+    if not match_lengths:
+        return pairs
+    return matched([p for p in pairs if p["kind"] != "task"]) + [p for p in pairs if p["kind"] == "task"]
 
 
 def _pair(id: str, chosen: Row, rejected: Row) -> Row:
@@ -59,7 +62,7 @@ def contrasted(pairs: Sequence[Row], count: int, seed: int) -> list[Row]:
     return [pair for n, pair in enumerate(pairs) if n not in left_out]
 
 
-def _matched(pairs: list[Row]) -> list[Row]:
+def matched(pairs: list[Row]) -> list[Row]:
     """Pairs of like length, in as many of which the chosen side is longer as the rejected one.
 
     The longer answer is cut at the sentence end nearest to the shorter's length, but where one side has been longer
@@ -104,6 +107,16 @@ def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
     ]
 
 
+def apart_from(pairs: Sequence[Row], kept_out: Sequence[Prompt], encode: Encode) -> tuple[list[Row], int]:
+    """The pairs whose last question is near no turn of the prompts kept out, and how many were left out."""
+    turns = [turn for prompt in kept_out for turn in prompt.turns]
+    if not turns:
+        return list(pairs), 0
+    near_N_T = encode([p["prompt"][-1]["content"] for p in pairs]) @ encode(turns).T > NEAR
+    left = [pair for n, pair in enumerate(pairs) if not near_N_T[n].any()]
+    return left, len(pairs) - len(left)
+
+
 def read_pairs(path: Path) -> list[Row]:
     """A user's own pairs: JSON lines with prompt, chosen and rejected, each text or a list of messages.
 
@@ -116,11 +129,22 @@ def read_pairs(path: Path) -> list[Row]:
             out[name] = _messages(row.get(name), role)
             if out[name] is None:
                 raise BadData(f'needs "{name}" as text or as a list of messages', path, number)
+            if any(m["role"] == "system" for m in out[name]):
+                raise BadData("has a system message; a character is trained without one", path, number)
+        if out["prompt"][-1]["role"] != "user" or [m["role"] for m in (*out["chosen"], *out["rejected"])] != (
+            ["assistant"] * 2
+        ):
+            raise BadData(
+                "needs a prompt that ends with the user, and one message of the assistant on each side", path, number
+            )
         if out["chosen"] == out["rejected"]:
             raise BadData("chosen and rejected are the same; there is nothing to prefer", path, number)
         for name in ("chosen", "rejected"):
             out[f"{name}_subject"] = str(row.get(f"{name}_subject", path.name))
-            out[f"{name}_seed"] = int(row.get(f"{name}_seed", 0))
+            seed = row.get(f"{name}_seed", 0)
+            if not isinstance(seed, int):
+                raise BadData(f'"{name}_seed" is no whole number', path, number)
+            out[f"{name}_seed"] = seed
         rows.append(out)
     if not rows:
         raise BadData("holds no pairs", path)

@@ -155,6 +155,7 @@ def _mixture(measured: Measured, seed: int) -> Estimate:
 
 def _cost(measured: Measured, add: Add, seed: int) -> None:
     conditions = measured.conditions("cost")
+    sizes = {r["id"]: len(r["messages"][0]["content"].encode()) for r in measured.rows if r["eval"] == "cost"}
     groups = {c: [c] for c in conditions} | {"prose": [c for c in conditions if c.startswith("prose")]}
     for name, members in groups.items():
         columns = {
@@ -165,13 +166,15 @@ def _cost(measured: Measured, add: Add, seed: int) -> None:
             values = list(columns[role].values())
             if all(v is None for v in values):  # a role that is not scored
                 continue
+            # bits over bytes of all texts together, so that a heading does not weigh as much as a page
+            bits = {id: None if v is None else v * sizes[id] for id, v in columns[role].items()}
             one = [v for v in values if v is not None]
-            whole = mean(values, seed, "bits/byte") if len(values) > 1 else _single(one, "bits/byte")
-            add("cost", "bits per byte", whole, role, name)
+            whole = paired_ratio(list(bits.values()), [sizes[id] for id in bits], seed, "bits/byte")
+            add("cost", "bits per byte", whole if len(values) > 1 else _single(one, "bits/byte"), role, name)
             if role in ("trained", "sham") and name in ("prose", "chat frame"):
-                shared = [i for i in columns[role] if i in columns["plain"]]
-                pair = ([columns[role][i] for i in shared], [columns["plain"][i] for i in shared])
-                add("cost", "bits per byte ratio", paired_ratio(*pair, seed), role, name)
+                shared = [i for i in bits if columns["plain"].get(i) is not None]
+                plain = [columns["plain"][i] * sizes[i] for i in shared]  # type: ignore[operator]
+                add("cost", "bits per byte ratio", paired_ratio([bits[i] for i in shared], plain, seed), role, name)
     for metric, measure in (("repetition", repeated_share), ("length", lambda text: float(len(text.split())))):
         per_role = {role: _of_answers(measured, role, measure) for role in measured.roles}
         for role in measured.roles:

@@ -63,8 +63,7 @@ def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
 def evaluate(examined: Examined) -> None:
     """Run everything and write judge.json, logs/, samples.jsonl, figures.json, verdicts.json, examples.jsonl."""
     folder = examined.folder
-    drafts = [d for d in examined.drafts if d["kind"] != "task"]  # where the character does not belong, none is heard
-    judge = fit_classifier(drafts, CHARACTER, PLAIN, examined.encode, examined.seed)
+    judge = fit_classifier(examined.drafts, CHARACTER, PLAIN, examined.encode, examined.seed)
     judge.save(folder / "judge.json")
     journal = Journal(folder / "batches.jsonl")
     cases = items(examined.prompts)
@@ -73,7 +72,7 @@ def evaluate(examined: Examined) -> None:
         told[role] = converse(speaker, cases, examined, journal)
     controls = control_answers(examined, [c for c in cases if c.condition == "turn 1"], journal)
     scores = {
-        role: scored(examined, speaker, cases, told["plain"])
+        role: scored(examined, speaker, cases, told["plain"], journal)
         for role, speaker in examined.subjects.items()
         if role != "prompted"  # cost is what training did; the prompted model's weights are the plain one's
     }
@@ -126,12 +125,16 @@ def control_answers(examined: Examined, cases: Sequence[Item], journal: Journal)
     return scripted
 
 
-def scored(examined: Examined, speaker: Speaker, cases: Sequence[Item], plain: Answers) -> dict[str, dict[str, Any]]:
+def scored(
+    examined: Examined, speaker: Speaker, cases: Sequence[Item], plain: Answers, journal: Journal
+) -> dict[str, dict[str, Any]]:
     """Bits per byte and option scores of one subject. The chat-frame texts are the plain model's own answers."""
-    return {
-        "bits": text_bits(speaker, cost_texts(cases, plain, examined.seed)),
-        "options": option_scores(speaker, questions()),
-    }
+    texts, items = cost_texts(cases, plain, examined.seed), questions()
+    key = digest([speaker.identity, [[t.id, t.text, t.messages] for t in texts], items])
+    if key not in journal.done:
+        journal.add(key, [{"bits": text_bits(speaker, texts), "options": option_scores(speaker, items)}])
+    found: dict[str, dict[str, Any]] = journal.done[key][0]
+    return found
 
 
 def cost_texts(cases: Sequence[Item], plain: Answers, seed: int) -> list[Text]:

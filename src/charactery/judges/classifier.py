@@ -51,6 +51,18 @@ class ClassifierJudge:
         return cls(tuple(row["weights"]), row["bias"], row["threshold"], **estimates)
 
 
+def check_drafts(drafts: Sequence[Row], positive: str, negative: str) -> list[Row]:
+    """The drafts of either side to prompts that are no tasks. Raises BadData below 20 a side."""
+    rows = [d for d in drafts if d["side"] in (positive, negative) and d["kind"] != "task"]
+    many, few = (sum(d["side"] == side for d in rows) for side in (positive, negative))
+    if min(many, few) < 20:
+        raise BadData(
+            f"the classifier judge needs 20 drafts a side and has {many} in character and {few} plain; "
+            "ask for more training prompts (--train)"
+        )
+    return rows
+
+
 def fit_classifier(drafts: Sequence[Row], positive: str, negative: str, encode: Encode, seed: int) -> ClassifierJudge:
     """Fit on drafts of two sides (`positive` and `negative` name them).
 
@@ -61,13 +73,8 @@ def fit_classifier(drafts: Sequence[Row], positive: str, negative: str, encode: 
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
 
-    rows = [d for d in drafts if d["side"] in (positive, negative)]
+    rows = check_drafts(drafts, positive, negative)
     labels_N = np.array([d["side"] == positive for d in rows])
-    if min(labels_N.sum(), (~labels_N).sum()) < 20:
-        raise BadData(
-            f"the classifier judge needs 20 drafts a side and has {int(labels_N.sum())} in character and "
-            f"{int((~labels_N).sum())} plain; ask for more training prompts (--train)"
-        )
     vectors_N_D = encode([d["text"] for d in rows])
     scores_N = np.zeros(len(rows))
     fits: list[Any] = []

@@ -202,7 +202,7 @@ class LocalModel:
         longest = max(map(len, prompts))
         cache = BufferCache(self.model.config.num_hidden_layers, longest + sampler.max_tokens)
         if shared:  # computed once for the whole batch
-            network(input_ids=self._ids([prompts[0][:shared]]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._body(network)(input_ids=self._ids([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
             cache.spread(rows)
         tails = [prompt[shared:] for prompt in prompts]
         width = longest - shared
@@ -214,10 +214,10 @@ class LocalModel:
         live = torch.arange(rows, device=self.device)
         ends = torch.tensor(self.ends, device=self.device)
         for step in range(sampler.max_tokens):
-            logits_B_V = network(
-                input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
-                past_key_values=cache, use_cache=True, logits_to_keep=1,
-            ).logits[:, -1]  # fmt: skip
+            logits_B_V = self._next_logits(
+                network, input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
+                past_key_values=cache, use_cache=True,
+            )  # fmt: skip
             if sampler.no_repeat:
                 _bar_repeats(logits_B_V, [out[row] for row in live.tolist()], sampler.no_repeat)
             next_B = _sample(logits_B_V, uniform_B_T[live, step], sampler)
@@ -236,6 +236,15 @@ class LocalModel:
             input_B_L = next_B[:, None]
             mask_B_K = torch.cat([mask_B_K, mask_B_K.new_ones(len(live), 1)], dim=1)
         return out
+
+    def _next_logits(self, network: Any, **inputs: Any) -> torch.Tensor:
+        """Logits at the last position. Given the strided slice that `logits_to_keep` makes, torch copies the head's
+        weights for every row (3 GB at 60 rows of SmolLM2), so the slice is made two-dimensional first."""
+        if changes_logits(self.model.config):
+            logits_B_V: torch.Tensor = network(**inputs, logits_to_keep=1).logits[:, -1]
+        else:
+            logits_B_V = self.model.get_output_embeddings()(self._body(network)(**inputs)[0][:, -1])
+        return logits_B_V
 
     def _ids(self, rows: list[list[int]]) -> torch.Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self.device)
@@ -287,9 +296,7 @@ class LocalModel:
         width = max(map(len, tails))
         cache = BufferCache(self.model.config.num_hidden_layers, shared + width)
         if shared:
-            network(
-                input_ids=self._ids([batch[0][0][:shared]]), past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
+            self._body(network)(input_ids=self._ids([batch[0][0][:shared]]), past_key_values=cache, use_cache=True)
             cache.spread(len(batch))
         body, head = self._body(network), self.model.get_output_embeddings()
         if changes_logits(self.model.config):

@@ -12,10 +12,11 @@ from charactery import __version__
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
 from charactery.data.loops import find_loops
-from charactery.data.pairs import confounds, contrasted, make_pairs, read_pairs, sft_rows
+from charactery.data.pairs import apart_from, confounds, contrasted, make_pairs, matched, read_pairs, sft_rows
 from charactery.data.prompts import Prompt, choose, read_prompts
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
+from charactery.judges.classifier import check_drafts
 from charactery.models.chat import plain_system
 from charactery.models.local import LocalModel, Sampler, pick_device, pick_dtype
 from charactery.models.sentences import SentenceEncoder
@@ -88,14 +89,19 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
     """What makes the run the same again. `settings` must be equal for a run to be resumed."""
     device = pick_device(order.device)
     base = models.base(subject)
-    teacher = order.teacher
+    teacher = teaching(order, models) if order.teacher else None
     settings: Row = {
         "character": order.character.id,
         "character_hash": digest(dump_character(order.character)),
         "dials": order.character.settings,
         "model": subject.base if subject.kind != "hub" else f"hf:{subject.base}",
         "base_hash": models.base_hash(subject),
-        "teacher": teacher,
+        "teacher": teacher
+        and {
+            "subject": order.teacher,
+            "identity": teacher.identity,
+            "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
+        },
         "prompts": file_digest(order.prompts) if order.prompts else None,
         "pairs": file_digest(order.pairs) if order.pairs else None,
         "seed": order.seed,
@@ -119,6 +125,14 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
             + json.dumps(plain_system(base.tokenizer))
         ],
     }  # fmt: skip
+
+
+def teaching(order: Order, models: Models) -> Speaker:
+    """The teacher, with the character in its prompt unless it is a run or brings its own."""
+    speaker = models.speaker(str(order.teacher))
+    if speaker.subject.character is None and speaker.subject.run is None:
+        return models.speaker(replace(speaker.subject, character=order.character))
+    return speaker
 
 
 def engine(device: str) -> Row:
@@ -184,6 +198,10 @@ class _Stages:
             replace(self.subject, text=f"{self.subject.text}+{character.id}", character=character)
         )
 
+    def trained(self, stage: str) -> Subject:
+        folder = self.run.stage_folder(stage) / "adapter"
+        return replace(self.subject, text=f"{self.run.folder.name}:{stage}", adapter=folder, run=self.run.folder)
+
     def prompts(self, folder: Path, own: list[Prompt]) -> None:
         self.watch.start("prompts", 1)
         chosen, counts = choose(self.order.character, own, self.recipe.sizes, self.order.seed, self.encode)
@@ -198,34 +216,35 @@ class _Stages:
     def drafts(self, folder: Path) -> None:
         prompts = [p for p in self.chosen() if p.split == "train"]
         self.watch.start("drafts", count_answers(prompts, self.order.sham))
-        speakers = {CHARACTER: self.teacher(), PLAIN: self.plain()}
+        order = self.order
+        teacher = teaching(order, self.models) if order.teacher else self.prompted(order.character)
+        speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, no_repeat=self.recipe.barred)
         drafting = Drafting(
             self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch
         )
         draft(prompts, drafting, folder, self.watch.advance)
 
-    def teacher(self) -> Speaker:
-        """Who writes the character's answers: the model itself with the character in its prompt, or --teacher."""
-        if self.order.teacher is None:
-            return self.prompted(self.order.character)
-        speaker = self.models.speaker(self.order.teacher)
-        if speaker.subject.character is None and speaker.subject.run is None:
-            return self.models.speaker(replace(speaker.subject, character=self.order.character))
-        return speaker
-
     def pairs(self, folder: Path, own: list[Row] | None) -> None:
         self.watch.start("pairs", 1)
         drafts = read_rows(self.run.stage_folder("drafts") / "drafts.jsonl")
-        pairs = own if own is not None else make_pairs(drafts, self.recipe.match_lengths)
+        if own is None:
+            pairs = make_pairs(drafts, self.recipe.match_lengths)
+        else:
+            own, near = apart_from(own, [p for p in self.chosen() if p.split != "train"], self.encode)
+            pairs = matched(own) if self.recipe.match_lengths else own
+            if near:
+                self.watch.say(f"{near} of your pairs are left out: their prompts are near held-out or elsewhere ones")
         answers = sft_rows(drafts, CHARACTER)
         if own is not None:
-            answers = [{"id": p["id"], "prompt": p["prompt"], "completion": p["chosen"]} for p in own]
+            answers = [{"id": p["id"], "prompt": p["prompt"], "completion": p["chosen"]} for p in pairs]
         if len(pairs) < 4:
             raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
+        check_drafts(drafts, CHARACTER, PLAIN)
         write_rows(folder / "sft.jsonl", answers)
         write_rows(folder / "pairs.jsonl", pairs)
-        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
+        apart = [p for p in pairs if p["kind"] != "task"]  # in those to tasks the sides are the other way about
+        write_json(folder / "confounds.json", confounds(apart, self.order.seed, self.recipe.match_lengths))
         if self.order.sham:
             write_rows(folder / "sham-pairs.jsonl", make_pairs(drafts, sham_seed=self.order.seed))
             write_rows(folder / "sham-sft.jsonl", sft_rows(drafts, PLAIN))
@@ -260,7 +279,7 @@ class _Stages:
         drafts = self.rows("drafts", "drafts")
         asked = len({d["id"] for d in drafts if d["kind"] != "task"})
         self.watch.start("loops", self.recipe.loop_draws * asked)
-        speaker = self.models.speaker(f"{self.run.folder}:sft")
+        speaker = self.models.speaker(self.trained("sft"))
         find_loops(
             drafts, speaker, self.sampler, self.recipe.barred, self.recipe.loop_draws, self.order.seed, folder,
             self.recipe.batch, self.watch.advance,
@@ -271,6 +290,7 @@ class _Stages:
         rows = pairs + self.rows("loops", "loops")
         if prefix:
             rows = _cycled(self.rows("pairs", f"{prefix}pairs"), len(rows))
+        write_rows(folder / "pairs.jsonl", rows)
         start = self.run.stage_folder(f"{prefix}sft") / "adapter"
         train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
 
@@ -279,9 +299,9 @@ class _Stages:
 
         prompts = self.chosen()
         subjects = {"plain": self.plain(), "prompted": self.prompted(self.order.character)}
-        subjects["trained"] = self.models.speaker(str(self.run.folder))
+        subjects["trained"] = self.models.speaker(self.trained("dpo"))
         if self.order.sham:
-            subjects["sham"] = self.models.speaker(f"{self.run.folder}:sham-dpo")
+            subjects["sham"] = self.models.speaker(self.trained("sham-dpo"))
         foil = next(f for f in foil_characters() if f.name != self.order.character.name)
         self.watch.start("evaluate", answers_asked(prompts, len(subjects)))
         evaluate(Examined(

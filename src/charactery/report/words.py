@@ -65,15 +65,15 @@ CONTROLS = {
 }
 
 INTERVALS = (
-    "Every figure has a 95% interval in brackets and the number of answers (n) that it rests on. Rates have Wilson's "
-    "interval; differences and ratios are taken prompt by prompt and resample prompts. Answers without a verdict are "
-    "counted as missing, never as zero."
+    "Figures have a 95% interval in brackets and the number of answers (n) that they rest on; a single text has none. "
+    "Rates have Wilson's interval; differences and ratios are taken prompt by prompt and resample prompts. Answers "
+    "without a verdict are counted as missing, never as zero."
 )
 
 SUBJECTS = (
     "Plain is the base model. Prompted is the base model with the character as its system message. Trained is the "
-    "base model with the adapter and no system message. Sham, where there is one, was trained in the same way on pairs "
-    "of two plain answers, the chosen one drawn by coin: the same form, nothing to learn."
+    "base model with the adapter and no system message. Sham, where there is one, was trained for as many steps on "
+    "pairs of two plain answers, the chosen one drawn by coin, without loops: the same form, nothing to learn."
 )
 
 

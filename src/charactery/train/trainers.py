@@ -57,7 +57,7 @@ def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft,
     from trl import SFTConfig, SFTTrainer
 
     rows = plan(rows, model.tokenizer, "completion", settings, work.seed)
-    config = SFTConfig(**_common(work, settings, len(rows)), max_length=None, completion_only_loss=True)
+    config = SFTConfig(**_common(work, settings, len(rows), model.device), max_length=None, completion_only_loss=True)
     adapter = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.targets, task_type="CAUSAL_LM"
     )
@@ -77,7 +77,9 @@ def train_dpo(model: LocalModel, pairs: Sequence[Row], start: Path, settings: Dp
 
     pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
     losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.nll]} if settings.nll else {}
-    config = DPOConfig(**_common(work, settings, len(pairs)), max_length=None, beta=settings.beta, **losses)
+    config = DPOConfig(
+        **_common(work, settings, len(pairs), model.device), max_length=None, beta=settings.beta, **losses
+    )
     network = PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
     trainer = DPOTrainer(
         model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
@@ -124,7 +126,7 @@ def _only(rows: Sequence[Row], *columns: str) -> list[Row]:
     return [{c: row[c] for c in columns} for row in rows]
 
 
-def _common(work: Work, settings: Sft | Dpo, rows: int) -> Row:
+def _common(work: Work, settings: Sft | Dpo, rows: int, device: str) -> Row:
     batch = min(settings.batch, rows)
     steps = rows // batch
     together = next(n for n in range(min(settings.together, batch), 0, -1) if batch % n == 0)
@@ -149,7 +151,7 @@ def _common(work: Work, settings: Sft | Dpo, rows: int) -> Row:
         "activation_checkpointing": False,  # TRL turns it on by default: less memory, a third more time
         "bf16": False,  # the base is already in bfloat16 where the processor has it; the adapter stays in float32
         "dataloader_pin_memory": False,
-        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "use_cpu": device == "cpu",
     }
 
 
