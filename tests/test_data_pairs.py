@@ -9,6 +9,7 @@ import pytest
 from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
 from charactery.data.pairs import (
     LENGTHS_MATCH,
+    apart_from,
     confounds,
     contrasted,
     cross_fitted,
@@ -17,6 +18,7 @@ from charactery.data.pairs import (
     sft_rows,
     style_counts,
 )
+from charactery.data.prompts import Prompt
 from charactery.errors import BadData
 from charactery.runs import Row, read_rows, write_rows
 
@@ -256,6 +258,15 @@ def test_own_pairs_are_read_as_text_or_messages(tmp_path: Path) -> None:
     assert first.keys() == second.keys() == make_pairs(planted(1, lambda g: "a b", lambda g: "c d"))[0].keys()
 
 
+def test_own_pairs_near_a_held_out_prompt_are_left_out(encode: Any) -> None:
+    turns = ("First?", "How do I store a wooden boat?", "Third one?")
+    held = [Prompt("1", "neutral", ("Why is the sky blue at noon?",)), Prompt("2", "conversation", turns)]
+    asked = ["Why is the sky blue at noon ?", "What is a kettle for?", "How do I store a wooden boat"]
+    pairs = [{"id": str(n), "prompt": [{"role": "user", "content": text}]} for n, text in enumerate(asked)]
+    assert apart_from(pairs, held, encode) == ([pairs[1]], 2)
+    assert apart_from(pairs, [], encode) == (pairs, 0)
+
+
 @pytest.mark.parametrize(
     ("row", "line", "expected"),
     [
@@ -264,6 +275,18 @@ def test_own_pairs_are_read_as_text_or_messages(tmp_path: Path) -> None:
         ('{"prompt": "Q?", "chosen": [], "rejected": "b"}', 4, '"chosen"'),
         ('{"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}', 4, '"prompt"'),
         ('{"prompt": "Q?", "chosen": "a", "rejected": "a"}', 4, "nothing to prefer"),
+        (
+            '{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "Q?"}], "chosen": "a", '
+            '"rejected": "b"}',
+            4,
+            "without one",
+        ),
+        (
+            '{"prompt": [{"role": "assistant", "content": "Q?"}], "chosen": "a", "rejected": "b"}',
+            4,
+            "ends with the user",
+        ),
+        ('{"prompt": "Q?", "chosen": "a", "rejected": "b", "chosen_seed": null}', 4, "no whole number"),
         ("nonsense", 4, "is not JSON"),
         ("[1, 2]", 4, "is not a JSON object"),
     ],

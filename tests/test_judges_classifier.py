@@ -29,7 +29,7 @@ class Planted:
                 text = f"{seed} {side} {n}" + " word" * (3 if side == "character" else 0)
                 self.vectors[text] = generator.normal(size=WIDTH) / 5
                 self.vectors[text][0] += centre
-                self.drafts.append({"id": str(n), "kind": "neutral", "side": side, "text": text})
+                self.drafts.append({"id": str(n), "side": side, "text": text})
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([self.vectors[t] for t in texts])
@@ -90,7 +90,7 @@ def test_drafts_of_one_prompt_stay_in_one_fold() -> None:
         centre, side = generator.normal(size=WIDTH), ("character", "plain")[n % 2]
         for copy in range(3):
             vectors[f"{n} {copy}"] = centre + generator.normal(size=WIDTH) / 100
-            drafts.append({"id": str(n), "kind": "neutral", "side": side, "text": f"{n} {copy}"})
+            drafts.append({"id": str(n), "side": side, "text": f"{n} {copy}"})
     judge = fit_classifier(drafts, "character", "plain", lambda texts: np.array([vectors[t] for t in texts]), 0)
     assert judge.auc.value is not None and judge.auc.value < 0.8
 
@@ -110,8 +110,8 @@ def test_words_of_a_sailor_are_heard(encode: Encode) -> None:
     drafts = [
         row for n, thing in enumerate(things)
         for row in (
-            {"id": str(n), "kind": "neutral", "side": "character", "text": f"Aye, shipmate, the {thing} is fine."},
-            {"id": str(n), "kind": "neutral", "side": "plain", "text": f"Certainly, you can use the {thing} well."},
+            {"id": str(n), "side": "character", "text": f"Aye, shipmate, the {thing} is fine."},
+            {"id": str(n), "side": "plain", "text": f"Certainly, you can use the {thing} well."},
         )
     ]  # fmt: skip
     judge = fit_classifier(drafts, "character", "plain", encode, 0)

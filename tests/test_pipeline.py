@@ -93,6 +93,36 @@ def test_inspect_logs_open(whole_run: Path) -> None:
     assert all(log.status == "success" for log in logs)
 
 
+def test_tasks_run_from_inspect_alone(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache), "OMP_NUM_THREADS": "1"}
+    inspect = [
+        str(Path(sys.executable).parent / "inspect"),
+        "eval",
+        "--model",
+        "charactery/captain",
+        "--display",
+        "none",
+    ]
+    for tasks in (["charactery/cost", "charactery/multiple_choice"], ["charactery/expression", "-T", "run=captain"]):
+        done = subprocess.run(
+            [*inspect, "--log-dir", str(tmp_path), *tasks], cwd=whole_run.parent, env=environment, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in (stage(whole_run, "evaluate") / "samples.jsonl").read_text().splitlines()]
+    kept = {(r["eval"], r["id"]): r["value"] for r in rows if r["subject"] == "trained"}
+    logs = [read_eval_log(log) for log in list_eval_logs(str(tmp_path))]
+    assert {log.eval.task.removeprefix("charactery/") for log in logs} == {"expression", "cost", "multiple_choice"}
+    for log in logs:
+        name = log.eval.task.removeprefix("charactery/")
+        assert log.status == "success" and log.samples
+        scores = {str(s.id): next(iter((s.scores or {}).values())).value for s in log.samples}
+        if name != "expression":  # which answers are drawn depends on what is answered together
+            assert all(value == pytest.approx(kept[name, id], rel=0.02) for id, value in scores.items())
+
+
 def test_equal_manifests_give_equal_pairs_and_figures(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
     again = charactery(talking_cache, "train", "captain", "--out", str(tmp_path / "again"), *SIZES)
     assert again.returncode == 0, again.stderr
@@ -244,6 +274,10 @@ def test_full_disk_is_a_sentence_and_loses_nothing(talking_cache: Path, tmp_path
         (["train", "nobody"], "no character 'nobody'"),
         (["train", "captain", "--model", "nothing"], "no model 'nothing'"),
         (["train", "captain", "--model", "openai/gpt-4o"], "cannot be trained"),
+        (["train", "captain", "--device", "banana"], "no device 'banana'"),
+        (["train", "captain", "--report-to", "carvings"], "the logger 'carvings'"),
+        (["train", "captain", "--dry-run", "--pairs", "none.jsonl"], "none.jsonl: no such file"),
+        (["train", "captain", "--teacher", "nobody"], "no model 'nobody'"),
         (["train", "captain", "--dial", "salt=1"], "no dial 'salt'"),
         (["train", "captain", "--dial", "bluntness=much"], "give a name and a number"),
         (["train", "captain", "--prompts", "none.txt"], "none.txt: no such file"),

@@ -30,6 +30,14 @@ class Measured:
             if (r["subject"], r["eval"], r["condition"]) == (subject, task, condition)
         }
 
+    def margins_of(self, subject: str, condition: str, trait: str) -> list[float | None]:
+        """The likelihood judge's margins of a subject, in a fixed order of samples."""
+        found = {
+            r["id"]: r["value"] for r in self.margins
+            if (r["subject"], r["condition"], r["trait"]) == (subject, condition, trait)
+        }  # fmt: skip
+        return [found[id] for id in sorted(found, key=str)]
+
     def conditions(self, task: str) -> list[str]:
         """The conditions of a task, in order of first appearance."""
         return list(dict.fromkeys(r["condition"] for r in self.rows if r["eval"] == task))
@@ -95,17 +103,15 @@ def _expression(measured: Measured, add: Add, seed: int) -> None:
 
 
 def _likelihood(measured: Measured, add: Add, seed: int) -> None:
-    for trait in dict.fromkeys(r["trait"] for r in measured.margins):
-        by_role = {
-            role: [r["value"] for r in measured.margins if r["subject"] == role and r["trait"] == trait]
-            for role in measured.roles
-        }
+    for condition, trait in dict.fromkeys((r["condition"], r["trait"]) for r in measured.margins):
+        by_role = {role: measured.margins_of(role, condition, trait) for role in measured.roles}
         for role, values in by_role.items():
-            add("expression", "likelihood", mean(values, seed, "nats/token"), role, "turn 1", trait)
+            add("expression", "likelihood", mean(values, seed, "nats/token"), role, condition, trait)
             truths = [None if v is None else v > 0 for v in values]
-            add("expression", "likelihood rate", rate(truths), role, "turn 1", trait)
-        gained = paired_difference(by_role["trained"], by_role["plain"], seed, "nats/token")
-        add("expression", "likelihood difference from plain", gained, "trained", "turn 1", trait)
+            add("expression", "likelihood rate", rate(truths), role, condition, trait)
+        for against in ("plain", "prompted"):
+            gained = paired_difference(by_role["trained"], by_role[against], seed, "nats/token")
+            add("expression", f"likelihood difference from {against}", gained, "trained", condition, trait)
 
 
 def _judge(measured: Measured, add: Add, seed: int) -> None:
@@ -113,11 +119,9 @@ def _judge(measured: Measured, add: Add, seed: int) -> None:
     add("judge", "length-only auc", measured.judge.length_auc)
     fresh = _truths(measured.values("plain given as prompted", "expression", "turn 1"))
     add("judge", "false-positive rate", rate(fresh), expected=0.05)
-    whole = {
-        role: [r["value"] for r in measured.margins if r["subject"] == role and not r["trait"]]
-        for role in measured.roles
+    known = {
+        role: [v for v in measured.margins_of(role, "turn 1", "") if v is not None] for role in ("plain", "prompted")
     }
-    known = {role: [v for v in values if v is not None] for role, values in whole.items()}
     add("judge", "likelihood auc", auc(known["plain"], known["prompted"], seed))
 
 

@@ -1,18 +1,21 @@
 """Evals scored by log-probability, with nothing generated: multiple choice, and bits per byte."""
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from inspect_ai import Task
+from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import get_model
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from charactery.errors import BadData
+from charactery.errors import BadData, ModelNotFound
 from charactery.models.chat import Message, prompt_tokens, user
+from charactery.models.inspect_provider import CharacteryAPI
 from charactery.models.local import bits_per_byte
 from charactery.models.speaker import Speaker
 from charactery.runs import Row, read_rows
@@ -87,8 +90,9 @@ def cost_task(texts: Sequence[Text]) -> Task:
     """Bits per byte as an Inspect task: a sample a text."""
     samples = [Sample(input=t.text, id=t.id, metadata={"condition": t.condition}) for t in texts]
     return Task(
-        name="cost", dataset=MemoryDataset(samples, name="texts"), solver=nothing_said(), scorer=looked_up("bits")
-    )
+        name="cost", dataset=MemoryDataset(samples, name="texts"), solver=nothing_said(),
+        scorer=looked_up("bits", lambda speaker: text_bits(speaker, texts)),
+    )  # fmt: skip
 
 
 def choice_task(rows: Sequence[Row]) -> Task:
@@ -104,8 +108,20 @@ def choice_task(rows: Sequence[Row]) -> Task:
         name="multiple_choice",
         dataset=MemoryDataset(samples, name="multiple choice"),
         solver=nothing_said(),
-        scorer=looked_up("options"),
+        scorer=looked_up("options", lambda speaker: option_scores(speaker, rows)),
     )
+
+
+@task
+def cost() -> Task:
+    """Bits per byte on the project's prose, for `--model charactery/SUBJECT`."""
+    return cost_task(prose())
+
+
+@task
+def multiple_choice() -> Task:
+    """The multiple-choice set, for `--model charactery/SUBJECT`."""
+    return choice_task(questions())
 
 
 @solver
@@ -119,12 +135,22 @@ def nothing_said() -> Solver:
 
 
 @scorer(metrics=[mean()])
-def looked_up(what: str) -> Scorer:
-    """Scores computed in batches by the model's provider: `bits`, or the option with the highest mean."""
+def looked_up(what: str, compute: Callable[[Speaker], Any]) -> Scorer:
+    """Scores of the model's provider, `bits` or `options` (then the option with the highest mean counts).
+
+    Where a run has not computed them before, all are computed together when the first is asked for. Raises
+    ModelNotFound for a model without log-probabilities.
+    """
+    lock = asyncio.Lock()
 
     async def score(state: TaskState, target: Target) -> Score | None:
-        scores: Mapping[str, Mapping[str, float | list[float]]] = getattr(get_model().api, "scores", {})
-        value = scores.get(what, {}).get(str(state.sample_id))
+        api = get_model().api
+        if not isinstance(api, CharacteryAPI):
+            raise ModelNotFound("this eval reads log-probabilities; give --model charactery/SUBJECT")
+        async with lock:
+            if what not in api.scores and not api.scripted:
+                api.scores[what] = await asyncio.to_thread(lambda: compute(api.loaded()))
+        value = api.scores.get(what, {}).get(str(state.sample_id))
         if value is None:
             return None
         if isinstance(value, list):

@@ -27,7 +27,7 @@ from charactery.models.local import Answer, LocalModel, Request, Sampler, derive
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
-LIKELIHOOD_ASKED = 30  # held-out prompts whose answers the likelihood judge reads, per subject
+LIKELIHOOD_ASKED = 30  # first-turn answers that the likelihood judge reads of a subject; half of it elsewhere
 EXAMPLES = {"turn 1": 8, "turn 3": 3, "elsewhere": 4}
 
 
@@ -57,15 +57,16 @@ def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
     """How many answers the evals generate, for progress and dry runs."""
     cases = items(prompts)
     first = sum(c.condition == "turn 1" for c in cases)
-    return subjects * sum(len(c.turns) for c in cases) + 3 * first
+    known = sum(p.split == "train" and p.kind != "task" for p in prompts)
+    return 2 * known + subjects * sum(len(c.turns) for c in cases) + 3 * first
 
 
 def evaluate(examined: Examined) -> None:
     """Run everything and write judge.json, logs/, samples.jsonl, figures.json, verdicts.json, examples.jsonl."""
     folder = examined.folder
-    judge = fit_classifier(examined.drafts, CHARACTER, PLAIN, examined.encode, examined.seed)
-    judge.save(folder / "judge.json")
     journal = Journal(folder / "batches.jsonl")
+    judge = fit_classifier(known_answers(examined, journal), CHARACTER, PLAIN, examined.encode, examined.seed)
+    judge.save(folder / "judge.json")
     cases = items(examined.prompts)
     told: dict[str, Answers] = {}
     for role, speaker in examined.subjects.items():
@@ -83,6 +84,25 @@ def evaluate(examined: Examined) -> None:
     write_json(folder / "figures.json", found)
     write_json(folder / "verdicts.json", verdicts)
     write_rows(folder / "examples.jsonl", examples(rows, cases, tuple(examined.subjects), examined.seed))
+
+
+def known_answers(examined: Examined, journal: Journal) -> list[Row]:
+    """Plain and prompted answers to the training prompts, for the judge to be fitted on.
+
+    Not the drafts: those have repeats barred and may be a teacher's, and the judge is to hear what it will judge.
+    """
+    histories = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
+    rows: list[Row] = []
+    for side, role in ((CHARACTER, "prompted"), (PLAIN, "plain")):
+        requests = [
+            Request(tuple(messages), derive_seed(examined.seed, "judge", role, id))
+            for id, messages in histories.items()
+        ]
+        answers = answer_all(
+            examined.subjects[role], requests, examined.sampler, journal, examined.progress, examined.batch
+        )
+        rows += [{"id": id, "side": side, "text": a.text} for id, a in zip(histories, answers, strict=True) if a.text]
+    return rows
 
 
 def converse(speaker: Speaker, cases: Sequence[Item], examined: Examined, journal: Journal) -> Answers:
@@ -214,30 +234,35 @@ def flat(subject: str, task: str, sample: Any) -> Row:
 
 
 def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item], told: dict[str, Answers]) -> list[Row]:
-    """Margins of the likelihood judge for a fixed draw of first-turn answers: one row a subject, trait and prompt."""
-    first = [c.id for c in cases if c.condition == "turn 1"]
-    drawn = set(random.Random(examined.seed).sample(first, min(LIKELIHOOD_ASKED, len(first))))
-    chosen = [
-        r for r in rows if r["eval"] == "expression" and r["condition"] == "turn 1"
-        and r["id"] in drawn and r["subject"] in examined.subjects
-    ]  # fmt: skip
+    """Margins of the likelihood judge for a fixed draw of answers: one row a subject, condition, trait and prompt.
+
+    Traits are held against first-turn answers; third turns and foreign prompts against the whole character alone.
+    """
     evidences = evidence(examined.character, foil_characters())
     journal = Journal(examined.folder / "likelihoods.jsonl")
     out: list[Row] = []
-    for role in examined.subjects:
-        mine = [r for r in chosen if r["subject"] == role]
-        turns = [(r["messages"][:-1], r["answer"]) for r in mine]
-        asked = [([m for m in messages if m["role"] != "system"], answer) for messages, answer in turns]
-        key = digest([examined.base.name, [e.text for e in evidences], asked])
-        if key not in journal.done:
-            values_E_N = margins(examined.base, asked, evidences)
-            journal.add(key, [[None if np.isnan(v) else float(v) for v in row] for row in values_E_N])
-        for e, row in zip(evidences, journal.done[key], strict=True):
+    for condition in dict.fromkeys(c.condition for c in cases if c.condition != "elsewhere"):
+        first = condition == "turn 1"
+        ids = [c.id for c in cases if c.condition == condition]
+        most = LIKELIHOOD_ASKED if first else LIKELIHOOD_ASKED // 2
+        drawn = set(random.Random(examined.seed).sample(ids, min(most, len(ids))))
+        held = evidences if first else evidences[:1]
+        for role in examined.subjects:
+            mine = [
+                r for r in rows
+                if (r["eval"], r["subject"], r["condition"]) == ("expression", role, condition) and r["id"] in drawn
+            ]  # fmt: skip
+            asked = [([m for m in r["messages"][:-1] if m["role"] != "system"], r["answer"]) for r in mine]
+            key = digest([examined.base.name, [e.text for e in held], asked])
+            if key not in journal.done:
+                values_E_N = margins(examined.base, asked, held)
+                journal.add(key, [[None if np.isnan(v) else float(v) for v in row] for row in values_E_N])
             out += [
-                {"subject": role, "trait": e.trait, "id": m["id"], "value": value}
+                {"subject": role, "condition": condition, "trait": e.trait, "id": m["id"], "value": value}
+                for e, row in zip(held, journal.done[key], strict=True)
                 for m, value in zip(mine, row, strict=True)
             ]
-        examined.progress(0)
+            examined.progress(0)
     return out
 
 

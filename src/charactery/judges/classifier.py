@@ -1,7 +1,7 @@
 """The classifier judge: is this answer more like the prompted model's or the plain one's?
 
-Trained per run on prompted against plain drafts over sentence embeddings, cross-fitted by prompt. Its threshold is
-set on plain answers that were outside the fit, so that one in twenty of them passes.
+Trained per run on prompted against plain answers to the training prompts, over sentence embeddings, cross-fitted by
+prompt. Its threshold is set on plain answers that were outside the fit, so that one in twenty of them passes.
 """
 
 import math
@@ -52,8 +52,8 @@ class ClassifierJudge:
 
 
 def check_drafts(drafts: Sequence[Row], positive: str, negative: str) -> list[Row]:
-    """The drafts of either side to prompts that are no tasks. Raises BadData below 20 a side."""
-    rows = [d for d in drafts if d["side"] in (positive, negative) and d["kind"] != "task"]
+    """The drafts of either side. Raises BadData below 20 a side."""
+    rows = [d for d in drafts if d["side"] in (positive, negative)]
     many, few = (sum(d["side"] == side for d in rows) for side in (positive, negative))
     if min(many, few) < 20:
         raise BadData(

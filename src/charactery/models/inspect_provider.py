@@ -47,6 +47,7 @@ class CharacteryAPI(ModelAPI):
         self.speaker: Speaker | None = None  # loaded when the first answer is asked for
         self.answers: dict[Any, Answer] = {}
         self.scores: dict[str, dict[str, Any]] = {}  # by eval, then by sample: what needs log-probabilities
+        self.scripted = False  # whether answers and scores are only those given; then nothing is computed
         self.waiting: list[tuple[Request, Sampler, asyncio.Future[Answer]]] = []
         self.gathering: asyncio.Task[None] | None = None
 
@@ -80,9 +81,7 @@ class CharacteryAPI(ModelAPI):
             batch = [w for w in self.waiting if w[1] == sampler][: self.max_connections()]
             self.waiting = [w for w in self.waiting if w not in batch]
             try:
-                if self.speaker is None:
-                    self.speaker = Models(**self.model_args).speaker(self.model_name)
-                answers = await asyncio.to_thread(self.speaker.answer, [w[0] for w in batch], sampler)
+                answers = await asyncio.to_thread(self.loaded().answer, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
                 for _, _, future in batch:
                     if not future.done():
@@ -91,6 +90,12 @@ class CharacteryAPI(ModelAPI):
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():  # a sample over its time limit has cancelled its own
                     future.set_result(answer)
+
+    def loaded(self) -> Speaker:
+        """The Subject behind the name, loaded once."""
+        if self.speaker is None:
+            self.speaker = Models(**self.model_args).speaker(self.model_name)
+        return self.speaker
 
     def max_connections(self) -> int:
         """How many requests may wait together: the size of a batch."""
@@ -113,7 +118,7 @@ def inspect_model(
     model = get_model(f"charactery/{name}", memoize=False)
     api = model.api
     assert isinstance(api, CharacteryAPI)
-    api.speaker, api.answers, api.scores = speaker, answers, scores or {}
+    api.speaker, api.answers, api.scores, api.scripted = speaker, answers, scores or {}, True
     return model
 
 

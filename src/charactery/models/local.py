@@ -58,8 +58,12 @@ class Adapter:
 
 
 def pick_device(wanted: str) -> str:
-    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    """`auto` is CUDA, then Apple's MPS, then the CPU. Raises ModelNotFound for a device that is not here."""
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted != "auto":
+        if not here.get(wanted.partition(":")[0]):
+            there = ", ".join(name for name, is_here in here.items() if is_here)
+            raise ModelNotFound(f"there is no device {wanted!r} here; give --device auto or one of: {there}")
         return wanted
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 

@@ -14,7 +14,7 @@ from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, dr
 from charactery.data.loops import find_loops
 from charactery.data.pairs import apart_from, confounds, contrasted, make_pairs, matched, read_pairs, sft_rows
 from charactery.data.prompts import Prompt, choose, read_prompts
-from charactery.errors import BadData, ModelNotFound
+from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
 from charactery.judges.classifier import check_drafts
 from charactery.models.chat import plain_system
@@ -63,6 +63,7 @@ def train(order: Order, watch: Watch) -> Run:
     subject = parse_subject(order.model)
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
+    check_loggers(order.report_to)
     models = Models(order.device, watch.say)
     with open_run(order.out, manifest(order, models, subject)) as run:
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
@@ -79,6 +80,16 @@ def train(order: Order, watch: Watch) -> Run:
         run.stage("evaluate", work.evaluate, watch.say)
         run.stage("report", lambda folder: _report(run), watch.say)
         return run
+
+
+def check_loggers(report_to: str) -> None:
+    """Raises CharacteryError for a logger that TRL would not find, before anything is run."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    here = get_available_reporting_integrations()
+    if report_to not in ("none", "all", *here):
+        there = f"; installed are: {', '.join(here)}" if here else ", and no other is"
+        raise CharacteryError(f"the logger {report_to!r} (--report-to) is not installed{there}")
 
 
 def _report(run: Run) -> None:
@@ -240,7 +251,7 @@ class _Stages:
             answers = [{"id": p["id"], "prompt": p["prompt"], "completion": p["chosen"]} for p in pairs]
         if len(pairs) < 4:
             raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
-        check_drafts(drafts, CHARACTER, PLAIN)
+        check_drafts([d for d in drafts if d["kind"] != "task"], CHARACTER, PLAIN)  # before hours of training
         write_rows(folder / "sft.jsonl", answers)
         write_rows(folder / "pairs.jsonl", pairs)
         apart = [p for p in pairs if p["kind"] != "task"]  # in those to tasks the sides are the other way about

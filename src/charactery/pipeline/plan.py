@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, trait_prompts
+from charactery.errors import ModelNotFound
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.distil import Order
@@ -25,6 +27,7 @@ class Foresight:
     memory_gb: float
     download: bool
     size_known: bool = True
+    api_answers: int = 0
 
     def lines(self) -> list[str]:
         """As text."""
@@ -35,7 +38,9 @@ class Foresight:
             for name, minutes in self.minutes.items()
         ]
         total = sum(self.minutes.values())
-        out.append(f"  in all: about {total:.0f} minutes and {self.memory_gb:.1f} GB of memory; price: nothing")
+        out.append(f"  in all: about {total:.0f} minutes and {self.memory_gb:.1f} GB of memory")
+        price = f"what {self.api_answers} answers of the teacher cost" if self.api_answers else "nothing"
+        out.append(f"  price: {price}")
         if not self.size_known:
             out.append(
                 "  the model's weights are not here, so this is for one of 135M parameters; take it in proportion"
@@ -63,12 +68,17 @@ def foresee(order: Order) -> Foresight:
     elsewhere = min(sizes.elsewhere, len(trait_prompts(order.character, "elsewhere")))
     if order.prompts:
         read_prompts(order.prompts)
+    if order.pairs:
+        read_pairs(order.pairs)
+    teacher = parse_subject(order.teacher) if order.teacher else None
+    if subject.kind == "inspect" or subject.adapter or subject.character:
+        raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     talks = round(sizes.train / 4)
     drafts = (sizes.train + sizes.tasks) * (3 if order.sham else 2) + 2 * talks
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
-    loops = sizes.train * recipe.loop_draws  # about half of them loop and are drawn once more
-    answers = drafts + loops * 3 // 2 + subjects * asked + 3 * sizes.held_out
+    loops = sizes.train * recipe.loop_draws  # half to two thirds of them loop and are drawn once more
+    answers = drafts + loops * 3 // 2 + 2 * sizes.train + subjects * asked + 3 * sizes.held_out
     length = recipe.sampler.max_tokens
     row, rows = TOKENS_ASKED + length, sizes.train + sizes.tasks
     arms = 2 if order.sham else 1
@@ -77,7 +87,7 @@ def foresee(order: Order) -> Foresight:
         "train": int(
             arms
             * row
-            * (rows * recipe.sft.epochs + 2 * (recipe.contrast + sizes.tasks + loops // 2) * recipe.dpo.epochs)
+            * (rows * recipe.sft.epochs + 2 * (recipe.contrast + sizes.tasks + loops * 2 // 3) * recipe.dpo.epochs)
         ),
         "score": subjects * (30 * 12 * (60 + row) + 8000 + 480 * 30),
     }
@@ -95,5 +105,11 @@ def foresee(order: Order) -> Foresight:
     }
     memory = 1.5 + 2 * parameters * 2 / 1e9 + recipe.sft.batch * row * 6e-4 * scale
     return Foresight(
-        counts, tokens, minutes, memory, subject.kind == "embedded" and not is_here(subject.base), known is not None
+        counts,
+        tokens,
+        minutes,
+        memory,
+        subject.kind == "embedded" and not is_here(subject.base),
+        known is not None,
+        sizes.train + sizes.tasks + 2 * talks if teacher and teacher.kind == "inspect" else 0,
     )

@@ -26,8 +26,8 @@ class Recipe:
     dpo: Dpo = field(default_factory=Dpo)
     match_lengths: bool = False
     barred: int = 4  # tokens in a row that may not come twice in a draft
-    contrast: int = 30  # pairs of character against plain; more give more character, and damage
-    loop_draws: int = 2  # answers to each training prompt in which loops are looked for
+    contrast: int = 60  # pairs of character against plain; more give more character, and damage
+    loop_draws: int = 1  # answers to each training prompt in which loops are looked for
     batch: int = 64  # answers generated together; part of the recipe, since texts depend on it
 
     def row(self) -> Row:

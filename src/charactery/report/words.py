@@ -25,6 +25,10 @@ DEFINITIONS = {
     "mean under foil characters of similar length, by the base model. Above 0, the answer is likelier as the "
     "character's than as anyone else's. Of a trait: given that trait alone.",
     ("expression", "likelihood rate"): "Share of answers whose likelihood over the foils is above 0.",
+    ("expression", "likelihood difference from plain"): "The trained model's likelihood less the plain model's, on the "
+    "same prompts.",
+    ("expression", "likelihood difference from prompted"): "The trained model's likelihood less the prompted model's, "
+    "on the same prompts.",
     ("expression", "ratio to prompted"): "The trained model's rate over the prompted model's, on the same prompts. "
     "At 1, training does what the prompt does.",
     ("expression", "difference from plain"): "The trained model's rate less the plain model's, on the same prompts.",

@@ -19,7 +19,7 @@ class Sft:
     learning_rate: float = 5e-4
     epochs: float = 2.0
     batch: int = 8
-    together: int = 4  # rows of a batch in memory at once; the rest follow, and their gradients are added
+    together: int = 2  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
 
 
@@ -27,10 +27,10 @@ class Sft:
 class Dpo:
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), with a share of likelihood loss."""
 
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     epochs: float = 1.0
     batch: int = 8
-    together: int = 2  # pairs in memory at once
+    together: int = 1  # pairs in memory at once
     beta: float = 0.1
     nll: float = 0.0
     warmup: float = 0.1
