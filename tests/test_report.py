@@ -162,7 +162,7 @@ def test_answers_cannot_become_markup(tmp_path: Path) -> None:
 
 def test_missing_stages_are_left_out_and_named(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", sham=False)
-    for name in ("prompts", "drafts", "pairs", "sft", "dpo"):
+    for name in ("prompts", "drafts", "pairs", "sft", "loops", "dpo"):
         shutil.rmtree(run.stage_folder(name))
     shutil.rmtree(run.folder / "report", ignore_errors=True)
     (evaluate_folder(run) / "examples.jsonl").unlink()

@@ -1,0 +1,57 @@
+"""Figures from judged samples: bits per byte pool texts by their bytes; likelihoods are paired by prompt."""
+
+from typing import Any
+
+import pytest
+
+from charactery.evals.measures import Measured, _cost, _likelihood
+from charactery.runs import Row
+
+NO_JUDGE: Any = None
+
+
+def gathered(found: list[tuple[Any, ...]]) -> Any:
+    def add(task: str, metric: str, estimate: Any, subject: str = "", condition: str = "", trait: str = "") -> None:
+        found.append(((task, metric, subject, condition, trait), estimate))
+
+    return add
+
+
+def text(subject: str, id: str, content: str, value: float, condition: str = "prose: news") -> Row:
+    messages = [{"role": "user", "content": content}]
+    return {"subject": subject, "eval": "cost", "condition": condition, "id": id, "value": value, "answer": "",
+            "messages": messages}  # fmt: skip
+
+
+def test_bits_per_byte_weigh_texts_by_their_bytes() -> None:
+    short, long = "Heading", "ü" * 1000  # 7 bytes and 2000
+    rows = [
+        text("plain", "a", short, 8.0), text("plain", "b", long, 1.0),
+        text("trained", "a", short, 80.0), text("trained", "b", long, 1.1),
+    ]  # fmt: skip
+    found: list[tuple[Any, ...]] = []
+    _cost(Measured(rows, [], NO_JUDGE, ("plain", "trained")), gathered(found), 0)
+    by_key = dict(found)
+    plain = by_key["cost", "bits per byte", "plain", "prose", ""]
+    assert plain.value == pytest.approx((7 * 8 + 2000 * 1) / 2007) and plain.unit == "bits/byte" and plain.n == 2
+    ratio = by_key["cost", "bits per byte ratio", "trained", "prose", ""]
+    assert ratio.value == pytest.approx((7 * 80 + 2000 * 1.1) / (7 * 8 + 2000 * 1))
+    assert by_key["cost", "bits per byte", "plain", "prose: news", ""] == plain
+
+
+def test_likelihoods_are_paired_by_prompt_in_each_condition() -> None:
+    margins = [
+        {"subject": s, "condition": c, "trait": "", "id": id, "value": base + offset}
+        for s, offset in (("plain", 0.0), ("prompted", 0.5), ("trained", 0.3))
+        for c, ids in (("turn 1", "abc"), ("turn 3", "xyz"))
+        for id, base in zip(ids if s != "trained" else reversed(ids), (1.0, 5.0, 9.0) if s != "trained" else (9, 5, 1),
+                            strict=True)
+    ]  # fmt: skip
+    found: list[tuple[Any, ...]] = []
+    _likelihood(Measured([], margins, NO_JUDGE, ("plain", "prompted", "trained")), gathered(found), 0)
+    by_key = dict(found)
+    for condition in ("turn 1", "turn 3"):
+        less_plain = by_key["expression", "likelihood difference from plain", "trained", condition, ""]
+        less_prompted = by_key["expression", "likelihood difference from prompted", "trained", condition, ""]
+        assert less_plain.value == pytest.approx(0.3) and less_plain.high - less_plain.low < 1e-6
+        assert less_prompted.value == pytest.approx(-0.2) and less_prompted.high - less_prompted.low < 1e-6
