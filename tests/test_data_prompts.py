@@ -1,5 +1,6 @@
 """Prompts are split before anything is generated, and what is held out was not trained on."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -99,9 +100,12 @@ def test_a_turn_that_another_prompt_has_anywhere_makes_it_a_duplicate(encode: En
 
 def test_the_users_own_prompts_are_used_first(captain: Character, encode: Encode) -> None:
     mine = own(*(f"Question {n}: what of {word}?" for n, word in enumerate(WORDS)))
-    prompts, _ = choose(captain, mine, Sizes(20, 10, 2, 5), 0, encode)
-    assert any(p.kind == "own" for p in of(prompts, "train"))
-    assert any(p.kind in ("own", "asks") for p in of(prompts, "held-out"))
+    prompts, _ = choose(captain, mine, Sizes(20, 30, 2, 5), 0, encode)
+    kinds = {split: Counter(p.kind for p in of(prompts, split)) for split in ("train", "held-out")}
+    assert kinds["train"]["own"] == min(15, -(-len(mine) * 2 // 3)), "two thirds, as far as there is room"
+    assert kinds["held-out"]["own"] == len(mine) - kinds["train"]["own"]
+    prompts, _ = choose(captain, own("How do I store honey?"), Sizes(20, 10, 2, 5), 3, encode)
+    assert [p.split for p in prompts if p.kind == "own"] == ["train"]
     talk = Prompt("own-talk", "own", ("My first turn about kites?", "A second?", "A third?"))
     prompts, _ = choose(captain, [talk], Sizes(20, 10, 2, 5), 0, encode)
     assert [p.split for p in prompts if p.id == "own-talk"] == ["train"]

@@ -23,7 +23,9 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="Who writes the character's answers.", show_default="the model, prompted")
     ] = None,
-    prompts: Annotated[Path | None, typer.Option(help="Your own prompts: JSON lines, or one a line.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Your prompts, used before ours: JSON lines, or one a line.")
+    ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Your own pairs: JSON lines of prompt, chosen, rejected.")] = None,
     dial: Dials = None,
     profile: Annotated[str | None, typer.Option(help="One of the character's deployments.")] = None,

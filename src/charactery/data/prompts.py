@@ -99,34 +99,36 @@ def choose(
 ) -> tuple[list[Prompt], dict[str, int]]:
     """Split prompts, and count them.
 
-    Half of the single prompts come from the traits (and the user's own), the rest are neutral. Groups of
-    near-duplicates (cosine above 0.85 on any turn) are kept on one side: only the first of a group is used.
+    Half of the single prompts come from the traits, the rest are neutral; the user's own take the place of both, two
+    thirds of them in training. Groups of near-duplicates (cosine above 0.85 on any turn) are kept on one side: only
+    the first of a group is used.
     Raises BadData where there are too few prompts for the sizes asked.
     """
     rng = random.Random(seed)
-    asked, neutral, talks = [*own, *trait_prompts(character, "asks")], neutral_prompts(), conversations()
-    tasks = task_prompts()
-    own_talks = [p for p in asked if len(p.turns) > 1]
-    asked = [p for p in asked if len(p.turns) == 1]
-    for pool in (neutral, talks, own_talks, tasks):
+    pools = [list(own), trait_prompts(character, "asks"), conversations(), neutral_prompts(), task_prompts()]
+    for pool in pools:
         rng.shuffle(pool)
-    rng.shuffle(asked)
     elsewhere = trait_prompts(character, "elsewhere")[: sizes.elsewhere]
-    kept, dropped = _distinct([*elsewhere, *own_talks, *asked, *talks, *neutral, *tasks], encode)
-    asked = [p for p in kept if p.kind in ("asks", "own") and len(p.turns) == 1]
-    neutral = [p for p in kept if p.kind == "neutral"]
+    kept, dropped = _distinct([*elsewhere, *(p for pool in pools for p in pool)], encode)
     talks = [p for p in kept if len(p.turns) > 1]
+    mine, asked, neutral, tasks = (
+        [p for p in kept if p.kind == kind and len(p.turns) == 1] for kind in ("own", "asks", "neutral", "task")
+    )
     train_talks = round(sizes.train / 4)
     singles = sizes.train - train_talks
-    train_asked = min(len(asked) * 2 // 3, singles // 2 if not own else singles)
-    held_asked = min(len(asked) - train_asked, sizes.held_out // 2)
+    train_mine = min(-(-len(mine) * 2 // 3), singles)
+    held_mine = min(len(mine) - train_mine, sizes.held_out)
+    train_asked = min(len(asked) * 2 // 3, max(0, singles // 2 - train_mine))
+    held_asked = min(len(asked) - train_asked, max(0, sizes.held_out // 2 - held_mine))
     taken = [
         *_take(talks, train_talks, "train"),
+        *_take(mine, train_mine, "train"),
         *_take(asked, train_asked, "train"),
-        *_take(neutral, singles - train_asked, "train"),
-        *_take([p for p in kept if p.kind == "task"], sizes.tasks, "train"),
+        *_take(neutral, singles - train_mine - train_asked, "train"),
+        *_take(tasks, sizes.tasks, "train"),
+        *_take(mine, held_mine, "held-out"),
         *_take(asked, held_asked, "held-out"),
-        *_take(neutral, sizes.held_out - held_asked, "held-out"),
+        *_take(neutral, sizes.held_out - held_mine - held_asked, "held-out"),
         *_take(talks, sizes.held_out_conversations, "held-out"),
         *(replace(p, split="elsewhere") for p in kept if p.kind == "elsewhere"),
     ]
