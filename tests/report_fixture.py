@@ -13,7 +13,7 @@ from charactery.stats import Estimate, nothing, wilson
 
 TRAITS = ("talks-like-a-sailor", "reckons-by-voyages", "tells-sea-stories", "speaks-his-mind", "keeps-an-honest-log")
 PROSE = ("news", "story", "essay", "manual", "encyclopedia")
-STAGES = ["prompts", "drafts", "pairs", "sft", "loops", "dpo", "sham-sft", "sham-dpo", "evaluate", "report"]
+STAGES = ["prompts", "drafts", "pairs", "sft", "self-play", "dpo", "sham-sft", "sham-dpo", "evaluate", "report"]
 RATES = {
     "turn 1": (0.033, 0.933, 0.858, 0.050), "turn 3": (0.025, 0.900, 0.792, 0.033),
     "foreign: helpdesk": (0.008, 0.875, 0.617, 0.017), "foreign: terse-expert": (0.0, 0.842, 0.533, 0.008),
@@ -181,7 +181,7 @@ def _write_data(run: Run) -> None:
     aside = {"character": {"cut off": 11, "repeating": 4, "empty": 1}, "plain": {"cut off": 17, "repeating": 2}}
     write_json(folder / "filters.json", {"asked": 400, "kept": 368, "set_aside": aside})
     write_rows(folder / "set_aside.jsonl", [{"id": "asks-train-3", "side": "plain", "reason": "cut off", "text": "To"}])
-    write_json(run.stage_folder("loops") / "counts.json", {"asked": 240, "looping": 118, "pairs": 116})
+    write_json(run.stage_folder("self-play") / "repeats.json", {"chosen": 0.0, "rejected": 0.5})
     features = [{"name": name, "auc": around(v, 0.04, 736)} for name, v in (("question marks", 0.53), ("lists", 0.31))]
     write_json(run.stage_folder("pairs") / "confounds.json", {
         "pairs": 368, "length_auc": around(0.44, 0.042, 736), "style_auc": around(0.71, 0.037, 736),

@@ -2,19 +2,31 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from charactery.constitution import find_character
-from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN, Drafting, count_answers, draft, history_sides
+from charactery.data.drafts import (
+    CHARACTER,
+    LESS,
+    PLAIN,
+    PLAIN_AGAIN,
+    Drafting,
+    count_answers,
+    draft,
+    history_sides,
+    most_in_character,
+)
 from charactery.data.prompts import Prompt
 from charactery.models.chat import user
 from charactery.models.local import Answer, Request, Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
-from charactery.runs import read_rows
+from charactery.runs import Row, read_rows
 
 PROMPTS = [
     Prompt("1", "neutral", ("Why is the sky blue?",)),
@@ -118,3 +130,36 @@ def test_a_second_attempt_asks_nothing_and_writes_the_same(voice: Voice, tmp_pat
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
     draft(PROMPTS, drafting(voice, seed=1), tmp_path)
     assert voice.asked == 2 * asked
+
+
+def shades(texts: Sequence[str]) -> np.ndarray:
+    """An embedding in which "salt" is all that the character has and the plain model has not."""
+    return np.array([[t.count("salt"), 1.0] for t in texts])
+
+
+def shade(id: int, side: str, salt: int, kind: str = "neutral") -> Row:
+    return {"id": str(id), "kind": kind, "side": side, "text": " ".join(["salt"] * salt + ["and so on"])}
+
+
+def test_of_several_drafts_the_one_most_in_character_is_kept() -> None:
+    mine = [shade(id, CHARACTER, (id + n) % 3) for id in range(24) for n in range(3)]
+    plain = [shade(id, PLAIN, 0) for id in range(24)]
+    task = [shade(99, side, 0, "task") for side in (CHARACTER, PLAIN)]
+    rows = [*mine, *plain, *task]
+    kept = [rows[n] for n in sorted(most_in_character(rows, shades, 0))]
+    assert kept == [*(shade(id, CHARACTER, 2) for id in range(24)), *plain, *task]
+    few = [*mine[:9], *plain]
+    assert [n for n in sorted(most_in_character(few, shades, 0)) if n < 9] == [0, 3, 6], "too few to tell: the first"
+
+
+def test_what_was_not_picked_is_set_aside(voice: Voice, tmp_path: Path) -> None:
+    settings = replace(drafting(voice), draws=3, encode=shades)
+    rows = draft([*PROMPTS, TASK], settings, tmp_path)
+    assert voice.asked == count_answers([*PROMPTS, TASK], sham=False, draws=3) == 12 + 2 * 4 + 2
+    ours = [r["id"] for r in rows if r["side"] == CHARACTER]
+    assert ours == ["1", "3", "4", "5"]
+    aside = read_rows(tmp_path / "set_aside.jsonl")
+    assert [a["reason"] for a in aside] == ["empty"] * 3 + [LESS] * 6
+    assert len({a["text"] for a in aside if a["reason"] == LESS}) == 6, "each draw from its own seed"
+    counts = json.loads((tmp_path / "filters.json").read_text())
+    assert counts["asked"] == counts["kept"] + 9 and counts["set_aside"][CHARACTER] == {"empty": 3, LESS: 6}

@@ -12,7 +12,6 @@ from charactery.data.pairs import (
     apart_from,
     confounds,
     contrasted,
-    cross_fitted,
     make_pairs,
     read_pairs,
     sft_rows,
@@ -20,6 +19,7 @@ from charactery.data.pairs import (
 )
 from charactery.data.prompts import Prompt
 from charactery.errors import BadData
+from charactery.judges.classifier import cross_fit, linear
 from charactery.runs import Row, read_rows, write_rows
 
 NOUNS = "kettle harbour ladder violin orchard letter pepper window tunnel garden basket candle".split()
@@ -232,7 +232,7 @@ def test_style_scores_come_from_folds_that_did_not_see_the_pair() -> None:
 
     generator = np.random.default_rng(0)
     features, labels, groups = generator.normal(size=(60, 25)), np.tile([0, 1], 30), np.repeat(np.arange(30), 2)
-    scores = cross_fitted(features, labels, groups, 0)
+    scores, _ = cross_fit(linear(), features, labels, groups.tolist(), 0)
     above = (scores[labels == 1][:, None] > scores[labels == 0]).mean()
     assert 0.3 < above < 0.7
 

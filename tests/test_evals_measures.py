@@ -55,3 +55,27 @@ def test_likelihoods_are_paired_by_prompt_in_each_condition() -> None:
         less_prompted = by_key["expression", "likelihood difference from prompted", "trained", condition, ""]
         assert less_plain.value == pytest.approx(0.3) and less_plain.high - less_plain.low < 1e-6
         assert less_prompted.value == pytest.approx(-0.2) and less_prompted.high - less_prompted.low < 1e-6
+
+
+def test_repetition_is_over_all_answers_by_prompt() -> None:
+    loop, fresh = "aye lad aye lad aye lad aye", "one two three four five six seven"
+
+    def said(subject: str, id: str, condition: str, answer: str) -> Row:
+        return {"subject": subject, "eval": "expression", "condition": condition, "id": id, "value": 1.0,
+                "answer": answer, "messages": []}  # fmt: skip
+
+    rows = [
+        said("plain", "a", "turn 1", loop), said("plain", "a/terse", "foreign: terse", fresh),
+        said("plain", "b", "turn 1", fresh), said("plain", "c", "elsewhere", loop),
+        said("trained", "a", "turn 1", fresh), said("trained", "a/terse", "foreign: terse", fresh),
+        said("trained", "b", "turn 1", loop), said("trained", "c", "elsewhere", ""),
+    ]  # fmt: skip
+    found: list[tuple[Any, ...]] = []
+    _cost(Measured(rows, [], NO_JUDGE, ("plain", "trained")), gathered(found), 0)
+    by_key = dict(found)
+    every = by_key["cost", "repetition", "plain", "all answers", ""]
+    assert every.value == pytest.approx((0.25 + 0 + 0.5) / 3) and every.n == 3, "a prompt weighs as one"
+    assert by_key["cost", "repetition", "plain", "turn 1", ""].value == pytest.approx(0.25)
+    ratio = by_key["cost", "repetition ratio", "trained", "all answers", ""]
+    assert (ratio.n, ratio.missing) == (2, 1) and ratio.value == pytest.approx(0.5 / 0.25)
+    assert by_key["cost", "repetition ratio", "trained", "turn 1", ""].value == pytest.approx(1.0)

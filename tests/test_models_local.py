@@ -252,30 +252,6 @@ def test_bits_per_byte_counts_bytes() -> None:
     assert bits_per_byte(-math.log(2) * 12, "Grüße") == pytest.approx(12 / 7)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_barred_repeats_do_not_occur(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    sampler = Sampler(max_tokens=40, temperature=0)
-    head = tiny_model.model.lm_head.weight
-    with torch.no_grad():  # a model with next to nothing to say repeats itself
-        head[:20], head[23:] = 0, 0
-    kept: list[list[int]] = []
-    decode = tiny_model._decode
-    monkeypatch.setattr(tiny_model, "_decode", lambda *a: kept.extend(out := decode(*a)) or out)
-
-    def runs(ids: list[int]) -> list[tuple[int, ...]]:
-        return [tuple(ids[n : n + size]) for n in range(len(ids) - size + 1)]
-
-    free = tiny_model.generate(requests(SHARING), sampler)
-    assert any(len(set(runs(ids))) < len(runs(ids)) for ids in kept)
-    first = [next((n for n, r in enumerate(runs(ids)) if r in runs(ids)[:n]), len(ids)) for ids in kept]
-    before = [ids[: n + size - 1] for ids, n in zip(kept, first, strict=True)]
-    kept.clear()
-    barred = tiny_model.generate(requests(SHARING), Sampler(max_tokens=40, temperature=0, no_repeat=size))
-    assert all(len(set(runs(ids))) == len(runs(ids)) for ids in kept)
-    assert [ids[: len(b)] for ids, b in zip(kept, before, strict=True)] == before  # until then nothing is changed
-    assert barred != free
-
-
 # -- adapters
 
 

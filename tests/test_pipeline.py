@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SIZES = ["--train", "32", "--held-out", "12", "--talks", "4", "--elsewhere", "8", "--tasks", "8", "--max-tokens", "40"]
-STAGES = ["prompts", "drafts", "pairs", "sft", "loops", "dpo", "evaluate", "report"]
+STAGES = ["prompts", "drafts", "pairs", "sft", "self-play", "dpo", "evaluate", "report"]
 
 # Kills its own process, as kill -9 would, at the nth call of a function of the package; then runs the command line.
 ASSASSIN = """
@@ -80,7 +80,7 @@ def test_trains_evaluates_and_reports(whole_run: Path) -> None:
 
 
 def test_training_was_without_the_constitution(whole_run: Path) -> None:
-    for stage_, name in (("pairs", "sft.jsonl"), ("pairs", "pairs.jsonl"), ("loops", "loops.jsonl")):
+    for stage_, name in (("pairs", "sft.jsonl"), ("pairs", "pairs.jsonl"), ("self-play", "pairs.jsonl")):
         for line in (stage(whole_run, stage_) / name).read_text().splitlines():
             assert all(m["role"] != "system" for m in json.loads(line)["prompt"])
 
@@ -136,7 +136,7 @@ def test_equal_manifests_give_equal_pairs_and_figures(whole_run: Path, talking_c
         ("charactery.pipeline.distil:choose", 1, "before"),
         ("charactery.runs:Journal.add", 4, "before"),  # in the drafts, with batches behind it
         ("charactery.pipeline.distil:confounds", 1, "before"),
-        ("charactery.data.loops:write_rows", 1, "before"),
+        ("charactery.pipeline.distil:self_play", 1, "after"),
         ("charactery.train.trainers:_Progress.on_save", 2, "before"),  # a checkpoint of SFT without its marker
         ("charactery.train.trainers:_Progress.on_save", 6, "after"),  # between two checkpoints of DPO
         ("charactery.evals.took:margins", 2, "before"),

@@ -162,7 +162,7 @@ def test_answers_cannot_become_markup(tmp_path: Path) -> None:
 
 def test_missing_stages_are_left_out_and_named(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", sham=False)
-    for name in ("prompts", "drafts", "pairs", "sft", "loops", "dpo"):
+    for name in ("prompts", "drafts", "pairs", "sft", "self-play", "dpo"):
         shutil.rmtree(run.stage_folder(name))
     shutil.rmtree(run.folder / "report", ignore_errors=True)
     (evaluate_folder(run) / "examples.jsonl").unlink()
@@ -196,10 +196,13 @@ def test_the_headline_says_no_more_than_the_intervals(
     assert words in headline(read_source(run))[0]
 
 
-def test_tasks_and_loops_are_counted(written: Written) -> None:
+def test_tasks_and_self_play_are_told(written: Written) -> None:
     assert "Tasks, answered plainly" in written.html and "Tasks, answered plainly" in written.markdown
     for page in (written.html, written.markdown):
-        assert "118 of 240 answers to the training prompts repeated themselves. 116 pairs more were made" in page
+        assert (
+            "its own answer after that is rejected" in page
+            and "50.0% had occurred in it before in its own, 0.0% in those" in page
+        )
 
 
 def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> None:

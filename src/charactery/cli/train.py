@@ -38,13 +38,18 @@ def train(
     tasks: Annotated[int, typer.Option(min=0, help="Training prompts that are to be answered plainly.")] = 40,
     max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.7,
+    draws: Annotated[int, typer.Option(min=1, help="Drafts of the character, of which the best is learnt from.")] = 3,
+    draft_temperature: Annotated[float, typer.Option(min=0, help="Temperature of the answers learnt from.")] = 1.0,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
     sft_rate: Annotated[float | None, typer.Option(help="Learning rate of SFT.", show_default="5e-4")] = None,
     sft_epochs: Annotated[float | None, typer.Option(help="Epochs of SFT.", show_default="2")] = None,
-    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="3e-4")] = None,
+    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="2.5e-4")] = None,
     dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="1")] = None,
     dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="0.1")] = None,
-    contrast: Annotated[int, typer.Option(min=4, help="Pairs of character against plain that DPO gets.")] = 60,
+    contrast: Annotated[int, typer.Option(min=4, help="Pairs of character against plain that DPO gets.")] = 20,
+    self_play: Annotated[
+        int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
+    ] = 120,
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
@@ -81,7 +86,10 @@ def train(
         sft=replace(Sft(), **kept["sft"]),
         dpo=replace(Dpo(), **kept["dpo"]),
         match_lengths=match_lengths,
+        draft_temperature=draft_temperature,
+        draws=draws,
         contrast=contrast,
+        self_play=self_play,
     )
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, recipe, device, report_to,

@@ -5,20 +5,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from charactery.constitution import Character, system_prompt
 from charactery.data.filters import fault, learnt
-from charactery.data.prompts import Prompt
+from charactery.data.prompts import Encode, Prompt
+from charactery.judges.classifier import LEAST, cross_fit, linear
 from charactery.models.chat import Message, assistant, user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 
 CHARACTER, PLAIN, PLAIN_AGAIN = "character", "plain", "plain again"
+LESS = "another draft was more in character"
 
 
 @dataclass(frozen=True)
 class Drafting:
-    """Who drafts, how, and from which seed. `sham` asks for a second plain answer to each prompt."""
+    """Who drafts, how, and from which seed. `sham` asks for a second plain answer to each prompt.
+
+    The character drafts each prompt but tasks `draws` times, and the draft most in character is kept; above 1, `encode`
+    is needed.
+    """
 
     character: Character
     speakers: dict[str, Speaker]
@@ -26,6 +34,8 @@ class Drafting:
     seed: int
     sham: bool = False
     batch: int = 64
+    draws: int = 1
+    encode: Encode | None = None
 
 
 def history_sides(prompts: Sequence[Prompt]) -> dict[str, str]:
@@ -51,9 +61,14 @@ def draft(
     instructions = system_prompt(drafting.character)
     for side in sides:
         speaker = _speaker(drafting, side)
-        asked = [Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id)) for p in prompts]
+        drawn = [p for p in prompts for _ in range(_draws(p, side, drafting.draws))]
+        again: Counter[str] = Counter()
+        asked = []
+        for p in drawn:
+            asked.append(Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id, again[p.id])))
+            again[p.id] += 1
         answers = answer_all(speaker, asked, drafting.sampler, journal, progress, drafting.batch)
-        for prompt, answer, request in zip(prompts, answers, asked, strict=True):
+        for prompt, answer, request in zip(drawn, answers, asked, strict=True):
             text = learnt(answer)
             task = prompt.kind == "task"  # "Reply with the number only", "Translate into French"
             language = drafting.character.language if side == CHARACTER and not task else ""
@@ -66,13 +81,44 @@ def draft(
                 "text": text, "tokens": answer.tokens, "ended": answer.ended, "seed": request.seed,
                 "subject": speaker.subject.text,
             })  # fmt: skip
+    if drafting.encode and drafting.draws > 1:
+        kept = most_in_character(rows, drafting.encode, drafting.seed)
+        for n in sorted(set(range(len(rows))) - kept):
+            counts[CHARACTER][LESS] += 1
+            aside.append({"id": rows[n]["id"], "side": CHARACTER, "reason": LESS, "text": rows[n]["text"]})
+        rows = [rows[n] for n in sorted(kept)]
     write_rows(folder / "drafts.jsonl", rows)
     write_rows(folder / "set_aside.jsonl", aside)
     write_json(folder / "filters.json", {
-        "asked": len(prompts) * len(sides), "kept": len(rows),
+        "asked": len(rows) + len(aside), "kept": len(rows),
         "set_aside": {side: dict(counter) for side, counter in counts.items()},
     })  # fmt: skip
     return rows
+
+
+def most_in_character(rows: Sequence[Row], encode: Encode, seed: int) -> set[int]:
+    """Which drafts to keep, by index: all plain ones, and of the character's to each prompt the one most like it.
+
+    "Like it" is by the classifier judge's kind of model, fitted on the drafts themselves, of other prompts each time
+    (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not judged. With fewer than 20 drafts a
+    side the first is kept.
+    """
+    judged = [n for n, row in enumerate(rows) if row["kind"] != "task" and row["side"] in (CHARACTER, PLAIN)]
+    mine = [n for n in judged if rows[n]["side"] == CHARACTER]
+    odds = dict.fromkeys(judged, 0.0)
+    if min(len(mine), len(judged) - len(mine)) >= LEAST:
+        labels_N = np.array([rows[n]["side"] == CHARACTER for n in judged])
+        vectors_N_D = encode([rows[n]["text"] for n in judged])
+        scores_N, _ = cross_fit(linear(), vectors_N_D, labels_N, [rows[n]["id"] for n in judged], seed)
+        odds = dict(zip(judged, scores_N.tolist(), strict=True))
+    best: dict[str, int] = {}
+    for n in mine:
+        best[rows[n]["id"]] = max(best.get(rows[n]["id"], n), n, key=odds.__getitem__)
+    return (set(range(len(rows))) - set(mine)) | set(best.values())
+
+
+def _draws(prompt: Prompt, side: str, draws: int) -> int:
+    return draws if side == CHARACTER and prompt.kind != "task" else 1
 
 
 def _speaker(drafting: Drafting, side: str) -> Speaker:
@@ -96,6 +142,7 @@ def _histories(
     return so_far
 
 
-def count_answers(prompts: Sequence[Prompt], sham: bool) -> int:
-    """How many answers `draft` asks for, for progress and dry runs."""
-    return len(prompts) * (3 if sham else 2) + sum(len(p.turns) - 1 for p in prompts)
+def count_answers(prompts: Sequence[Prompt], sham: bool, draws: int = 1) -> int:
+    """How many answers `draft` asks for, for progress."""
+    mine = sum(_draws(p, CHARACTER, draws) for p in prompts)
+    return mine + len(prompts) * (2 if sham else 1) + sum(len(p.turns) - 1 for p in prompts)

@@ -5,7 +5,7 @@ from collections import Counter
 
 from charactery.models.local import Answer
 
-REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop; what is learnt from is copied
+REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop
 _WORD = re.compile(r"\w+")
 # Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = (

@@ -12,6 +12,7 @@ from charactery.data.drafts import CHARACTER, PLAIN, PLAIN_AGAIN
 from charactery.data.filters import trim
 from charactery.data.prompts import NEAR, Encode, Prompt
 from charactery.errors import BadData
+from charactery.judges.classifier import cross_fit
 from charactery.runs import Row, numbered_rows
 from charactery.stats import auc, nothing, rate
 
@@ -99,9 +100,13 @@ def _cuts(text: str) -> Iterator[str]:
 
 
 def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
-    """Prompt and completion, as messages, of one side's drafts and the plain ones to tasks, in the drafts' order."""
+    """Prompt and completion, as messages, of one side's drafts and the plain ones to tasks, in the drafts' order.
+
+    Then where each came from: id, kind, subject and seed.
+    """
     return [
-        {"id": d["id"], "prompt": d["messages"], "completion": [{"role": "assistant", "content": d["text"]}]}
+        {"id": d["id"], "kind": d["kind"], "prompt": d["messages"], "subject": d["subject"], "seed": d["seed"]}
+        | {"completion": [{"role": "assistant", "content": d["text"]}]}
         for d in drafts
         if d["side"] == (PLAIN if d["kind"] == "task" else side)
     ]
@@ -206,7 +211,7 @@ def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
     n = len(pairs)
     style = nothing(method="AUC")
     if n >= 10:
-        scores = cross_fitted(features_2N_F, np.repeat([1, 0], n), np.tile(np.arange(n), 2), seed)
+        scores, _ = cross_fit(_scaled(), features_2N_F, np.repeat([1, 0], n), [*range(n), *range(n)], seed)
         style = auc(scores[n:].tolist(), scores[:n].tolist(), seed)
     return {
         "pairs": n,
@@ -222,17 +227,9 @@ def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
     }
 
 
-def cross_fitted(features_N_F: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray, seed: int) -> np.ndarray:
-    """Each row's log-odds by a logistic regression fitted on the other folds; a group is never split."""
+def _scaled() -> Any:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = GroupKFold(min(5, len(set(groups_N.tolist()))), shuffle=True, random_state=seed)
-    scores_N = np.zeros(len(labels_N))
-    for fit, rest in folds.split(features_N_F, labels_N, groups_N):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
-        model.fit(features_N_F[fit], labels_N[fit])
-        scores_N[rest] = model.decision_function(features_N_F[rest])
-    return scores_N
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))

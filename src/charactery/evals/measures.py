@@ -11,6 +11,9 @@ from charactery.runs import Row
 from charactery.stats import Estimate, auc, bootstrap, mean, nothing, paired_difference, paired_ratio, rate
 
 CONTROL_ORDER = ("plain given as prompted", "prompted given as trained", "another character", "mixture")
+# The plain model's answers to sixty prompts repeat 0.3% to 3.6% of their 4-grams, by the luck of the draw; over all
+# answers a ratio to that is worth something.
+ALL = "all answers"
 
 
 @dataclass(frozen=True)
@@ -179,23 +182,29 @@ def _cost(measured: Measured, add: Add, seed: int) -> None:
                 shared = [i for i in bits if columns["plain"].get(i) is not None]
                 plain = [columns["plain"][i] * sizes[i] for i in shared]  # type: ignore[operator]
                 add("cost", "bits per byte ratio", paired_ratio([bits[i] for i in shared], plain, seed), role, name)
-    for metric, measure in (("repetition", repeated_share), ("length", lambda text: float(len(text.split())))):
-        per_role = {role: _of_answers(measured, role, measure) for role in measured.roles}
-        for role in measured.roles:
-            unit = "words" if metric == "length" else "share of 4-grams"
-            add("cost", metric, mean(list(per_role[role].values()), seed, unit), role, "turn 1")
-            if role != "plain":
-                shared = [i for i in per_role[role] if i in per_role["plain"]]
-                pair = ([per_role[role][i] for i in shared], [per_role["plain"][i] for i in shared])
-                add("cost", f"{metric} ratio", paired_ratio(*pair, seed), role, "turn 1")
+    for metric, measure, unit in (
+        ("repetition", repeated_share, "share of 4-grams"),
+        ("length", lambda text: float(len(text.split())), "words"),
+    ):
+        for condition in (ALL, *measured.conditions("expression")):
+            per_role = {role: _of_answers(measured, role, condition, measure) for role in measured.roles}
+            for role in measured.roles:
+                add("cost", metric, mean(list(per_role[role].values()), seed, unit), role, condition)
+                if role != "plain":
+                    shared = [i for i in per_role[role] if i in per_role["plain"]]
+                    pair = ([per_role[role][i] for i in shared], [per_role["plain"][i] for i in shared])
+                    add("cost", f"{metric} ratio", paired_ratio(*pair, seed), role, condition)
 
 
-def _of_answers(measured: Measured, role: str, measure: Callable[[str], float]) -> dict[str, float | None]:
-    return {
-        r["id"]: measure(r["answer"]) if r["answer"] else None
-        for r in sorted(measured.rows, key=lambda r: str(r["id"]))
-        if (r["subject"], r["eval"], r["condition"]) == (role, "expression", "turn 1")
-    }
+def _of_answers(
+    measured: Measured, role: str, condition: str, measure: Callable[[str], float]
+) -> dict[str, float | None]:
+    """A measure of a subject's last answers, by prompt: the mean over the conditions a prompt was asked under."""
+    found: dict[str, list[float]] = {}
+    for r in sorted(measured.rows, key=lambda r: str(r["id"])):
+        if (r["subject"], r["eval"]) == (role, "expression") and condition in (ALL, r["condition"]):
+            found.setdefault(r["id"].partition("/")[0], []).extend([measure(r["answer"])] if r["answer"] else [])
+    return {id: float(np.mean(values)) if values else None for id, values in found.items()}
 
 
 def _single(values: list[float], unit: str) -> Estimate:
@@ -242,7 +251,7 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
     for name, metric, condition, most in (
         ("bits per byte on prose", "bits per byte ratio", "prose", 1.10),
         ("bits per byte in the chat frame", "bits per byte ratio", "chat frame", 1.25),
-        ("repetition", "repetition ratio", "turn 1", 1.5),
+        ("repetition", "repetition ratio", ALL, 1.5),
     ):
         bounds.append((
             f"{name} at most {most:g} times plain",

@@ -89,7 +89,7 @@ def evaluate(examined: Examined) -> None:
 def known_answers(examined: Examined, journal: Journal) -> list[Row]:
     """Plain and prompted answers to the training prompts, for the judge to be fitted on.
 
-    Not the drafts: those have repeats barred and may be a teacher's, and the judge is to hear what it will judge.
+    Not the drafts: those are drawn warmer and may be a teacher's, and the judge is to hear what it will judge.
     """
     histories = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
     rows: list[Row] = []

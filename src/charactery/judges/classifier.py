@@ -17,6 +17,7 @@ from charactery.runs import Row, write_json
 from charactery.stats import Estimate, auc
 
 FALSE_POSITIVES = 0.05
+LEAST = 20  # answers a side to be fitted on
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -55,12 +56,34 @@ def check_drafts(drafts: Sequence[Row], positive: str, negative: str) -> list[Ro
     """The drafts of either side. Raises BadData below 20 a side."""
     rows = [d for d in drafts if d["side"] in (positive, negative)]
     many, few = (sum(d["side"] == side for d in rows) for side in (positive, negative))
-    if min(many, few) < 20:
+    if min(many, few) < LEAST:
         raise BadData(
-            f"the classifier judge needs 20 drafts a side and has {many} in character and {few} plain; "
+            f"the classifier judge needs {LEAST} drafts a side and has {many} in character and {few} plain; "
             "ask for more training prompts (--train)"
         )
     return rows
+
+
+def linear() -> Any:
+    """The model behind the judge: logistic regression on embeddings of unit length, sides weighed alike."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
+
+
+def cross_fit(
+    model: Any, features_N_F: np.ndarray, labels_N: np.ndarray, groups_N: Sequence[Any], seed: int
+) -> tuple[np.ndarray, list[Any]]:
+    """Each row's log-odds by a fit on the other folds (five, a group never split), shape (N,), and the fits."""
+    from sklearn.base import clone
+    from sklearn.model_selection import GroupKFold
+
+    folds = GroupKFold(min(5, len(set(groups_N))), shuffle=True, random_state=seed)
+    scores_N, fits = np.zeros(len(labels_N)), []
+    for fit, rest in folds.split(features_N_F, labels_N, groups_N):
+        fits.append(clone(model).fit(features_N_F[fit], labels_N[fit]))
+        scores_N[rest] = fits[-1].decision_function(features_N_F[rest])
+    return scores_N, fits
 
 
 def fit_classifier(drafts: Sequence[Row], positive: str, negative: str, encode: Encode, seed: int) -> ClassifierJudge:
@@ -70,20 +93,10 @@ def fit_classifier(drafts: Sequence[Row], positive: str, negative: str, encode: 
     smallest that lets at most 5% of the plain ones pass. The judge kept is the mean of the five fits, so that it is
     the one the threshold was set on. Raises BadData below 20 drafts a side.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold
-
     rows = check_drafts(drafts, positive, negative)
     labels_N = np.array([d["side"] == positive for d in rows])
     vectors_N_D = encode([d["text"] for d in rows])
-    scores_N = np.zeros(len(rows))
-    fits: list[Any] = []
-    folds = GroupKFold(5, shuffle=True, random_state=seed)
-    for fit, rest in folds.split(vectors_N_D, labels_N, [d["id"] for d in rows]):
-        model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2000)
-        model.fit(vectors_N_D[fit], labels_N[fit])
-        scores_N[rest] = model.decision_function(vectors_N_D[rest])
-        fits.append(model)
+    scores_N, fits = cross_fit(linear(), vectors_N_D, labels_N, [d["id"] for d in rows], seed)
     plain = np.sort(scores_N[~labels_N])[::-1]
     allowed = math.floor(FALSE_POSITIVES * len(plain))
     lengths = np.array([len(d["text"].split()) for d in rows], dtype=float)

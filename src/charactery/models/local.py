@@ -21,15 +21,11 @@ HEAD = 1024  # positions put through the vocabulary head at once: 200 MB of floa
 
 @dataclass(frozen=True)
 class Sampler:
-    """How answers are drawn. Temperature 0 takes the most likely token.
-
-    With `no_repeat` of n, no n tokens in a row occur twice in an answer (0: as the model would have it).
-    """
+    """How answers are drawn. Temperature 0 takes the most likely token."""
 
     max_tokens: int = 96
     temperature: float = 0.7
     top_p: float = 1.0
-    no_repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -222,8 +218,6 @@ class LocalModel:
                 network, input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
                 past_key_values=cache, use_cache=True,
             )  # fmt: skip
-            if sampler.no_repeat:
-                _bar_repeats(logits_B_V, [out[row] for row in live.tolist()], sampler.no_repeat)
             next_B = _sample(logits_B_V, uniform_B_T[live, step], sampler)
             for row, token in zip(live.tolist(), next_B.tolist(), strict=True):
                 out[row].append(token)
@@ -349,14 +343,6 @@ def _shared_prefix(rows: list[list[int]]) -> int:
         return 0
     low, high = min(rows), max(rows)  # the first and last in order differ earliest
     return min(_common(low, high), min(map(len, rows)) - 1)
-
-
-def _bar_repeats(logits_B_V: torch.Tensor, answers: Sequence[list[int]], size: int) -> None:
-    """Rule out, in place, every token that would complete `size` tokens its answer already holds in a row."""
-    for logits_V, ids in zip(logits_B_V, answers, strict=True):
-        last = ids[len(ids) - size + 1 :] if size > 1 else []
-        barred = [ids[n + size - 1] for n in range(len(ids) - size + 1) if ids[n : n + size - 1] == last]
-        logits_V[barred] = float("-inf")
 
 
 def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler) -> torch.Tensor:

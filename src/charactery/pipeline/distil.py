@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from charactery import __version__
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
-from charactery.data.loops import find_loops
+from charactery.data.filters import repeated_share
 from charactery.data.pairs import apart_from, confounds, contrasted, make_pairs, matched, read_pairs, sft_rows
 from charactery.data.prompts import Prompt, choose, read_prompts
+from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
 from charactery.judges.classifier import check_drafts
@@ -72,7 +75,7 @@ def train(order: Order, watch: Watch) -> Run:
         run.stage("drafts", work.drafts, watch.say)
         run.stage("pairs", lambda folder: work.pairs(folder, own_pairs), watch.say)
         run.stage("sft", lambda folder: work.sft(folder, ""), watch.say)
-        run.stage("loops", work.loops, watch.say)
+        run.stage("self-play", work.self_play, watch.say)
         run.stage("dpo", lambda folder: work.dpo(folder, ""), watch.say)
         if order.sham:
             run.stage("sham-sft", lambda folder: work.sft(folder, "sham-"), watch.say)
@@ -226,14 +229,15 @@ class _Stages:
 
     def drafts(self, folder: Path) -> None:
         prompts = [p for p in self.chosen() if p.split == "train"]
-        self.watch.start("drafts", count_answers(prompts, self.order.sham))
+        self.watch.start("drafts", count_answers(prompts, self.order.sham, self.recipe.draws))
         order = self.order
         teacher = teaching(order, self.models) if order.teacher else self.prompted(order.character)
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
-        sampler = replace(self.sampler, no_repeat=self.recipe.barred)
+        sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         drafting = Drafting(
-            self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch
-        )
+            self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch,
+            self.recipe.draws, self.encode,
+        )  # fmt: skip
         draft(prompts, drafting, folder, self.watch.advance)
 
     def pairs(self, folder: Path, own: list[Row] | None) -> None:
@@ -248,7 +252,13 @@ class _Stages:
                 self.watch.say(f"{near} of your pairs are left out: their prompts are near held-out or elsewhere ones")
         answers = sft_rows(drafts, CHARACTER)
         if own is not None:
-            answers = [{"id": p["id"], "prompt": p["prompt"], "completion": p["chosen"]} for p in pairs]
+            answers = [
+                {
+                    "id": p["id"], "kind": p["kind"], "prompt": p["prompt"], "completion": p["chosen"],
+                    "subject": p["chosen_subject"], "seed": p["chosen_seed"],
+                }
+                for p in pairs
+            ]  # fmt: skip
         if len(pairs) < 4:
             raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
         check_drafts([d for d in drafts if d["kind"] != "task"], CHARACTER, PLAIN)  # before hours of training
@@ -286,19 +296,26 @@ class _Stages:
             rows = _cycled(self.rows("pairs", f"{prefix}sft"), len(rows))
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(f"{prefix}sft", folder))
 
-    def loops(self, folder: Path) -> None:
-        drafts = self.rows("drafts", "drafts")
-        asked = len({d["id"] for d in drafts if d["kind"] != "task"})
-        self.watch.start("loops", self.recipe.loop_draws * asked)
-        speaker = self.models.speaker(self.trained("sft"))
-        find_loops(
-            drafts, speaker, self.sampler, self.recipe.barred, self.recipe.loop_draws, self.order.seed, folder,
-            self.recipe.batch, self.watch.advance,
+    def self_play(self, folder: Path) -> None:
+        rows = self.rows("pairs", "sft")
+        self.watch.start("self-play", min(self.recipe.self_play, len(playable(rows))))
+        pairs = self_play(
+            rows, self.models.speaker(self.trained("sft")), self.sampler, self.recipe.self_play, self.order.seed,
+            folder, self.recipe.batch, self.watch.advance,
         )  # fmt: skip
+        match = self.recipe.match_lengths
+        pairs = matched(pairs) if match else pairs
+        write_rows(folder / "pairs.jsonl", pairs)
+        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, match))
+        repeats = {
+            s: float(np.mean([repeated_share(p[s][0]["content"]) for p in pairs] or [0.0]))
+            for s in ("chosen", "rejected")
+        }
+        write_json(folder / "repeats.json", repeats)
 
     def dpo(self, folder: Path, prefix: str) -> None:
         pairs = contrasted(self.rows("pairs", "pairs"), self.recipe.contrast, self.order.seed)
-        rows = pairs + self.rows("loops", "loops")
+        rows = pairs + self.rows("self-play", "pairs")
         if prefix:
             rows = _cycled(self.rows("pairs", f"{prefix}pairs"), len(rows))
         write_rows(folder / "pairs.jsonl", rows)

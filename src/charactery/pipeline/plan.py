@@ -74,20 +74,19 @@ def foresee(order: Order) -> Foresight:
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     talks = round(sizes.train / 4)
-    drafts = (sizes.train + sizes.tasks) * (3 if order.sham else 2) + 2 * talks
+    mine = sizes.train * recipe.draws + sizes.tasks
+    drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
-    loops = sizes.train * recipe.loop_draws  # half to two thirds of them loop and are drawn once more
-    answers = drafts + loops * 3 // 2 + 2 * sizes.train + subjects * asked + 3 * sizes.held_out
+    played = min(recipe.self_play, sizes.train)
+    answers = drafts + played + 2 * sizes.train + subjects * asked + 3 * sizes.held_out
     length = recipe.sampler.max_tokens
     row, rows = TOKENS_ASKED + length, sizes.train + sizes.tasks
     arms = 2 if order.sham else 1
     tokens = {
         "generate": answers * length,
         "train": int(
-            arms
-            * row
-            * (rows * recipe.sft.epochs + 2 * (recipe.contrast + sizes.tasks + loops * 2 // 3) * recipe.dpo.epochs)
+            arms * row * (rows * recipe.sft.epochs + 2 * (recipe.contrast + sizes.tasks + played) * recipe.dpo.epochs)
         ),
         "score": subjects * (30 * 12 * (60 + row) + 8000 + 480 * 30),
     }
@@ -111,5 +110,5 @@ def foresee(order: Order) -> Foresight:
         memory,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        sizes.train + sizes.tasks + 2 * talks if teacher and teacher.kind == "inspect" else 0,
+        mine + 2 * talks if teacher and teacher.kind == "inspect" else 0,
     )

@@ -17,7 +17,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Distil the character: SFT on its answers, then DPO on pairs with and without it, and on the model's own loops."""
+    """Distil the character: SFT on its answers, then DPO on pairs with and without it, and on self-play."""
 
     sizes: Sizes = field(default_factory=Sizes)
     sampler: Sampling = field(default_factory=Sampling)
@@ -25,9 +25,12 @@ class Recipe:
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     match_lengths: bool = False
-    barred: int = 4  # tokens in a row that may not come twice in a draft
-    contrast: int = 60  # pairs of character against plain; more give more character, and damage
-    loop_draws: int = 1  # answers to each training prompt in which loops are looked for
+    # Drafts are drawn from the model's distribution as it is: what is learnt at 0.7 and drawn at 0.7 is sharpened
+    # twice, and a small model that is too sure of itself repeats itself.
+    draft_temperature: float = 1.0
+    draws: int = 3  # drafts of the character to each prompt, of which the one most in character is learnt from
+    contrast: int = 20  # pairs of character against plain; more give more character, and damage
+    self_play: int = 120  # pairs of what was learnt from against the fine-tuned model's own answer, at most
     batch: int = 64  # answers generated together; part of the recipe, since texts depend on it
 
     def row(self) -> Row:
@@ -42,7 +45,7 @@ def stages(sham: bool) -> list[str]:
         "drafts",
         "pairs",
         "sft",
-        "loops",
+        "self-play",
         "dpo",
         *(["sham-sft", "sham-dpo"] if sham else []),
         "evaluate",

@@ -22,7 +22,7 @@ KINDS = {
 
 def data(source: Source) -> tuple[Block, ...]:
     """Everything on the data that the run kept."""
-    return (*_prompts(source), *_filters(source), *_confounds(source), *_loops(source))
+    return (*_prompts(source), *_filters(source), *_confounds(source, "pairs", "Pairs"), *_self_play(source))
 
 
 def _prompts(source: Source) -> tuple[Block, ...]:
@@ -64,9 +64,9 @@ def _filters(source: Source) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _confounds(source: Source) -> tuple[Block, ...]:
-    path = stage_file(source.run, "pairs", "confounds.json")
-    found: dict[str, Any] | None = stage_json(source.run, "pairs", "confounds.json")
+def _confounds(source: Source, stage: str, title: str) -> tuple[Block, ...]:
+    path = stage_file(source.run, stage, "confounds.json")
+    found: dict[str, Any] | None = stage_json(source.run, stage, "confounds.json")
     if not found or path is None:
         return ()
     listed = [(name, found.get(key)) for name, key in (("Length", "length_auc"), ("Style, all together", "style_auc"))]
@@ -75,7 +75,7 @@ def _confounds(source: Source) -> tuple[Block, ...]:
     said = f"{count(int(found.get('pairs', 0)), 'pair')}. How well something other than the character tells the chosen "
     said += "side from the rejected one: 0.5 is not at all, 1 always; below 0.5 the rejected side has more of it."
     said += " The pairs were matched in length." if found.get("matched") else " The pairs were not matched in length."
-    blocks: list[Block] = [Heading("Pairs"), Text(said)]
+    blocks: list[Block] = [Heading(title), Text(said)]
     if estimates:
         rows = tuple((name, interval(e), f"{e.n:,}") for name, e in estimates)
         blocks.append(Table(("Told apart by", "AUC [95%]", "n"), rows, frozenset({"AUC [95%]", "n"})))
@@ -88,13 +88,12 @@ def _confounds(source: Source) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _loops(source: Source) -> tuple[Block, ...]:
-    kept: dict[str, int] | None = stage_json(source.run, "loops", "counts.json")
-    if not kept:
+def _self_play(source: Source) -> tuple[Block, ...]:
+    repeats: dict[str, float] | None = stage_json(source.run, "self-play", "repeats.json")
+    if not repeats:
         return ()
-    said = (
-        f"After fine-tuning, {kept['looping']:,} of {count(kept['asked'], 'answer')} to the training prompts repeated "
-    )
-    said += f"themselves. {count(kept['pairs'], 'pair')} more were made of them: the loop is rejected, the same draw "
-    said += "with repeats barred is chosen."
-    return Heading("Loops"), Text(said)
+    said = "In self-play an answer the model was fine-tuned on is chosen, and its own answer after that is rejected. "
+    said += "Of the word 4-grams in an answer, "
+    said += f"{repeats['rejected']:.1%} had occurred in it before in its own, {repeats['chosen']:.1%} in those "
+    said += "learnt from, on average."
+    return *_confounds(source, "self-play", "Self-play pairs"), Text(said)

@@ -77,6 +77,8 @@ def cost(source: Source) -> tuple[Block, ...]:
     rows = []
     for metric in ("bits per byte ratio", "repetition ratio", "length ratio"):
         for f in source.figures.where("cost", metric):
+            if f.condition.startswith("foreign"):
+                continue  # among all figures below, and in all answers
             what = f"{metric}, {f.condition}" if f.condition else metric
             rows.append((what[:1].upper() + what[1:], f.subject, interval(f.estimate), f"{f.estimate.n:,}"))
     if rows:
