@@ -322,6 +322,8 @@ def test_init_writes_a_character_that_lints_and_plans(talking_cache: Path, tmp_p
     assert "Rosalind" in charactery(talking_cache, "show", str(path), "--as", "document").stdout
     dry = charactery(talking_cache, "train", str(path), "--dry-run", "--out", str(tmp_path / "run"))
     assert dry.returncode == 0 and "minutes" in dry.stdout and not (tmp_path / "run").exists()
+    asked = charactery(talking_cache, "ask", f"smollm2+{path}", "Hello?", "And now?", "-n", "3", "--dry-run")
+    assert asked.stdout.startswith("nothing is asked. It would be 6 answers of at most 96 tokens")
     twice = charactery(talking_cache, "init", "Rosalind", "--out", str(path))
     assert twice.returncode == 2 and "is there already" in twice.stderr
 

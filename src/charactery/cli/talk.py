@@ -36,6 +36,7 @@ def ask(
         bool, typer.Option("--json", help="One JSON object a line: prompt, answer, seed, subject.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
 ) -> None:
     """Ask a model, a prompted character or a trained one.
 
@@ -59,7 +60,13 @@ def ask(
         raise CharacteryError(
             f"`ask` puts single prompts and {len(talks)} have several turns; `chat` holds conversations"
         )
-    speaker = Models(device, lambda line: typer.echo(line, err=True)).speaker(parse_subject(subject))
+    who = parse_subject(subject)
+    if dry_run:
+        from charactery.pipeline.plan import foresee_answers
+
+        typer.echo(foresee_answers(who, len(asked) * n, max_tokens))
+        return
+    speaker = Models(device, lambda line: typer.echo(line, err=True)).speaker(who)
     rows = [(p.turns[0], derive_seed(seed, p.turns[0], k)) for p in asked for k in range(n)]
     sampler = Sampler(max_tokens, temperature)
     for start in range(0, len(rows), BATCH):

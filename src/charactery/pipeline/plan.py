@@ -59,6 +59,16 @@ def parameters_of(subject: Subject) -> float | None:
     return sum(f.stat().st_size for f in files) / 2 if files else None
 
 
+def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
+    """What so many answers of a Subject would take, in a sentence."""
+    said = f"nothing is asked. It would be {answers} answers of at most {max_tokens} tokens"
+    if subject.kind == "inspect":
+        return f"{said} from {subject.base}; the price is what they cost there"
+    scale = (parameters_of(subject) or PARAMETERS) / PARAMETERS
+    minutes = scale * answers * max_tokens / TOKENS_PER_SECOND["generate"] / 60
+    return f"{said}, about {minutes:.1f} minutes on two cores; price: nothing"
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.recipe.sizes, order.recipe

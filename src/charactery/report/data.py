@@ -52,7 +52,7 @@ def _filters(source: Source) -> tuple[Block, ...]:
         return ()
     sides: dict[str, dict[str, int]] = kept.get("set_aside") or {}
     blocks: list[Block] = [Heading("Drafts")]
-    blocks.append(Text(f"Of {kept.get('asked', 0):,} prompts asked, {kept.get('kept', 0):,} were kept."))
+    blocks.append(Text(f"Of {kept.get('asked', 0):,} answers, {kept.get('kept', 0):,} were kept."))
     reasons = list(dict.fromkeys(reason for side in sides.values() for reason in side))
     if reasons:
         names = tuple(f"{side[:1].upper()}{side[1:]} side" for side in sides)
