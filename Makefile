@@ -14,7 +14,7 @@ demo: .venv/ready
 	$(BIN)/charactery train captain
 
 test: .venv/ready
-	$(BIN)/python -m pytest --ignore tests/test_docs.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/test_docs.py
 
 test-smollm2: .venv/ready
 	$(BIN)/python -m pytest -m smollm2

@@ -149,7 +149,7 @@ def test_without_a_file_a_definition_is_placed_at_its_heading() -> None:
     assert str(fault).startswith(f"line {fault.line}: ")
 
 
-@pytest.mark.parametrize("name", ["captain", "companion", "_template"])
+@pytest.mark.parametrize("name", ["captain", "companion", "detective", "grandmother", "astronomer", "_template"])
 def test_bundled_characters_are_clean(name: str) -> None:
     assert [str(fault) for fault in lint(find_character(name)).faults] == []
 
