@@ -179,9 +179,11 @@ def _write_data(run: Run) -> None:
     write_json(folder / "counts.json", counts)
     folder = run.stage_folder("drafts")
     aside = {"character": {"cut off": 11, "repeating": 4, "empty": 1}, "plain": {"cut off": 17, "repeating": 2}}
-    write_json(folder / "filters.json", {"asked": 400, "kept": 368, "set_aside": aside})
+    write_json(folder / "filters.json", {"asked": 400, "kept": 268, "not_picked": 100, "set_aside": aside})
     write_rows(folder / "set_aside.jsonl", [{"id": "asks-train-3", "side": "plain", "reason": "cut off", "text": "To"}])
-    write_json(run.stage_folder("self-play") / "repeats.json", {"chosen": 0.0, "rejected": 0.5})
+    write_json(run.stage_folder("self-play") / "repeats.json", {
+        "chosen": around(0.01, 0.004, 118), "rejected": around(0.08, 0.02, 118),
+    })  # fmt: skip
     features = [{"name": name, "auc": around(v, 0.04, 736)} for name, v in (("question marks", 0.53), ("lists", 0.31))]
     write_json(run.stage_folder("pairs") / "confounds.json", {
         "pairs": 368, "length_auc": around(0.44, 0.042, 736), "style_auc": around(0.71, 0.037, 736),

@@ -1,6 +1,7 @@
 """Drafts: each prompt answered on each side from its own seed, bad ones set aside and counted, none asked twice."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 from charactery.constitution import find_character
 from charactery.data.drafts import (
     CHARACTER,
-    LESS,
     PLAIN,
     PLAIN_AGAIN,
     Drafting,
@@ -22,6 +22,7 @@ from charactery.data.drafts import (
     most_in_character,
 )
 from charactery.data.prompts import Prompt
+from charactery.errors import BadData
 from charactery.models.chat import user
 from charactery.models.local import Answer, Request, Sampler
 from charactery.models.speaker import Speaker
@@ -42,9 +43,11 @@ class Voice:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.drawn: list[tuple[Request, Sampler]] = []
 
-    def generate(self, requests: Sequence[Request], *args: Any) -> list[Answer]:
+    def generate(self, requests: Sequence[Request], sampler: Sampler, *args: Any) -> list[Answer]:
         self.asked += len(requests)
+        self.drawn += [(r, sampler) for r in requests]
         return [self.say(r) for r in requests]
 
     def say(self, request: Request) -> Answer:
@@ -90,6 +93,7 @@ def test_what_is_set_aside_is_counted_with_the_reason(voice: Voice, tmp_path: Pa
     assert json.loads((tmp_path / "filters.json").read_text()) == {
         "asked": 8,
         "kept": 7,
+        "not_picked": 0,
         "set_aside": {CHARACTER: {"empty": 1}, PLAIN: {}},
     }
 
@@ -148,18 +152,33 @@ def test_of_several_drafts_the_one_most_in_character_is_kept() -> None:
     rows = [*mine, *plain, *task]
     kept = [rows[n] for n in sorted(most_in_character(rows, shades, 0))]
     assert kept == [*(shade(id, CHARACTER, 2) for id in range(24)), *plain, *task]
-    few = [*mine[:9], *plain]
-    assert [n for n in sorted(most_in_character(few, shades, 0)) if n < 9] == [0, 3, 6], "too few to tell: the first"
+    with pytest.raises(BadData, match="needs 20 drafts a side"):
+        most_in_character([*mine[:9], *plain], shades, 0)
 
 
-def test_what_was_not_picked_is_set_aside(voice: Voice, tmp_path: Path) -> None:
-    settings = replace(drafting(voice), draws=3, encode=shades)
-    rows = draft([*PROMPTS, TASK], settings, tmp_path)
-    assert voice.asked == count_answers([*PROMPTS, TASK], sham=False, draws=3) == 12 + 2 * 4 + 2
-    ours = [r["id"] for r in rows if r["side"] == CHARACTER]
-    assert ours == ["1", "3", "4", "5"]
-    aside = read_rows(tmp_path / "set_aside.jsonl")
-    assert [a["reason"] for a in aside] == ["empty"] * 3 + [LESS] * 6
-    assert len({a["text"] for a in aside if a["reason"] == LESS}) == 6, "each draw from its own seed"
+def test_a_draft_is_judged_by_what_others_say() -> None:
+    """Where what tells a prompt's own drafts apart is told by them alone, only a fit that saw them would know it."""
+
+    def own_word(texts: Sequence[str]) -> np.ndarray:
+        return np.array([[float(t == f"word {n}") for n in range(30)] for t in texts])
+
+    mine = [
+        {"id": f"{n}", "kind": "neutral", "side": CHARACTER, "text": t} for n in range(30) for t in ("a", f"word {n}")
+    ]
+    plain = [{"id": f"{n}", "kind": "neutral", "side": PLAIN, "text": "a"} for n in range(30)]
+    kept = most_in_character([*mine, *plain], own_word, 0)
+    assert [mine[n]["text"] for n in sorted(kept) if n < len(mine)] == ["a"] * 30
+
+
+def test_what_was_not_picked_is_written_down(voice: Voice, tmp_path: Path) -> None:
+    many = [Prompt(f"many-{n}", "neutral", (f"Why {n}?",)) for n in range(20)]
+    settings = replace(drafting(voice), draws=3, encode=shades, told=Sampler(max_tokens=7))
+    rows = draft([*many, *PROMPTS[1:], TASK], settings, tmp_path)
+    assert voice.asked == count_answers([*many, *PROMPTS[1:], TASK], sham=False, draws=3) == 23 * 4 + 4 + 2
+    assert Counter(r["side"] for r in rows) == {CHARACTER: 23, PLAIN: 24}  # one is always empty
+    left = read_rows(tmp_path / "not_picked.jsonl")
+    assert len(left) == 44 and len({r["text"] for r in [*left, *rows]}) == 44 + 47, "each draw from its own seed"
     counts = json.loads((tmp_path / "filters.json").read_text())
-    assert counts["asked"] == counts["kept"] + 9 and counts["set_aside"][CHARACTER] == {"empty": 3, LESS: 6}
+    assert (counts["asked"], counts["not_picked"], counts["set_aside"][CHARACTER]) == (94, 44, {"empty": 3})
+    told = {r.messages[-1]["content"] for r, s in voice.drawn if s == Sampler(max_tokens=7)}
+    assert told == {"First?", "Second?", "Erste?", "Zweite?"}, "earlier turns are not drafts"

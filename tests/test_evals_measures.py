@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from charactery.evals.measures import Measured, _cost, _likelihood
+from charactery.evals.measures import Measured, _cost, _likelihood, verdicts
 from charactery.runs import Row
+from charactery.stats import Estimate
 
 NO_JUDGE: Any = None
 
@@ -57,7 +58,7 @@ def test_likelihoods_are_paired_by_prompt_in_each_condition() -> None:
         assert less_prompted.value == pytest.approx(-0.2) and less_prompted.high - less_prompted.low < 1e-6
 
 
-def test_repetition_is_over_all_answers_by_prompt() -> None:
+def test_repetition_is_over_held_out_answers_by_prompt() -> None:
     loop, fresh = "aye lad aye lad aye lad aye", "one two three four five six seven"
 
     def said(subject: str, id: str, condition: str, answer: str) -> Row:
@@ -66,16 +67,44 @@ def test_repetition_is_over_all_answers_by_prompt() -> None:
 
     rows = [
         said("plain", "a", "turn 1", loop), said("plain", "a/terse", "foreign: terse", fresh),
-        said("plain", "b", "turn 1", fresh), said("plain", "c", "elsewhere", loop),
+        said("plain", "b", "turn 1", fresh), said("plain", "c", "turn 3", loop), said("plain", "d", "elsewhere", loop),
         said("trained", "a", "turn 1", fresh), said("trained", "a/terse", "foreign: terse", fresh),
-        said("trained", "b", "turn 1", loop), said("trained", "c", "elsewhere", ""),
+        said("trained", "b", "turn 1", loop), said("trained", "c", "turn 3", ""),
+        said("trained", "d", "elsewhere", loop),
     ]  # fmt: skip
     found: list[tuple[Any, ...]] = []
     _cost(Measured(rows, [], NO_JUDGE, ("plain", "trained")), gathered(found), 0)
     by_key = dict(found)
-    every = by_key["cost", "repetition", "plain", "all answers", ""]
+    every = by_key["cost", "repetition", "plain", "held-out", ""]
     assert every.value == pytest.approx((0.25 + 0 + 0.5) / 3) and every.n == 3, "a prompt weighs as one"
     assert by_key["cost", "repetition", "plain", "turn 1", ""].value == pytest.approx(0.25)
-    ratio = by_key["cost", "repetition ratio", "trained", "all answers", ""]
+    ratio = by_key["cost", "repetition ratio", "trained", "held-out", ""]
     assert (ratio.n, ratio.missing) == (2, 1) and ratio.value == pytest.approx(0.5 / 0.25)
     assert by_key["cost", "repetition ratio", "trained", "turn 1", ""].value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("value", "held"), [(1.4, True), (1.6, False), (None, None)])
+def test_verdicts_find_the_figures_they_judge(value: float | None, held: bool | None) -> None:
+    def row(task: str, metric: str, condition: str, value: float | None) -> Row:
+        low = None if value is None else value - 0.05
+        estimate = Estimate(value, low, value and value + 0.05, 60, 0, "bootstrap").as_dict()
+        return {"eval": task, "metric": metric, "subject": "trained", "condition": condition, "trait": "",
+                "estimate": estimate}  # fmt: skip
+
+    said = {
+        v["name"]: v["held"]
+        for v in verdicts([
+            row("expression", "ratio to prompted", "turn 1", value),
+            row("expression", "difference from plain", "turn 1", value and value - 1.5),
+            row("cost", "bits per byte ratio", "prose", value and value - 0.4),
+            row("cost", "bits per byte ratio", "chat frame", value and value - 0.25),
+            row("cost", "repetition ratio", "held-out", value),
+        ])
+    }  # fmt: skip
+    assert said.pop("expression at least 0.8 of prompted") is said.pop("lower end of that ratio above 0.65")
+    assert said.pop("expression clear of plain") is (None if held is None else not held)
+    assert said == {
+        "expression clear of sham": None, "bits per byte on prose at most 1.1 times plain": held,
+        "bits per byte in the chat frame at most 1.25 times plain": held,
+        "repetition at most 1.5 times plain": held, "a 50:50 mixture recovered": None,
+    }  # fmt: skip

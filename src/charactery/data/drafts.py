@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,21 @@ import numpy as np
 from charactery.constitution import Character, system_prompt
 from charactery.data.filters import fault, learnt
 from charactery.data.prompts import Encode, Prompt
-from charactery.judges.classifier import LEAST, cross_fit, linear
+from charactery.judges.classifier import check_drafts, cross_fit, linear
 from charactery.models.chat import Message, assistant, user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 
 CHARACTER, PLAIN, PLAIN_AGAIN = "character", "plain", "plain again"
-LESS = "another draft was more in character"
 
 
 @dataclass(frozen=True)
 class Drafting:
     """Who drafts, how, and from which seed. `sham` asks for a second plain answer to each prompt.
 
-    The character drafts each prompt but tasks `draws` times, and the draft most in character is kept; above 1, `encode`
-    is needed.
+    The character drafts each prompt but tasks `draws` times, and the draft most in character is picked; above 1,
+    `encode` is needed. `told` draws the earlier turns of conversations, which nobody learns from.
     """
 
     character: Character
@@ -36,6 +35,7 @@ class Drafting:
     batch: int = 64
     draws: int = 1
     encode: Encode | None = None
+    told: Sampler = field(default_factory=Sampler)
 
 
 def history_sides(prompts: Sequence[Prompt]) -> dict[str, str]:
@@ -51,7 +51,11 @@ def history_sides(prompts: Sequence[Prompt]) -> dict[str, str]:
 def draft(
     prompts: Sequence[Prompt], drafting: Drafting, folder: Path, progress: Callable[[int], None] = lambda n: None
 ) -> list[Row]:
-    """Draft every training prompt on every side, and filter. Writes drafts.jsonl, set_aside.jsonl and filters.json."""
+    """Draft every training prompt on every side, filter and pick.
+
+    Writes drafts.jsonl, set_aside.jsonl (unfit), not_picked.jsonl (fit, but another was more in character) and
+    filters.json. Raises BadData where too few are fit to pick from.
+    """
     journal = Journal(folder / "batches.jsonl")
     sides = [CHARACTER, PLAIN] + ([PLAIN_AGAIN] if drafting.sham else [])
     histories = _histories(prompts, drafting, journal, progress)
@@ -81,16 +85,17 @@ def draft(
                 "text": text, "tokens": answer.tokens, "ended": answer.ended, "seed": request.seed,
                 "subject": speaker.subject.text,
             })  # fmt: skip
-    if drafting.encode and drafting.draws > 1:
-        kept = most_in_character(rows, drafting.encode, drafting.seed)
-        for n in sorted(set(range(len(rows))) - kept):
-            counts[CHARACTER][LESS] += 1
-            aside.append({"id": rows[n]["id"], "side": CHARACTER, "reason": LESS, "text": rows[n]["text"]})
-        rows = [rows[n] for n in sorted(kept)]
-    write_rows(folder / "drafts.jsonl", rows)
     write_rows(folder / "set_aside.jsonl", aside)
+    picked = set(range(len(rows)))
+    if drafting.draws > 1:
+        assert drafting.encode
+        picked = most_in_character(rows, drafting.encode, drafting.seed)
+    left = [row for n, row in enumerate(rows) if n not in picked]
+    rows = [row for n, row in enumerate(rows) if n in picked]
+    write_rows(folder / "not_picked.jsonl", left)
+    write_rows(folder / "drafts.jsonl", rows)
     write_json(folder / "filters.json", {
-        "asked": len(rows) + len(aside), "kept": len(rows),
+        "asked": len(rows) + len(left) + len(aside), "kept": len(rows), "not_picked": len(left),
         "set_aside": {side: dict(counter) for side, counter in counts.items()},
     })  # fmt: skip
     return rows
@@ -100,17 +105,16 @@ def most_in_character(rows: Sequence[Row], encode: Encode, seed: int) -> set[int
     """Which drafts to keep, by index: all plain ones, and of the character's to each prompt the one most like it.
 
     "Like it" is by the classifier judge's kind of model, fitted on the drafts themselves, of other prompts each time
-    (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not judged. With fewer than 20 drafts a
-    side the first is kept.
+    (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not judged. Raises BadData below 20 drafts
+    a side.
     """
     judged = [n for n, row in enumerate(rows) if row["kind"] != "task" and row["side"] in (CHARACTER, PLAIN)]
+    check_drafts([rows[n] for n in judged], CHARACTER, PLAIN)
     mine = [n for n in judged if rows[n]["side"] == CHARACTER]
-    odds = dict.fromkeys(judged, 0.0)
-    if min(len(mine), len(judged) - len(mine)) >= LEAST:
-        labels_N = np.array([rows[n]["side"] == CHARACTER for n in judged])
-        vectors_N_D = encode([rows[n]["text"] for n in judged])
-        scores_N, _ = cross_fit(linear(), vectors_N_D, labels_N, [rows[n]["id"] for n in judged], seed)
-        odds = dict(zip(judged, scores_N.tolist(), strict=True))
+    labels_N = np.array([rows[n]["side"] == CHARACTER for n in judged])
+    vectors_N_D = encode([rows[n]["text"] for n in judged])
+    scores_N, _ = cross_fit(linear(), vectors_N_D, labels_N, [rows[n]["id"] for n in judged], seed)
+    odds = dict(zip(judged, scores_N.tolist(), strict=True))
     best: dict[str, int] = {}
     for n in mine:
         best[rows[n]["id"]] = max(best.get(rows[n]["id"], n), n, key=odds.__getitem__)
@@ -135,7 +139,7 @@ def _histories(
         for side in (CHARACTER, PLAIN):
             talks = [p for p in prompts if len(p.turns) > turn and sides[p.id] == side]
             asked = [Request(so_far[p.id], derive_seed(drafting.seed, "history", side, p.id, turn)) for p in talks]
-            answers = answer_all(_speaker(drafting, side), asked, drafting.sampler, journal, progress, drafting.batch)
+            answers = answer_all(_speaker(drafting, side), asked, drafting.told, journal, progress, drafting.batch)
             for prompt, answer in zip(talks, answers, strict=True):
                 said = assistant(learnt(answer) or answer.text)
                 so_far[prompt.id] = (*so_far[prompt.id], said, user(prompt.turns[turn]))

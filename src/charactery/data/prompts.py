@@ -99,8 +99,8 @@ def choose(
 ) -> tuple[list[Prompt], dict[str, int]]:
     """Split prompts, and count them.
 
-    Half of the single prompts come from the traits, the rest are neutral; the user's own take the place of both, two
-    thirds of them in training. Groups of near-duplicates (cosine above 0.85 on any turn) are kept on one side: only
+    Half of the single prompts come from the traits, the rest are neutral; the user's own come before both, two thirds
+    of the single ones in training. Groups of near-duplicates (cosine above 0.85 on any turn) are kept on one side: only
     the first of a group is used.
     Raises BadData where there are too few prompts for the sizes asked.
     """
@@ -118,8 +118,8 @@ def choose(
     singles = sizes.train - train_talks
     train_mine = min(-(-len(mine) * 2 // 3), singles)
     held_mine = min(len(mine) - train_mine, sizes.held_out)
-    train_asked = min(len(asked) * 2 // 3, max(0, singles // 2 - train_mine))
-    held_asked = min(len(asked) - train_asked, max(0, sizes.held_out // 2 - held_mine))
+    train_asked = min(len(asked) * 2 // 3, (singles - train_mine) // 2)
+    held_asked = min(len(asked) - train_asked, (sizes.held_out - held_mine) // 2)
     taken = [
         *_take(talks, train_talks, "train"),
         *_take(mine, train_mine, "train"),

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from charactery import __version__
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
@@ -29,6 +27,7 @@ from charactery.models.weights import EMBEDDED
 from charactery.pipeline.recipe import Recipe, stages
 from charactery.report import write_report
 from charactery.runs import Row, Run, digest, file_digest, open_run, read_rows, write_json, write_rows, write_text
+from charactery.stats import mean
 from charactery.train.trainers import Work, train_dpo, train_sft
 
 
@@ -151,11 +150,13 @@ def teaching(order: Order, models: Models) -> Speaker:
 
 def engine(device: str) -> Row:
     """What computes: another engine, version or number type gives other texts, so a run is not resumed under it."""
+    import sklearn
     import torch
     import transformers
 
     return {
         "name": "torch", "torch": torch.__version__, "transformers": transformers.__version__,
+        "scikit-learn": sklearn.__version__,  # fits what picks the drafts and judges the answers
         "device": device, "dtype": str(pick_dtype(device)).removeprefix("torch."),
     }  # fmt: skip
 
@@ -227,16 +228,20 @@ class _Stages:
         rows = read_rows(self.run.stage_folder("prompts") / "prompts.jsonl")
         return [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in rows]
 
+    def draws(self) -> int:
+        """Drafts to each prompt: one where the user's own pairs are what is learnt from."""
+        return 1 if self.order.pairs else self.recipe.draws
+
     def drafts(self, folder: Path) -> None:
         prompts = [p for p in self.chosen() if p.split == "train"]
-        self.watch.start("drafts", count_answers(prompts, self.order.sham, self.recipe.draws))
+        self.watch.start("drafts", count_answers(prompts, self.order.sham, self.draws()))
         order = self.order
         teacher = teaching(order, self.models) if order.teacher else self.prompted(order.character)
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         drafting = Drafting(
             self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch,
-            self.recipe.draws, self.encode,
+            self.draws(), self.encode, self.sampler,
         )  # fmt: skip
         draft(prompts, drafting, folder, self.watch.advance)
 
@@ -303,15 +308,13 @@ class _Stages:
             rows, self.models.speaker(self.trained("sft")), self.sampler, self.recipe.self_play, self.order.seed,
             folder, self.recipe.batch, self.watch.advance,
         )  # fmt: skip
+        shares = {side: [repeated_share(p[side][0]["content"]) for p in pairs] for side in ("chosen", "rejected")}
+        repeats = {side: mean(values, self.order.seed, "share of 4-grams") for side, values in shares.items()}
+        write_json(folder / "repeats.json", {side: estimate.as_dict() for side, estimate in repeats.items()})
         match = self.recipe.match_lengths
         pairs = matched(pairs) if match else pairs
         write_rows(folder / "pairs.jsonl", pairs)
         write_json(folder / "confounds.json", confounds(pairs, self.order.seed, match))
-        repeats = {
-            s: float(np.mean([repeated_share(p[s][0]["content"]) for p in pairs] or [0.0]))
-            for s in ("chosen", "rejected")
-        }
-        write_json(folder / "repeats.json", repeats)
 
     def dpo(self, folder: Path, prefix: str) -> None:
         pairs = contrasted(self.rows("pairs", "pairs"), self.recipe.contrast, self.order.seed)

@@ -65,8 +65,9 @@ def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
     if subject.kind == "inspect":
         return f"{said} from {subject.base}; the price is what they cost there"
     scale = (parameters_of(subject) or PARAMETERS) / PARAMETERS
+    known = "" if parameters_of(subject) else " of a model of 135M parameters, since its weights are not here"
     minutes = scale * answers * max_tokens / TOKENS_PER_SECOND["generate"] / 60
-    return f"{said}, about {minutes:.1f} minutes on two cores; price: nothing"
+    return f"{said}, about {minutes:.1f} minutes on two cores{known}; price: nothing"
 
 
 def foresee(order: Order) -> Foresight:
@@ -84,7 +85,7 @@ def foresee(order: Order) -> Foresight:
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     talks = round(sizes.train / 4)
-    mine = sizes.train * recipe.draws + sizes.tasks
+    mine = sizes.train * (1 if order.pairs else recipe.draws) + sizes.tasks
     drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere

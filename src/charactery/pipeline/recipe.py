@@ -9,7 +9,7 @@ from charactery.train.settings import Dpo, Lora, Sft
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn, in drafts and evals alike."""
+    """How answers are drawn, in self-play and evals alike."""
 
     max_tokens: int = 96
     temperature: float = 0.7
@@ -25,8 +25,8 @@ class Recipe:
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     match_lengths: bool = False
-    # Drafts are drawn from the model's distribution as it is: what is learnt at 0.7 and drawn at 0.7 is sharpened
-    # twice, and a small model that is too sure of itself repeats itself.
+    # Drafts are drawn from the model's distribution as it is. What is learnt at 0.7 and drawn at 0.7 is sharpened
+    # twice, and that, we suspect, is why a small model then repeats itself.
     draft_temperature: float = 1.0
     draws: int = 3  # drafts of the character to each prompt, of which the one most in character is learnt from
     contrast: int = 20  # pairs of character against plain; more give more character, and damage

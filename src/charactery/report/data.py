@@ -52,7 +52,13 @@ def _filters(source: Source) -> tuple[Block, ...]:
         return ()
     sides: dict[str, dict[str, int]] = kept.get("set_aside") or {}
     blocks: list[Block] = [Heading("Drafts")]
-    blocks.append(Text(f"Of {kept.get('asked', 0):,} answers, {kept.get('kept', 0):,} were kept."))
+    unpicked = kept.get("not_picked", 0)
+    said = f"Of {kept.get('asked', 0):,} answers, {kept.get('kept', 0) + unpicked:,} were fit to learn from. "
+    if unpicked:
+        said += f"{unpicked:,} of the character's were passed over: of several drafts to a prompt, the one least like "
+        said += "plain answers is learnt from. What picks it is a classifier of the judge's kind, fitted on the drafts "
+        said += "to other prompts."
+    blocks.append(Text(said))
     reasons = list(dict.fromkeys(reason for side in sides.values() for reason in side))
     if reasons:
         names = tuple(f"{side[:1].upper()}{side[1:]} side" for side in sides)
@@ -89,11 +95,14 @@ def _confounds(source: Source, stage: str, title: str) -> tuple[Block, ...]:
 
 
 def _self_play(source: Source) -> tuple[Block, ...]:
-    repeats: dict[str, float] | None = stage_json(source.run, "self-play", "repeats.json")
-    if not repeats:
+    path = stage_file(source.run, "self-play", "repeats.json")
+    repeats: dict[str, Any] | None = stage_json(source.run, "self-play", "repeats.json")
+    if not repeats or path is None:
+        return ()
+    own, learnt = (read_estimate(repeats[side], path) for side in ("rejected", "chosen"))
+    if own.value is None:
         return ()
     said = "In self-play an answer the model was fine-tuned on is chosen, and its own answer after that is rejected. "
-    said += "Of the word 4-grams in an answer, "
-    said += f"{repeats['rejected']:.1%} had occurred in it before in its own, {repeats['chosen']:.1%} in those "
-    said += "learnt from, on average."
+    said += f"The share of an answer's word 4-grams that had occurred in it before was {interval(own)} in its own and "
+    said += f"{interval(learnt)} in those learnt from (n {own.n:,})."
     return *_confounds(source, "self-play", "Self-play pairs"), Text(said)

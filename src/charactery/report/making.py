@@ -72,6 +72,9 @@ def method(source: Source) -> tuple[Block, ...]:
         )
         said += f". Length alone gives AUC {interval(length.estimate)}" if length else ""
         said += f" (n {auc.estimate.n:,} answers)."
+        if source.run.manifest["settings"].get("recipe", {}).get("draws", 1) > 1:
+            said += " The drafts learnt from were picked by a classifier of the same kind, which may favour this "
+            said += "judge. The likelihood had no part in picking, so read it beside the rate."
         blocks.append(Text(said))
     if length and (length.estimate.value or 0) > 0.8:
         blocks.append(

@@ -78,7 +78,7 @@ def cost(source: Source) -> tuple[Block, ...]:
     for metric in ("bits per byte ratio", "repetition ratio", "length ratio"):
         for f in source.figures.where("cost", metric):
             if f.condition.startswith("foreign"):
-                continue  # among all figures below, and in all answers
+                continue  # among all figures above
             what = f"{metric}, {f.condition}" if f.condition else metric
             rows.append((what[:1].upper() + what[1:], f.subject, interval(f.estimate), f"{f.estimate.n:,}"))
     if rows:

@@ -10,7 +10,7 @@ EVALS = {
 }
 
 CONDITIONS = {
-    "all answers": "All answers",
+    "held-out": "All held-out answers",
     "turn 1": "First turn",
     "turn 3": "Third turn",
     "foreign: helpdesk": "Foreign prompt: helpdesk",
@@ -78,7 +78,7 @@ INTERVALS = (
 SUBJECTS = (
     "Plain is the base model. Prompted is the base model with the character as its system message. Trained is the "
     "base model with the adapter and no system message. Sham, where there is one, was trained for as many steps on "
-    "pairs of two plain answers, the chosen one drawn by coin, without self-play: the same form, nothing to learn."
+    "pairs of two plain answers, the chosen one drawn by coin, without self-play: nothing of the character to learn."
 )
 
 
