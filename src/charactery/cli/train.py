@@ -43,10 +43,10 @@ def train(
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
     sft_rate: Annotated[float | None, typer.Option(help="Learning rate of SFT.", show_default="5e-4")] = None,
     sft_epochs: Annotated[float | None, typer.Option(help="Epochs of SFT.", show_default="2")] = None,
-    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="2.5e-4")] = None,
+    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="3e-4")] = None,
     dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="1")] = None,
     dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="0.1")] = None,
-    contrast: Annotated[int, typer.Option(min=4, help="Pairs of character against plain that DPO gets.")] = 20,
+    contrast: Annotated[int, typer.Option(min=0, help="Pairs of character against plain that DPO gets too.")] = 0,
     self_play: Annotated[
         int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
     ] = 120,
