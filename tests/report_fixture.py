@@ -181,6 +181,7 @@ def _write_data(run: Run) -> None:
     aside = {"character": {"cut off": 11, "repeating": 4, "empty": 1}, "plain": {"cut off": 17, "repeating": 2}}
     write_json(folder / "filters.json", {"asked": 400, "kept": 268, "not_picked": 100, "set_aside": aside})
     write_rows(folder / "set_aside.jsonl", [{"id": "asks-train-3", "side": "plain", "reason": "cut off", "text": "To"}])
+    write_rows(run.stage_folder("dpo") / "pairs.jsonl", [{"kind": k} for k in ["task", "self-play", "self-play"]])
     write_json(run.stage_folder("self-play") / "repeats.json", {
         "chosen": around(0.01, 0.004, 118), "rejected": around(0.08, 0.02, 118),
     })  # fmt: skip

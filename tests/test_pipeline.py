@@ -70,7 +70,7 @@ def test_trains_evaluates_and_reports(whole_run: Path) -> None:
         (f["subject"], f["condition"]): f["estimate"]["value"] for f in figures
         if f["eval"] == "expression" and f["metric"] == "rate"
     }  # fmt: skip
-    assert rates["prompted", "turn 1"] - rates["plain", "turn 1"] > 0.5, "of twelve prompts"
+    assert rates["prompted", "turn 1"] > 0.5 > 0.3 > rates["plain", "turn 1"], "of twelve prompts"
     assert {c for _, c in rates} == {"turn 1", "turn 3", "foreign: helpdesk", "foreign: terse-expert"}
     for figure in figures:
         assert set(figure["estimate"]) == {"value", "low", "high", "n", "missing", "method", "unit"}

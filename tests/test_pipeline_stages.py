@@ -6,13 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from charactery.cli import app
 from charactery.constitution import find_character
 from charactery.data.prompts import Prompt
+from charactery.errors import CharacteryError
 from charactery.models.local import Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
 from charactery.pipeline import distil
+from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import Recipe, Sampling
 from charactery.runs import write_rows
 
@@ -48,6 +52,32 @@ def test_self_play_is_drawn_as_the_model_is_used(tmp_path: Path, monkeypatch: py
     _, speaker, sampler, most, *_ = seen[0]
     assert sampler == Sampler(50, 0.6) and most == 7 and speaker.subject.adapter == tmp_path / "adapter"
     assert '"n": 0' in (tmp_path / "repeats.json").read_text()
+
+
+def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> None:
+    bare = replace(RECIPE, sizes=replace(RECIPE.sizes, tasks=0), self_play=0)
+    order = distil.Order(find_character("captain"), tmp_path / "run", recipe=bare)
+    for asked in (lambda: distil.train(order, distil.Watch()), lambda: foresee(order)):
+        with pytest.raises(CharacteryError, match="DPO would have no pairs"):
+            asked()
+    assert not (tmp_path / "run").exists()
+    replace(order, recipe=replace(bare, contrast=1)).check()
+    replace(order, pairs=Path("mine.jsonl")).check()
+
+
+def test_the_commands_defaults_are_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[distil.Order] = []
+    monkeypatch.setattr("charactery.cli.train._dry_run", seen.append)
+    done = CliRunner().invoke(app, ["train", "captain", "--dry-run"])
+    assert done.exit_code == 0 and [order.recipe for order in seen] == [Recipe()]
+
+
+def test_ones_own_pairs_are_foreseen(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(f'{{"prompt": "Q{n}?", "chosen": "Aye.", "rejected": "Yes."}}\n' for n in range(900)))
+    order = distil.Order(find_character("captain"), tmp_path / "run")
+    ours, theirs = foresee(order).tokens, foresee(replace(order, pairs=path)).tokens
+    assert theirs["train"] > 3 * ours["train"] and theirs["generate"] < ours["generate"]
 
 
 def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,7 @@ def test_tasks_and_self_play_are_told(written: Written) -> None:
     for page in (written.html, written.markdown):
         assert (
             "its own answer after that is rejected" in page
+            and "DPO was given 3 pairs: 2 of self-play, 1 of tasks. Of those of character against plain" in page
             and "in its own and" in page
             and "in those learnt from (n 118)" in page
         )

@@ -1,15 +1,15 @@
 """The main command: train."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charactery.cli import app
 from charactery.cli.characters import Dials, Given, chosen
 from charactery.errors import CharacteryError
+from charactery.train.settings import Dpo, Lora, Sft
 
 if TYPE_CHECKING:
     from charactery.pipeline.distil import Order
@@ -41,11 +41,11 @@ def train(
     draws: Annotated[int, typer.Option(min=1, help="Drafts to a prompt, a teacher's too; one is picked.")] = 3,
     draft_temperature: Annotated[float, typer.Option(min=0, help="Temperature of the answers learnt from.")] = 1.0,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
-    sft_rate: Annotated[float | None, typer.Option(help="Learning rate of SFT.", show_default="5e-4")] = None,
-    sft_epochs: Annotated[float | None, typer.Option(help="Epochs of SFT.", show_default="2")] = None,
-    dpo_rate: Annotated[float | None, typer.Option(help="Learning rate of DPO.", show_default="3e-4")] = None,
-    dpo_epochs: Annotated[float | None, typer.Option(help="Epochs of DPO.", show_default="1")] = None,
-    dpo_beta: Annotated[float | None, typer.Option(help="Beta of DPO.", show_default="0.1")] = None,
+    sft_rate: Annotated[float, typer.Option(help="Learning rate of SFT.")] = Sft.learning_rate,
+    sft_epochs: Annotated[float, typer.Option(help="Epochs of SFT.")] = Sft.epochs,
+    dpo_rate: Annotated[float, typer.Option(help="Learning rate of DPO.")] = Dpo.learning_rate,
+    dpo_epochs: Annotated[float, typer.Option(help="Epochs of DPO.")] = Dpo.epochs,
+    dpo_beta: Annotated[float, typer.Option(help="Beta of DPO.")] = Dpo.beta,
     contrast: Annotated[int, typer.Option(min=0, help="Pairs of character against plain that DPO gets too.")] = 0,
     self_play: Annotated[
         int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
@@ -69,22 +69,16 @@ def train(
     from charactery.pipeline.distil import Order, Watch
     from charactery.pipeline.distil import train as run_training
     from charactery.pipeline.recipe import Recipe, Sampling
-    from charactery.train.settings import Dpo, Lora, Sft
 
     who = chosen(character, dial, profile)
     if not any(True for _ in who.traits()):
         raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
-    given = {
-        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs},
-        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta},
-    }
-    kept: dict[str, Any] = {stage: {k: v for k, v in d.items() if v is not None} for stage, d in given.items()}
     recipe = Recipe(
         sizes=Sizes(train_, held_out, talks, elsewhere, tasks),
         sampler=Sampling(max_tokens, temperature),
         lora=Lora(rank, 2 * rank),
-        sft=replace(Sft(), **kept["sft"]),
-        dpo=replace(Dpo(), **kept["dpo"]),
+        sft=Sft(sft_rate, sft_epochs),
+        dpo=Dpo(dpo_rate, dpo_epochs, beta=dpo_beta),
         match_lengths=match_lengths,
         draft_temperature=draft_temperature,
         draws=draws,

@@ -112,6 +112,15 @@ def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
     ]
 
 
+def chosen_rows(pairs: Sequence[Row]) -> list[Row]:
+    """The chosen sides of pairs, with the columns of `sft_rows`."""
+    return [
+        {"id": p["id"], "kind": p["kind"], "prompt": p["prompt"], "subject": p["chosen_subject"]}
+        | {"seed": p["chosen_seed"], "completion": p["chosen"]}
+        for p in pairs
+    ]
+
+
 def apart_from(pairs: Sequence[Row], kept_out: Sequence[Prompt], encode: Encode) -> tuple[list[Row], int]:
     """The pairs whose last question is near no turn of the prompts kept out, and how many were left out."""
     turns = [turn for prompt in kept_out for turn in prompt.turns]

@@ -12,7 +12,16 @@ from charactery import __version__
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
 from charactery.data.filters import repeated_share
-from charactery.data.pairs import apart_from, confounds, contrasted, make_pairs, matched, read_pairs, sft_rows
+from charactery.data.pairs import (
+    apart_from,
+    chosen_rows,
+    confounds,
+    contrasted,
+    make_pairs,
+    matched,
+    read_pairs,
+    sft_rows,
+)
 from charactery.data.prompts import Prompt, choose, read_prompts
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, CharacteryError, ModelNotFound
@@ -57,9 +66,20 @@ class Order:
     report_to: str = "none"
     command: tuple[str, ...] = ()
 
+    @property
+    def draws(self) -> int:
+        """Drafts to each prompt: one where the user's own pairs are what is learnt from."""
+        return 1 if self.pairs else self.recipe.draws
+
+    def check(self) -> None:
+        """Raises CharacteryError for a recipe that would leave a training step with nothing, hours later."""
+        if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
+            raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
+
 
 def train(order: Order, watch: Watch) -> Run:
     """Do every stage that is not done yet. Raises CharacteryError for whatever the user can mend."""
+    order.check()
     own = read_prompts(order.prompts) if order.prompts else []
     own_pairs = read_pairs(order.pairs) if order.pairs else None
     subject = parse_subject(order.model)
@@ -228,24 +248,21 @@ class _Stages:
         rows = read_rows(self.run.stage_folder("prompts") / "prompts.jsonl")
         return [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in rows]
 
-    def draws(self) -> int:
-        """Drafts to each prompt: one where the user's own pairs are what is learnt from."""
-        return 1 if self.order.pairs else self.recipe.draws
-
     def drafts(self, folder: Path) -> None:
         prompts = [p for p in self.chosen() if p.split == "train"]
-        self.watch.start("drafts", count_answers(prompts, self.order.sham, self.draws()))
+        self.watch.start("drafts", count_answers(prompts, self.order.sham, self.order.draws))
         order = self.order
         teacher = teaching(order, self.models) if order.teacher else self.prompted(order.character)
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         drafting = Drafting(
             self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch,
-            self.draws(), self.encode, self.sampler,
+            self.order.draws, self.encode, self.sampler,
         )  # fmt: skip
         draft(prompts, drafting, folder, self.watch.advance)
 
     def pairs(self, folder: Path, own: list[Row] | None) -> None:
+        """What SFT and DPO learn from, of the drafts or of the user's own pairs, and what confounds it."""
         self.watch.start("pairs", 1)
         drafts = read_rows(self.run.stage_folder("drafts") / "drafts.jsonl")
         if own is None:
@@ -255,15 +272,7 @@ class _Stages:
             pairs = matched(own) if self.recipe.match_lengths else own
             if near:
                 self.watch.say(f"{near} of your pairs are left out: their prompts are near held-out or elsewhere ones")
-        answers = sft_rows(drafts, CHARACTER)
-        if own is not None:
-            answers = [
-                {
-                    "id": p["id"], "kind": p["kind"], "prompt": p["prompt"], "completion": p["chosen"],
-                    "subject": p["chosen_subject"], "seed": p["chosen_seed"],
-                }
-                for p in pairs
-            ]  # fmt: skip
+        answers = sft_rows(drafts, CHARACTER) if own is None else chosen_rows(pairs)
         if len(pairs) < 4:
             raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
         check_drafts([d for d in drafts if d["kind"] != "task"], CHARACTER, PLAIN)  # before hours of training
@@ -302,6 +311,7 @@ class _Stages:
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(f"{prefix}sft", folder))
 
     def self_play(self, folder: Path) -> None:
+        """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
         rows = self.rows("pairs", "sft")
         self.watch.start("self-play", min(self.recipe.self_play, len(playable(rows))))
         pairs = self_play(
@@ -326,6 +336,7 @@ class _Stages:
         train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
 
     def evaluate(self, folder: Path) -> None:
+        """The evals over plain, prompted, trained and, where there is one, sham."""
         from charactery.constitution import foil_characters
 
         prompts = self.chosen()

@@ -79,26 +79,25 @@ def foresee(order: Order) -> Foresight:
     elsewhere = min(sizes.elsewhere, len(trait_prompts(order.character, "elsewhere")))
     if order.prompts:
         read_prompts(order.prompts)
-    if order.pairs:
-        read_pairs(order.pairs)
+    order.check()
+    own = len(read_pairs(order.pairs)) if order.pairs else 0
     teacher = parse_subject(order.teacher) if order.teacher else None
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     talks = round(sizes.train / 4)
-    mine = sizes.train * (1 if order.pairs else recipe.draws) + sizes.tasks
+    mine = sizes.train * order.draws + sizes.tasks
     drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
-    played = min(recipe.self_play, sizes.train)
+    played = min(recipe.self_play, own or sizes.train)
     answers = drafts + played + 2 * sizes.train + subjects * asked + 3 * sizes.held_out
     length = recipe.sampler.max_tokens
-    row, rows = TOKENS_ASKED + length, sizes.train + sizes.tasks
+    row = TOKENS_ASKED + length
+    rows, compared = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     arms = 2 if order.sham else 1
     tokens = {
         "generate": answers * length,
-        "train": int(
-            arms * row * (rows * recipe.sft.epochs + 2 * (recipe.contrast + sizes.tasks + played) * recipe.dpo.epochs)
-        ),
+        "train": int(arms * row * (rows * recipe.sft.epochs + 2 * (compared + played) * recipe.dpo.epochs)),
         "score": subjects * (30 * 12 * (60 + row) + 8000 + 480 * 30),
     }
     scale = parameters / PARAMETERS

@@ -19,10 +19,19 @@ KINDS = {
     "elsewhere": "Elsewhere",
 }
 
+DRAFTED = "of character against plain"
+COMPARED = {"self-play": "of self-play", "task": "of tasks", "own": "of the user's own"}
+
 
 def data(source: Source) -> tuple[Block, ...]:
     """Everything on the data that the run kept."""
-    return (*_prompts(source), *_filters(source), *_confounds(source, "pairs", "Pairs"), *_self_play(source))
+    return (
+        *_prompts(source),
+        *_filters(source),
+        *_confounds(source, "pairs", "Pairs"),
+        *_self_play(source),
+        *_compared(source),
+    )
 
 
 def _prompts(source: Source) -> tuple[Block, ...]:
@@ -106,3 +115,15 @@ def _self_play(source: Source) -> tuple[Block, ...]:
     said += f"The share of an answer's word 4-grams that had occurred in it before was {interval(own)} in its own and "
     said += f"{interval(learnt)} in those learnt from (n {own.n:,})."
     return *_confounds(source, "self-play", "Self-play pairs"), Text(said)
+
+
+def _compared(source: Source) -> tuple[Block, ...]:
+    """Which pairs DPO was given: not all that were made, by default."""
+    kinds = Counter(COMPARED.get(r.get("kind", ""), DRAFTED) for r in stage_rows(source.run, "dpo", "pairs.jsonl"))
+    if not kinds:
+        return ()
+    listed = ", ".join(f"{n:,} {name}" for name, n in kinds.most_common())
+    said = f"DPO was given {count(kinds.total(), 'pair')}: {listed}."
+    if DRAFTED not in kinds and "of the user's own" not in kinds:
+        said += " Of those of character against plain it was given none; what confounds them could not be learnt there."
+    return Heading("What DPO compared"), Text(said)
