@@ -182,7 +182,7 @@ def inspected(
 
     texts = {a.text for answers in (*told.values(), *controls.values()) for a in answers.values()}
     ordered = sorted(texts)
-    odds = dict(zip(ordered, judge.log_odds(examined.encode(ordered)).tolist(), strict=True))
+    odds = dict(zip(ordered, judge.log_odds(ordered, examined.encode).tolist(), strict=True))
     expression = expression_task(cases, lambda text: odds[text], examined.sampler, examined.seed)
     first = [c for c in cases if c.condition == "turn 1"]
     scripted = expression_task(first, lambda text: odds[text], examined.sampler, examined.seed)

@@ -13,9 +13,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from charactery.errors import ContextTooLong, ModelNotFound
+from charactery.models.attention import reading, share_prefixes
 from charactery.models.buffers import BufferCache
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
 
+IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
 HEAD = 1024  # positions put through the vocabulary head at once: 200 MB of float32 at 49,152 tokens
 
 
@@ -90,6 +92,7 @@ class LocalModel:
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         self.ends = sorted({*ends, tokenizer.eos_token_id} - {None})
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.ends[0]
+        self._shares = share_prefixes(model)
         self._adapters: dict[Path, str] = {}
         self._peft: Any = None
 
@@ -200,10 +203,7 @@ class LocalModel:
     ) -> list[list[int]]:
         rows, shared = len(prompts), _shared_prefix(prompts)
         longest = max(map(len, prompts))
-        cache = BufferCache(self.model.config.num_hidden_layers, longest + sampler.max_tokens)
-        if shared:  # computed once for the whole batch
-            self._body(network)(input_ids=self._ids([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
-            cache.spread(rows)
+        cache = self._started(network, prompts[0][:shared], rows, longest + sampler.max_tokens)
         tails = [prompt[shared:] for prompt in prompts]
         width = longest - shared
         input_B_L = self._ids([[self.pad] * (width - len(t)) + t for t in tails])
@@ -211,29 +211,44 @@ class LocalModel:
         mask_B_K = torch.cat([real_B_L.new_ones(rows, shared), real_B_L], dim=1)
         position_B_L = shared + (real_B_L.cumsum(1) - 1).clamp(min=0)
         out: list[list[int]] = [[] for _ in prompts]
-        live = torch.arange(rows, device=self.device)
+        live_R = torch.arange(rows, device=self.device)
+        going_R = torch.ones(rows, dtype=torch.bool, device=self.device)
         ends = torch.tensor(self.ends, device=self.device)
         for step in range(sampler.max_tokens):
-            logits_B_V = self._next_logits(
-                network, input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
-                past_key_values=cache, use_cache=True,
-            )  # fmt: skip
-            next_B = _sample(logits_B_V, uniform_B_T[live, step], sampler)
-            for row, token in zip(live.tolist(), next_B.tolist(), strict=True):
-                out[row].append(token)
-            if on_token and live[0] == 0:
-                on_token(int(next_B[0]))
-            going = ~torch.isin(next_B, ends)
-            if not going.any():
+            with reading(cache):
+                logits_R_V = self._next_logits(
+                    network, input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
+                    past_key_values=cache, use_cache=True,
+                )  # fmt: skip
+            next_R = _sample(logits_R_V, uniform_B_T[live_R, step], sampler)
+            for row, token, going in zip(live_R.tolist(), next_R.tolist(), going_R.tolist(), strict=True):
+                if going:
+                    out[row].append(token)
+                    if on_token and row == 0:
+                        on_token(token)
+            going_R &= ~torch.isin(next_R, ends)
+            if not going_R.any():
                 break
             position_B_L = position_B_L[:, -1:] + 1
-            if not going.all():
-                stay = going.nonzero()[:, 0]
-                live, next_B, mask_B_K, position_B_L = live[stay], next_B[stay], mask_B_K[stay], position_B_L[stay]
+            if (~going_R).sum() * IDLE >= len(live_R):
+                stay = going_R.nonzero()[:, 0]
+                live_R, next_R, going_R = live_R[stay], next_R[stay], going_R[stay]
+                mask_B_K, position_B_L = mask_B_K[stay], position_B_L[stay]
                 cache.keep(stay)
-            input_B_L = next_B[:, None]
-            mask_B_K = torch.cat([mask_B_K, mask_B_K.new_ones(len(live), 1)], dim=1)
+            input_B_L = next_R[:, None]
+            mask_B_K = torch.cat([mask_B_K, mask_B_K.new_ones(len(live_R), 1)], dim=1)
         return out
+
+    def _started(self, network: Any, shared: list[int], rows: int, room: int) -> BufferCache:
+        """A cache for `rows` rows that start with these tokens, computed once for all of them."""
+        cache = BufferCache(self.model.config.num_hidden_layers, room)
+        if shared:
+            self._body(network)(input_ids=self._ids([shared]), past_key_values=cache, use_cache=True)
+            if self._shares:
+                cache.set_apart()
+            else:
+                cache.spread(rows)
+        return cache
 
     def _next_logits(self, network: Any, **inputs: Any) -> torch.Tensor:
         """Logits at the last position. Given the strided slice that `logits_to_keep` makes, torch copies the head's
@@ -250,7 +265,7 @@ class LocalModel:
     # -- scoring
 
     def score(
-        self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None, batch_tokens: int = 8192
+        self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None, batch_tokens: int = 4096
     ) -> list[torch.Tensor]:
         """Log-probability of every token of each continuation given its context, natural log, float32.
 
@@ -292,20 +307,18 @@ class LocalModel:
         shared = min(_shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
         tails = [(context + continuation)[shared:-1] for context, continuation in batch]
         width = max(map(len, tails))
-        cache = BufferCache(self.model.config.num_hidden_layers, shared + width)
-        if shared:
-            self._body(network)(input_ids=self._ids([batch[0][0][:shared]]), past_key_values=cache, use_cache=True)
-            cache.spread(len(batch))
+        cache = self._started(network, batch[0][0][:shared], len(batch), shared + width)
         body, head = self._body(network), self.model.get_output_embeddings()
         if changes_logits(self.model.config):
             body, head = network, torch.nn.Identity()
-        hidden_B_L_D = body(
-            input_ids=self._ids([t + [self.pad] * (width - len(t)) for t in tails]),
-            attention_mask=self._ids([[1] * (shared + len(t)) + [0] * (width - len(t)) for t in tails]),
-            position_ids=torch.arange(shared, shared + width, device=self.device).expand(len(batch), -1),
-            past_key_values=cache,
-            use_cache=True,
-        )[0]
+        with reading(cache):
+            hidden_B_L_D = body(
+                input_ids=self._ids([t + [self.pad] * (width - len(t)) for t in tails]),
+                attention_mask=self._ids([[1] * (shared + len(t)) + [0] * (width - len(t)) for t in tails]),
+                position_ids=torch.arange(shared, shared + width, device=self.device).expand(len(batch), -1),
+                past_key_values=cache,
+                use_cache=True,
+            )[0]
         # the position before each continuation token predicts it
         starts = [len(context) - 1 - shared for context, _ in batch]
         lengths = [len(continuation) for _, continuation in batch]

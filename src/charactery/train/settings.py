@@ -30,7 +30,7 @@ class Dpo:
     learning_rate: float = 3e-4
     epochs: float = 1.0
     batch: int = 8
-    together: int = 1  # pairs in memory at once
+    together: int = 2  # pairs in memory at once
     beta: float = 0.1
     nll: float = 0.0
     warmup: float = 0.1

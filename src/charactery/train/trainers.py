@@ -57,7 +57,7 @@ def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft,
     from trl import SFTConfig, SFTTrainer
 
     rows = plan(rows, model.tokenizer, "completion", settings, work.seed)
-    config = SFTConfig(**_common(work, settings, len(rows), model.device), max_length=None, completion_only_loss=True)
+    config = SFTConfig(**_common(work, settings, len(rows), model), max_length=None, completion_only_loss=True)
     adapter = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.targets, task_type="CAUSAL_LM"
     )
@@ -77,9 +77,7 @@ def train_dpo(model: LocalModel, pairs: Sequence[Row], start: Path, settings: Dp
 
     pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
     losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.nll]} if settings.nll else {}
-    config = DPOConfig(
-        **_common(work, settings, len(pairs), model.device), max_length=None, beta=settings.beta, **losses
-    )
+    config = DPOConfig(**_common(work, settings, len(pairs), model), max_length=None, beta=settings.beta, **losses)
     network = PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
     trainer = DPOTrainer(
         model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
@@ -126,7 +124,7 @@ def _only(rows: Sequence[Row], *columns: str) -> list[Row]:
     return [{c: row[c] for c in columns} for row in rows]
 
 
-def _common(work: Work, settings: Sft | Dpo, rows: int, device: str) -> Row:
+def _common(work: Work, settings: Sft | Dpo, rows: int, model: LocalModel) -> Row:
     batch = min(settings.batch, rows)
     steps = rows // batch
     together = next(n for n in range(min(settings.together, batch), 0, -1) if batch % n == 0)
@@ -149,14 +147,17 @@ def _common(work: Work, settings: Sft | Dpo, rows: int, device: str) -> Row:
         "report_to": work.report_to,
         "disable_tqdm": True,
         "activation_checkpointing": False,  # TRL turns it on by default: less memory, a third more time
-        "bf16": False,  # the base is already in bfloat16 where the processor has it; the adapter stays in float32
+        # the adapter's weights stay in float32 and are multiplied in what the base computes in
+        "bf16": model.model.dtype == torch.bfloat16,
         "dataloader_pin_memory": False,
-        "use_cpu": device == "cpu",
+        "use_cpu": model.device == "cpu",
     }
 
 
 def _run(trainer: Any, work: Work) -> Path:
     """Train from the last whole checkpoint, then write log and adapter."""
+    from peft.helpers import disable_input_dtype_casting
+
     adapter = work.folder / "adapter"
     last = last_checkpoint(work.folder)
     trainer.remove_callback(_printer())
@@ -164,7 +165,8 @@ def _run(trainer: Any, work: Work) -> Path:
         score_completions_only(trainer.model.get_base_model())
     previous = signal.getsignal(signal.SIGINT)
     try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with disable_input_dtype_casting(trainer.model):  # PEFT would widen every input first, for autocast to narrow
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         signal.signal(signal.SIGINT, previous)
     write_rows(work.folder / "log.jsonl", [entry for entry in trainer.state.log_history if "loss" in entry])
