@@ -11,7 +11,7 @@ import pytest
 
 from charactery.errors import BadData
 from charactery.judges import classifier
-from charactery.judges.classifier import FALSE_POSITIVES, ClassifierJudge, fit_classifier, learn_words, tfidf
+from charactery.judges.classifier import FALSE_POSITIVES, ClassifierJudge, Word, fit_classifier, learn_words, tfidf
 from charactery.runs import Row
 
 WIDTH = 24

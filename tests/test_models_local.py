@@ -99,6 +99,52 @@ def test_a_row_that_ends_early_leaves_the_others_as_they_were(tiny_model: LocalM
     assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
 
 
+def test_several_answers_to_a_prompt_read_it_once(
+    tiny_model: LocalModel, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = with_peft(tiny_model_folder, None)
+    prompts = [*SHARING, *SHARING[::-1], SHARING[2]]
+    rows: list[int] = []
+    started = LocalModel._started
+    monkeypatch.setattr(LocalModel, "_started", lambda *a: rows.append(a[3]) or started(*a))
+    answers = tiny_model.generate(requests(prompts), GREEDY)
+    assert rows == [5]
+    assert answers == [one_at_a_time(network, tiny_model, p, GREEDY.max_tokens) for p in prompts]
+    drawn = tiny_model.generate(requests(prompts), DRAWN)
+    assert drawn[:5] == tiny_model.generate(requests(SHARING), DRAWN) and drawn[2] != drawn[-1]
+
+
+def test_rows_that_have_ended_stay_until_they_are_an_eighth(tiny_model: LocalModel, tiny_model_folder: Path) -> None:
+    network = with_peft(tiny_model_folder, None)
+    prompts = [(user(text),) for text in "abcdefghijklmnopqrstuvwxyz"]
+    answers = tiny_model.generate(requests(prompts), Sampler(40, 0))
+    assert 1 < sum(a.ended for a in answers) < len(prompts)
+    assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
+
+
+def test_a_network_whose_attention_stays_its_own_answers_and_scores_the_same(
+    tiny_model: LocalModel, tiny_model_folder: Path
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32, attn_implementation="eager")
+    own = LocalModel(network, tiny_model.tokenizer, "tiny")
+    assert own.shares is False and tiny_model.shares is True
+    assert own.generate(requests(SHARING), GREEDY) == tiny_model.generate(requests(SHARING), GREEDY)
+    pairs = scoring_pairs(tiny_model)["contexts that share a beginning"]
+    for mine, theirs in zip(own.score(pairs), tiny_model.score(pairs), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
+
+
+def test_what_rows_share_is_held_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[Any] = []
+    started = LocalModel._started
+    monkeypatch.setattr(LocalModel, "_started", lambda *a: caches.append(started(*a)) or caches[-1])
+    tiny_model.generate(requests(SHARING), GREEDY)
+    (cache,) = caches
+    keys, _ = cache.prefix(0)
+    assert keys.shape[0] == 1 and keys.shape[2] > 10
+    assert cache.layers[0].keys.shape[2] == cache.get_seq_length() - keys.shape[2]
+
+
 def test_the_same_batch_and_seeds_give_the_same_answers(tiny_model: LocalModel) -> None:
     torch.manual_seed(1)
     first = tiny_model.generate(requests(SHARING), DRAWN)

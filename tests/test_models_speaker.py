@@ -12,7 +12,7 @@ from charactery.constitution import find_character, system_prompt
 from charactery.errors import ModelNotFound
 from charactery.models.chat import assistant, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
-from charactery.models.speaker import Models, Speaker, answer_all, as_character
+from charactery.models.speaker import Models, Speaker, alike, answer_all, as_character
 from charactery.models.subject import parse_subject
 from charactery.runs import Journal
 from test_models_subject import make_run
@@ -185,3 +185,10 @@ def test_a_model_behind_an_api_is_asked_through_inspect(tmp_path: Path, monkeypa
     answers = answer_all(speaker, ASKED[:2], SAMPLER, Journal(tmp_path / "j"))
     assert [a.text for a in answers] == ["Default output from mockllm/model"] * 2
     assert all(a.ended for a in answers)
+
+
+def test_batches_hold_rows_of_like_length() -> None:
+    lengths = [900, 30, 1700, 20, 440, 441, 50, 2300, 30]
+    assert alike(lengths, 64) == [[3, 1, 8, 6, 4], [5, 0], [2, 7]]
+    assert alike(lengths, 2) == [[3, 1], [8, 6], [4, 5], [0, 2], [7]]
+    assert alike([], 4) == []

@@ -54,7 +54,7 @@ class _BufferLayer(DynamicLayer):  # type: ignore[misc]
         self._keys, self._values = (t.expand(rows, -1, -1, -1).contiguous() for t in (self._keys, self._values))
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep these rows only."""
+        """Keep these rows only, in this order; a row may be named more than once."""
         self._keys, self._values = self._keys[rows], self._values[rows]
         self._show()
 
@@ -85,6 +85,6 @@ class BufferCache(Cache):  # type: ignore[misc]
             layer.spread(rows)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop finished rows; `rows` are the indices that stay."""
+        """Keep the rows with these indices, in this order; one named more than once is copied."""
         for layer in self.layers:
             layer.keep(rows)

@@ -92,7 +92,7 @@ class LocalModel:
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         self.ends = sorted({*ends, tokenizer.eos_token_id} - {None})
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.ends[0]
-        self._shares = share_prefixes(model)
+        self.shares = share_prefixes(model)
         self._adapters: dict[Path, str] = {}
         self._peft: Any = None
 
@@ -201,18 +201,20 @@ class LocalModel:
         sampler: Sampler,
         on_token: Callable[[int], None] | None,
     ) -> list[list[int]]:
-        rows, shared = len(prompts), _shared_prefix(prompts)
-        longest = max(map(len, prompts))
+        unique = list(dict.fromkeys(map(tuple, prompts)))  # several answers to a prompt: it is read once
+        place = {prompt: n for n, prompt in enumerate(unique)}
+        row_R = torch.tensor([place[tuple(p)] for p in prompts], device=self.device)
+        rows, shared, longest = len(unique), _shared_prefix(prompts), max(map(len, prompts))
         cache = self._started(network, prompts[0][:shared], rows, longest + sampler.max_tokens)
-        tails = [prompt[shared:] for prompt in prompts]
+        tails = [list(prompt[shared:]) for prompt in unique]
         width = longest - shared
         input_B_L = self._ids([[self.pad] * (width - len(t)) + t for t in tails])
         real_B_L = self._ids([[0] * (width - len(t)) + [1] * len(t) for t in tails])
         mask_B_K = torch.cat([real_B_L.new_ones(rows, shared), real_B_L], dim=1)
         position_B_L = shared + (real_B_L.cumsum(1) - 1).clamp(min=0)
         out: list[list[int]] = [[] for _ in prompts]
-        live_R = torch.arange(rows, device=self.device)
-        going_R = torch.ones(rows, dtype=torch.bool, device=self.device)
+        live_R = torch.arange(len(prompts), device=self.device)
+        going_R = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
         ends = torch.tensor(self.ends, device=self.device)
         for step in range(sampler.max_tokens):
             with reading(cache):
@@ -220,6 +222,9 @@ class LocalModel:
                     network, input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
                     past_key_values=cache, use_cache=True,
                 )  # fmt: skip
+            if step == 0 and rows < len(prompts):
+                logits_R_V, mask_B_K, position_B_L = logits_R_V[row_R], mask_B_K[row_R], position_B_L[row_R]
+                cache.keep(row_R)
             next_R = _sample(logits_R_V, uniform_B_T[live_R, step], sampler)
             for row, token, going in zip(live_R.tolist(), next_R.tolist(), going_R.tolist(), strict=True):
                 if going:
@@ -244,7 +249,7 @@ class LocalModel:
         cache = BufferCache(self.model.config.num_hidden_layers, room)
         if shared:
             self._body(network)(input_ids=self._ids([shared]), past_key_values=cache, use_cache=True)
-            if self._shares:
+            if self.shares:
                 cache.set_apart()
             else:
                 cache.spread(rows)
