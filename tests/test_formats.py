@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from charactery.cli import main
 from charactery.constitution import (
     Character,
     Item,
@@ -443,6 +444,24 @@ def bomb(kind: bytes) -> bytes:
 def test_png_bomb(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(BadData, match="more than 20 MB"):
         import_character(put(tmp_path / "a.png", bomb(kind)))
+
+
+@pytest.mark.parametrize("command", ["import", "train"])
+def test_what_is_no_character_is_a_sentence_and_exit_2(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = put(tmp_path / "huge.md", b"")
+    with huge.open("r+b") as file:
+        file.truncate(50_000_000)
+    cut, burst = put(tmp_path / "cut.png", picture({"chara": card()})[:-40]), put(tmp_path / "b.png", bomb(b"zTXt"))
+    cases = {huge: "50 MB", cut: "cut", burst: "more than 20 MB"} if command == "import" else {huge: "50 MB"}
+    for path, words in cases.items():
+        monkeypatch.setattr("sys.argv", ["charactery", command, str(path), "--out", str(tmp_path / "out.md")])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2 and words in said and str(path) in said, (path.name, said)
+        assert not (tmp_path / "out.md").exists()
 
 
 def test_png_cut_short_at_every_place(tmp_path: Path) -> None:

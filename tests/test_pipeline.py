@@ -164,6 +164,22 @@ def test_killed_anywhere_the_same_command_finishes(
         assert (stage(out, name) / file).read_bytes() == (stage(whole_run, name) / file).read_bytes()
 
 
+def test_ctrl_c_and_kill_in_the_sham_the_same_command_finishes(talking_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "captain", "--sham", "--out", str(out), *SIZES]
+    where = "charactery.train.trainers:_Progress.on_save"  # SFT and DPO save four times each, then the sham's SFT
+    interrupted = charactery(talking_cache, where, "10", "after", *arguments, code=ASSASSIN.replace("KILL", "INT"))
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert "the same command goes on from here" in interrupted.stderr and "Traceback" not in interrupted.stderr
+    assert stage(out, "sham-sft").exists() and not (stage(out, "sham-sft") / "done").exists()
+    killed = charactery(talking_cache, where, "4", "before", *arguments, code=ASSASSIN)  # in the sham's DPO
+    assert killed.returncode == -9 and (stage(out, "sham-sft") / "done").exists(), killed.stderr
+    resumed = charactery(talking_cache, *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
+    assert {"plain", "prompted", "trained", "sham"} <= {f["subject"] for f in figures}
+
+
 def test_finished_run_is_left_alone(whole_run: Path, talking_cache: Path) -> None:
     before = (whole_run / "report.html").stat().st_mtime_ns
     again = charactery(talking_cache, "train", "captain", "--out", str(whole_run), *SIZES)
