@@ -159,6 +159,8 @@ def test_killed_anywhere_the_same_command_finishes(
     for path, before in journals.items():  # every finished batch stands where it stood
         whole = before[: before.rfind(b"\n") + 1]
         assert path.read_bytes().startswith(whole)
+        keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+        assert len(set(keys)) == len(keys), "a finished batch was computed again"
     assert all(p.stat().st_mtime_ns == then for p, then in stamps.items())
     for name, file in (("pairs", "pairs.jsonl"), ("evaluate", "figures.json")):
         assert (stage(out, name) / file).read_bytes() == (stage(whole_run, name) / file).read_bytes()
@@ -231,10 +233,13 @@ def test_chat(whole_run: Path, talking_cache: Path) -> None:
     environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache)}
     talk = subprocess.run(
         [sys.executable, "-m", "charactery", "chat", str(whole_run), "--max-tokens", "24"],
-        input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/what\n/new\n/again\n",
+        input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/what\n/new\n/again\n"
+        + "sea " * 9000 + "\n/new\nWhat is a knot?\n",
         capture_output=True, text=True, env=environment, check=True,
-    ).stdout  # fmt: skip
-    assert "strength 0.5" in talk and "give a number" in talk and "say something first" in talk and "/prompted " in talk
+    )  # fmt: skip
+    for words in ("strength 0.5", "give a number", "say something first", "/prompted "):
+        assert words in talk.stdout
+    assert "do not fit" in talk.stderr and "/new starts afresh" in talk.stderr and "Traceback" not in talk.stderr
 
 
 def test_runs_and_report(whole_run: Path, talking_cache: Path) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from charactery.cli import app
 from charactery.constitution import find_character
 from charactery.data.prompts import Prompt
-from charactery.errors import CharacteryError
+from charactery.errors import BadData, CharacteryError
 from charactery.models.local import Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
@@ -19,6 +19,7 @@ from charactery.pipeline import distil
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import Recipe, Sampling
 from charactery.runs import write_rows
+from charactery.train.settings import Dpo, Sft
 
 RECIPE = Recipe(sampler=Sampling(50, 0.6), draft_temperature=0.9, draws=2, self_play=7)
 
@@ -62,7 +63,36 @@ def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> 
             asked()
     assert not (tmp_path / "run").exists()
     replace(order, recipe=replace(bare, contrast=1)).check()
-    replace(order, pairs=Path("mine.jsonl")).check()
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"prompt": "Q?", "chosen": "Aye.", "rejected": "Yes."}\n' * 4)
+    replace(order, pairs=mine).check()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sft": replace(Sft(), epochs=0.0)}, "--sft-epochs is 0; give a number above 0"),
+        ({"dpo": replace(Dpo(), learning_rate=float("nan"))}, "--dpo-rate is nan"),
+        ({"dpo": replace(Dpo(), beta=-0.1)}, "--dpo-beta is -0.1"),
+        ({"draft_temperature": 0.0}, "at --draft-temperature 0 they are the same"),
+    ],
+)
+def test_what_could_not_be_trained_is_refused_before_hours_of_it(
+    change: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    order = distil.Order(find_character("captain"), tmp_path / "run", sham=True, recipe=replace(RECIPE, **change))
+    for asked in (lambda: distil.train(order, distil.Watch()), lambda: foresee(order)):
+        with pytest.raises(CharacteryError, match=words):
+            asked()
+    assert not (tmp_path / "run").exists()
+
+
+def test_three_pairs_are_refused_before_hours_of_drafting(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"prompt": "Q?", "chosen": "Aye.", "rejected": "Yes."}\n' * 3)
+    with pytest.raises(BadData, match="fewer than 4 pairs"):
+        distil.train(distil.Order(find_character("captain"), tmp_path / "run", pairs=mine), distil.Watch())
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_commands_defaults_are_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
 from charactery.train.head import score_completions_only
 from charactery.train.settings import Dpo, Lora, Sft
-from charactery.train.trainers import Work, last_checkpoint, plan, train_dpo, train_sft
+from charactery.train.trainers import Work, _on_one_device, last_checkpoint, plan, train_dpo, train_sft
 
 
 def weights(adapter: Path) -> dict[str, torch.Tensor]:
@@ -292,3 +293,33 @@ def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
             (tmp_path / f"checkpoint-{step}" / "done").write_text(json.dumps({"step": step}))
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"  # not the last in the alphabet
     assert not (tmp_path / "checkpoint-11").exists()
+
+
+def test_few_rows_take_the_steps_planned(tiny_model: LocalModel, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    work = Work(tmp_path, 0, progress=lambda step, steps, log: told.append((step, steps)))
+    train_sft(tiny_model, killed.sft_rows()[:3], killed.LORA, Sft(epochs=2, batch=8), work)
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_several_cards_do_not_widen_a_step(tmp_path: Path) -> None:
+    from trl import SFTConfig
+
+    config = SFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=2, use_cpu=True, bf16=False)
+    config._n_gpu = 4
+    assert config.train_batch_size == 8 and _on_one_device(config).train_batch_size == 2
+
+
+def test_a_base_in_bfloat16_is_trained_as_one_in_float32(tiny_model_folder: Path, tmp_path: Path) -> None:
+    losses: dict[torch.dtype, list[float]] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        folder, told = tmp_path / str(dtype), losses.setdefault(dtype, [])
+        model = LocalModel.load(tiny_model_folder, "tiny", "cpu", dtype)
+        work = Work(folder, 0, progress=lambda step, steps, log, told=told: told.append(log["loss"]))  # type: ignore[misc]
+        adapter = train_sft(model, killed.sft_rows(), killed.LORA, killed.SFT, work)
+        model = LocalModel.load(tiny_model_folder, "tiny", "cpu", dtype)
+        train_dpo(model, killed.dpo_rows(), adapter, killed.DPO, replace(work, folder=folder / "dpo"))
+        for path in (adapter, folder / "dpo" / "adapter"):
+            assert {t.dtype for t in load_file(path / "adapter_model.safetensors").values()} == {torch.float32}
+    assert len(losses[torch.float32]) == 12
+    assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.03, abs=0.03)

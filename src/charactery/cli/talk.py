@@ -106,7 +106,10 @@ def chat(
         if line == "/quit":
             return
         if line:
-            talk.line(line)
+            try:
+                talk.line(line)
+            except CharacteryError as error:  # the conversation has outgrown the context, say: it is not lost for that
+                typer.echo(f"{error}. /new starts afresh", err=True)
 
 
 HELP = """/plain         the plain model answers your last turn (its answer is not kept)

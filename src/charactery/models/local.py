@@ -59,7 +59,7 @@ def pick_device(wanted: str) -> str:
     """`auto` is CUDA, then Apple's MPS, then the CPU. Raises ModelNotFound for a device that is not here."""
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted != "auto":
-        if not here.get(wanted.partition(":")[0]):
+        if not here.get(wanted):
             there = ", ".join(name for name, is_here in here.items() if is_here)
             raise ModelNotFound(f"there is no device {wanted!r} here; give --device auto or one of: {there}")
         return wanted

@@ -1,6 +1,7 @@
 """`charactery train`: from a character file to a trained model and its report, stage by stage, resumable."""
 
 import json
+import math
 import platform
 import shlex
 from collections.abc import Callable
@@ -49,6 +50,9 @@ class Watch:
     advance: Callable[[int], None] = lambda units: None
 
 
+LEAST_PAIRS = 4
+
+
 @dataclass(frozen=True)
 class Order:
     """What `train` was asked for."""
@@ -72,7 +76,19 @@ class Order:
         return 1 if self.pairs else self.recipe.draws
 
     def check(self) -> None:
-        """Raises CharacteryError for a recipe that would leave a training step with nothing, hours later."""
+        """Raises CharacteryError for a recipe that would leave a training step with nothing to do, hours later."""
+        recipe = self.recipe
+        for name, value in (
+            ("--sft-rate", recipe.sft.learning_rate), ("--sft-epochs", recipe.sft.epochs),
+            ("--dpo-rate", recipe.dpo.learning_rate), ("--dpo-epochs", recipe.dpo.epochs),
+            ("--dpo-beta", recipe.dpo.beta),
+        ):  # fmt: skip
+            if not 0 < value < math.inf:
+                raise CharacteryError(f"{name} is {value:g}; give a number above 0")
+        if self.sham and recipe.draft_temperature == 0:
+            raise CharacteryError("--sham compares two plain drafts, and at --draft-temperature 0 they are the same")
+        if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
+            raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
         if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
 
@@ -273,7 +289,7 @@ class _Stages:
             if near:
                 self.watch.say(f"{near} of your pairs are left out: their prompts are near held-out or elsewhere ones")
         answers = sft_rows(drafts, CHARACTER) if own is None else chosen_rows(pairs)
-        if len(pairs) < 4:
+        if len(pairs) < LEAST_PAIRS:
             raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
         check_drafts([d for d in drafts if d["kind"] != "task"], CHARACTER, PLAIN)  # before hours of training
         write_rows(folder / "sft.jsonl", answers)

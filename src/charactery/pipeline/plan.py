@@ -12,9 +12,10 @@ from charactery.pipeline.distil import Order
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
 # in proportion to their parameters.
-TOKENS_PER_SECOND = {"generate": 210.0, "train": 250.0, "score": 1200.0}
+TOKENS_PER_SECOND = {"generate": 210.0, "train": 300.0, "score": 1200.0}
 PARAMETERS = 135e6
 TOKENS_ASKED = 100  # of an average prompt with its frame
+ASKED_A_TURN = 55
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def foresee(order: Order) -> Foresight:
         "conversations to choose from": len(conversations()),
         "answers to generate": answers,
     }
-    memory = 1.5 + 2 * parameters * 2 / 1e9 + recipe.sft.batch * row * 6e-4 * scale
+    together = max(recipe.sft.together, 2 * recipe.dpo.together)  # rows; the longest are conversations of three turns
+    memory = 1.5 + 2 * parameters * 2 / 1e9 + together * 3 * (length + ASKED_A_TURN) * 1.9e-3 * scale
     return Foresight(
         counts,
         tokens,

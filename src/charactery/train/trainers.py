@@ -56,8 +56,10 @@ def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft,
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
+    batch = min(settings.batch, len(rows))
     rows = plan(rows, model.tokenizer, "completion", settings, work.seed)
-    config = SFTConfig(**_common(work, settings, len(rows), model), max_length=None, completion_only_loss=True)
+    common = _common(work, settings, batch, len(rows), model)
+    config = _on_one_device(SFTConfig(**common, max_length=None, completion_only_loss=True))
     adapter = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.targets, task_type="CAUSAL_LM"
     )
@@ -75,9 +77,11 @@ def train_dpo(model: LocalModel, pairs: Sequence[Row], start: Path, settings: Dp
     from peft import PeftModel
     from trl import DPOConfig, DPOTrainer
 
+    batch = min(settings.batch, len(pairs))
     pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
     losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.nll]} if settings.nll else {}
-    config = DPOConfig(**_common(work, settings, len(pairs), model), max_length=None, beta=settings.beta, **losses)
+    common = _common(work, settings, batch, len(pairs), model)
+    config = _on_one_device(DPOConfig(**common, max_length=None, beta=settings.beta, **losses))
     network = PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
     trainer = DPOTrainer(
         model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
@@ -124,8 +128,13 @@ def _only(rows: Sequence[Row], *columns: str) -> list[Row]:
     return [{c: row[c] for c in columns} for row in rows]
 
 
-def _common(work: Work, settings: Sft | Dpo, rows: int, model: LocalModel) -> Row:
-    batch = min(settings.batch, rows)
+def _on_one_device(config: Any) -> Any:
+    """Where several cards are seen, transformers would give each a batch: a step would be of more rows than planned."""
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
+
+
+def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
     together = next(n for n in range(min(settings.together, batch), 0, -1) if batch % n == 0)
     return {
