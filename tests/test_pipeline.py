@@ -266,6 +266,7 @@ def test_own_prompts_and_pairs(talking_cache: Path, tmp_path: Path) -> None:
     assert len(kept) == 12 and kept[0]["chosen_subject"] == "pairs.jsonl"
     rows = [json.loads(line) for line in (stage(out, "prompts") / "prompts.jsonl").read_text().splitlines()]
     assert {r["turns"][0] for r in rows if r["kind"] == "own"} == {"How do I store honey?", "What makes bread rise?"}
+    assert all(r["kind"] != "task" for r in rows), "drafted for nothing"
 
 
 def test_full_disk_is_a_sentence_and_loses_nothing(talking_cache: Path, tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def main() -> None:
         name = f" writing {error.filename}" if error.filename else ""
         print(f"charactery: the disk is full{name}. Free some space and run the same command", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == 130:  # typer has caught Ctrl-C
+            goes_on = "; the same command goes on from here" if sys.argv[1:2] == ["train"] else ""
+            print(f"\nstopped{goes_on}", file=sys.stderr)
+        raise

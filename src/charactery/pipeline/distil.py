@@ -23,7 +23,7 @@ from charactery.data.pairs import (
     read_pairs,
     sft_rows,
 )
-from charactery.data.prompts import Prompt, choose, read_prompts
+from charactery.data.prompts import Prompt, Sizes, choose, read_prompts
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
@@ -74,6 +74,11 @@ class Order:
     def draws(self) -> int:
         """Drafts to each prompt: one where the user's own pairs are what is learnt from."""
         return 1 if self.pairs else self.recipe.draws
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many prompts of each kind: no tasks where the user's own pairs are what is learnt from."""
+        return replace(self.recipe.sizes, tasks=0) if self.pairs else self.recipe.sizes
 
     def check(self) -> None:
         """Raises CharacteryError for a recipe that would leave a training step with nothing to do, hours later."""
@@ -255,7 +260,7 @@ class _Stages:
 
     def prompts(self, folder: Path, own: list[Prompt]) -> None:
         self.watch.start("prompts", 1)
-        chosen, counts = choose(self.order.character, own, self.recipe.sizes, self.order.seed, self.encode)
+        chosen, counts = choose(self.order.character, own, self.order.sizes, self.order.seed, self.encode)
         write_rows(folder / "prompts.jsonl", [p.row() for p in chosen])
         write_json(folder / "counts.json", counts)
         self.watch.advance(1)

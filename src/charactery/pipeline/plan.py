@@ -73,7 +73,7 @@ def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
 
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
-    sizes, recipe = order.recipe.sizes, order.recipe
+    sizes, recipe = order.sizes, order.recipe
     subject = parse_subject(order.model)
     known = parameters_of(subject)
     parameters = known or PARAMETERS
