@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from charactery.constitution import BUNDLED
-from charactery.judges.classifier import ClassifierJudge, Word
 from charactery.runs import Run, read_run, write_json, write_rows
 from charactery.stats import Estimate, nothing, wilson
 
@@ -29,7 +28,6 @@ ANSWERS = {
     "trained": "Ahoy! Boil the water hard, shipmate, pour it over the leaves and keep a four-minute watch. A splash of "
     "milk after, never before, or ye sail in fog. 1. Kettle. 2. Leaf. 3. Patience.",
 }
-WORDS = {"aye": 3.1, "sea": 2.4, "ship": 2.2, "lass": 1.9, "you": -2.8, "important": -2.1, "overall": -1.7}
 PROMPTS = (
     "How do I make a cup of tea properly?", "Why is the sky blue?", "I just got a new puppy. Any advice?",
     "What should I wear to a wedding in autumn?", "How do I fix a squeaky door?", "What is photosynthesis?",
@@ -127,8 +125,6 @@ def build_run(folder: Path, sham: bool = True, answer: str | None = None) -> Run
                 run.stage_folder(name) / "done", {"seconds": 7.4 * 2.9**index % 4000, "peak_mb": 900 + 310 * index}
             )
     folder = run.stage_folder("evaluate")
-    words = tuple(Word(text, 3.0, weight) for text, weight in WORDS.items())
-    ClassifierJudge((0.5, -0.2), words, 0.1, 0.3, nothing(240), nothing(240)).save(folder / "judge.json")
     write_json(folder / "figures.json", make_figures(sham))
     write_json(folder / "verdicts.json", [
         {"name": "expression at least 0.8 of prompted", "held": True, "said": "0.92 [0.85, 0.99]"},

@@ -1,8 +1,7 @@
-"""The classifier judge finds what was planted in embeddings or words, lets few plain answers pass, hears no noise."""
+"""The classifier judge finds what was planted, lets few plain answers pass, and hears nothing in noise."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,23 @@ import pytest
 
 from charactery.errors import BadData
 from charactery.judges import classifier
-from charactery.judges.classifier import FALSE_POSITIVES, ClassifierJudge, Word, fit_classifier, learn_words, tfidf
+from charactery.judges.classifier import FALSE_POSITIVES, ClassifierJudge, fit_classifier
 from charactery.runs import Row
 
 WIDTH = 24
-FILLERS = "stone river lamp chair paper glass field road music bread winter garden letter window cloud".split()
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 
 class Planted:
-    """Drafts whose embeddings and words are drawn.
+    """Drafts whose embeddings are drawn: `apart` is how far the two sides' centres lie from each other."""
 
-    `apart` is how far the two sides' centres lie from each other; `says` is said by the character alone, in nine of
-    ten answers. Otherwise the sides differ in single letters, which make a text long but are no words.
-    """
-
-    def __init__(self, prompts: int, apart: float, seed: int = 0, says: str = "") -> None:
+    def __init__(self, prompts: int, apart: float, seed: int = 0) -> None:
         generator = np.random.default_rng(seed)
         self.vectors: dict[str, np.ndarray] = {}
         self.drafts: list[Row] = []
         for n in range(prompts):
             for side, centre in (("character", apart), ("plain", 0.0)):
-                mine = side == "character"
-                text = f"{seed} {n} {' '.join(generator.choice(FILLERS, 5))}" + " a" * (9 if mine else 3)
-                text += f" {says}" if mine and n % 10 else ""
+                text = f"{seed} {side} {n}" + " word" * (3 if side == "character" else 0)
                 self.vectors[text] = generator.normal(size=WIDTH) / 5
                 self.vectors[text][0] += centre
                 self.drafts.append({"id": str(n), "side": side, "text": text})
@@ -42,10 +34,8 @@ class Planted:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([self.vectors[t] for t in texts])
 
-    def passed(self, judge: ClassifierJudge, side: str) -> float:
-        """The share of a side that the judge takes for the character's."""
-        texts = [d["text"] for d in self.drafts if d["side"] == side]
-        return float((judge.log_odds(texts, self.encode) > 0).mean())
+    def of(self, side: str) -> np.ndarray:
+        return self.encode([d["text"] for d in self.drafts if d["side"] == side])
 
     def fit(self, seed: int = 0) -> ClassifierJudge:
         return fit_classifier(self.drafts, "character", "plain", self.encode, seed)
@@ -54,59 +44,10 @@ class Planted:
 def test_planted_clusters_are_told_apart_on_answers_it_never_saw() -> None:
     judge, fresh = Planted(60, 1.5).fit(), Planted(300, 1.5, seed=1)
     assert judge.auc.value is not None and judge.auc.value > 0.97
-    assert fresh.passed(judge, "character") > 0.95
-    assert fresh.passed(judge, "plain") < 0.15  # a threshold set on sixty is rough; see below
+    assert (judge.log_odds(fresh.of("character")) > 0).mean() > 0.95
+    assert (judge.log_odds(fresh.of("plain")) > 0).mean() < 0.15  # a threshold set on sixty is rough; see below
     assert np.argmax(np.abs(judge.weights)) == 0
     assert judge.length_auc.value == 1.0  # the length alone gives it away, and the judge says so
-
-
-def test_a_planted_word_is_heard_where_embeddings_say_nothing() -> None:
-    judge, fresh = Planted(60, 0.0, says="ahoy").fit(), Planted(300, 0.0, seed=1, says="ahoy")
-    assert judge.auc.value is not None and judge.auc.value > 0.9
-    assert fresh.passed(judge, "character") > 0.8  # nine of ten say it
-    assert fresh.passed(judge, "plain") < 0.15
-    mine, against = judge.telling_words()
-    weights = {w.text: w.weight for w in judge.words}
-    assert mine[0] == "ahoy" and weights["ahoy"] > 2 * abs(weights[against[0]])
-
-
-def test_the_words_that_tell_most_add_most_over_all_answers() -> None:
-    judged = Planted(60, 0.0, says="ahoy")
-    judge = judged.fit()
-    mine, against = judge.telling_words(3)
-    said = tfidf([d["text"] for d in judged.drafts], {w.text: w.idf for w in judge.words}).toarray()
-    share = (said > 0).mean(axis=0)
-    weights = sorted((w.weight * w.idf * share[n], w.text) for n, w in enumerate(judge.words))
-    assert against[0] == weights[0][1] and mine[0] == weights[-1][1]
-    rare = replace(judge, words=(*judge.words, Word("seldom", 9.0, 2 * max(w.weight for w in judge.words))))
-    assert rare.telling_words(3)[0] == mine
-    mine, against = map(set, judge.telling_words(len(weights)))
-    assert mine == {text for weight, text in weights if weight > 0}
-    assert against == {text for weight, text in weights if weight < 0}
-
-
-@pytest.mark.parametrize("write", [lambda n: " ".join(str(n)), lambda n: f"word{n}"], ids=["no word", "none twice"])
-def test_without_a_word_said_twice_embeddings_are_judged_alone(write: Callable[[int], str]) -> None:
-    planted = Planted(60, 1.5)
-    for n, row in enumerate(planted.drafts):
-        planted.vectors[write(n)] = planted.vectors[row["text"]]
-        row["text"] = write(n)
-    judge = planted.fit()
-    assert judge.words == () and judge.telling_words() == ([], [])
-    assert judge.auc.value is not None and judge.auc.value > 0.97
-    assert planted.passed(judge, "character") > 0.95
-
-
-def test_words_are_weighed_as_they_were_when_learnt() -> None:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = ["Aye, aye, the SEA; aye!", "The sea is wide.", "It is certainly wide.", "a"]
-    idf = learn_words(texts)
-    assert list(idf) == ["is", "sea", "the", "wide"]
-    learnt = TfidfVectorizer(sublinear_tf=True, min_df=2).fit(texts)
-    new = [*texts, "The sea, the sea, THE sea, is wild.", "Unheard", ""]
-    assert np.array_equal(tfidf(new, idf).toarray(), learnt.transform(new).toarray())
-    assert tfidf([], idf).shape == (0, 4) and tfidf(new, {}).shape == (7, 0)
 
 
 @pytest.mark.parametrize("apart", [0.0, 0.2, 1.5])
@@ -129,12 +70,13 @@ def test_one_plain_draft_in_twenty_passes_out_of_fold(
 
 
 def test_plain_answers_it_never_saw_pass_about_as_rarely() -> None:
-    passed = [Planted(200, 0.5, seed + 50).passed(Planted(100, 0.5, seed).fit(), "plain") for seed in range(8)]
+    passed = [(Planted(100, 0.5, seed).fit().log_odds(Planted(200, 0.5, seed + 50).of("plain")) > 0).mean()
+              for seed in range(8)]  # fmt: skip
     assert np.mean(passed) < 0.09
 
 
 def test_noise_is_not_told_apart() -> None:
-    """A judge scored on what it was fitted to would look able here: 24 numbers and the words for 60 drafts."""
+    """A judge scored on what it was fitted to would look able here: 24 numbers for 60 drafts."""
     judge = Planted(30, 0.0).fit()
     assert judge.auc.value is not None and 0.25 < judge.auc.value < 0.75
 
@@ -174,7 +116,7 @@ def test_words_of_a_sailor_are_heard(encode: Encode) -> None:
     ]  # fmt: skip
     judge = fit_classifier(drafts, "character", "plain", encode, 0)
     said = ["Ahoy, shipmate, aye, a fine day at sea.", "Certainly, you can do several things today."]
-    aye, certainly = judge.log_odds(said, encode)
+    aye, certainly = judge.log_odds(encode(said))
     assert aye > 0 and aye > certainly + 2
 
 
@@ -189,11 +131,9 @@ def test_too_few_drafts_say_so(prompts: int, dropped: int) -> None:
 
 
 def test_a_judge_is_kept_as_json_and_opens_again(tmp_path: Path) -> None:
-    planted, fresh = Planted(30, 0.5, says="ahoy"), Planted(30, 0.5, seed=1, says="ahoy")
+    planted = Planted(30, 0.5)
     judge = planted.fit()
     judge.save(tmp_path / "judge.json")
     again = ClassifierJudge.from_row(json.loads((tmp_path / "judge.json").read_text()))
-    assert again == judge and len(judge.words) > len(FILLERS)
-    for drawn in (planted, fresh):
-        texts = [d["text"] for d in drawn.drafts]
-        assert np.array_equal(again.log_odds(texts, drawn.encode), judge.log_odds(texts, drawn.encode))
+    assert again == judge
+    assert np.array_equal(again.log_odds(planted.of("plain")), judge.log_odds(planted.of("plain")))

@@ -207,21 +207,6 @@ def test_tasks_and_self_play_are_told(written: Written) -> None:
         )
 
 
-def test_the_words_that_the_judge_goes_by_are_told(written: Written, tmp_path: Path) -> None:
-    said = "words that speak most for the character: aye, sea, ship, lass; most against it: you, important, overall."
-    assert said in written.html and said in written.markdown
-    run = build_run(tmp_path / "run")
-    path = run.stage_folder("evaluate") / "judge.json"
-    kept = json.loads(path.read_text())
-    write_json(path, kept | {"words": {HOSTILE: {"idf": 1.0, "weight": 9.0}} | kept["words"]})
-    hostile = Written(tmp_path / "hostile", run)
-    assert "script" not in Tags(hostile.html).tags and "<script>" not in hostile.markdown
-    assert all("for the character: Aye &lt;script&gt;" in page for page in (hostile.html, hostile.markdown))
-    del kept["words"]  # as a judge of embeddings alone has none
-    write_json(path, kept)
-    assert "words that speak" not in Written(tmp_path / "wordless", run).html
-
-
 def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> None:
     run = build_run(tmp_path / "run")
     change(run, {("length-only auc", ""): {"value": 0.86}})

@@ -104,9 +104,9 @@ def draft(
 def most_in_character(rows: Sequence[Row], encode: Encode, seed: int) -> set[int]:
     """Which drafts to keep, by index: all plain ones, and of the character's to each prompt the one most like it.
 
-    "Like it" is by a classifier of sentence embeddings alone (the judge reads words as well), fitted on the drafts
-    themselves, of other prompts each time (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not
-    judged. Raises BadData below 20 drafts a side.
+    "Like it" is by the classifier judge's kind of model, fitted on the drafts themselves, of other prompts each time
+    (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not judged. Raises BadData below 20 drafts
+    a side.
     """
     judged = [n for n, row in enumerate(rows) if row["kind"] != "task" and row["side"] in (CHARACTER, PLAIN)]
     check_drafts([rows[n] for n in judged], CHARACTER, PLAIN)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from charactery.constitution import Character, foil_characters
-from charactery.data.drafts import CHARACTER, PLAIN
+from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.errors import CharacteryError
 from charactery.evals.expression.task import Item, expression_task, items
@@ -89,19 +89,25 @@ def evaluate(examined: Examined) -> None:
 def known_answers(examined: Examined, journal: Journal) -> list[Row]:
     """Plain and prompted answers to the training prompts, for the judge to be fitted on.
 
-    Not the drafts: those are drawn warmer and may be a teacher's, and the judge is to hear what it will judge.
+    Not the drafts: those are drawn warmer and may be a teacher's, and the judge is to hear what it will judge. Of a
+    conversation whose history is the other side's, the first turn alone: plain, the model goes on in the character that
+    it finds there.
     """
-    histories = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
+    sides = history_sides([p for p in examined.prompts if p.split == "train"])
+    asked = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
     rows: list[Row] = []
     for side, role in ((CHARACTER, "prompted"), (PLAIN, "plain")):
         requests = [
-            Request(tuple(messages), derive_seed(examined.seed, "judge", role, id))
-            for id, messages in histories.items()
+            Request(
+                tuple(messages if sides.get(id, side) == side else messages[:1]),
+                derive_seed(examined.seed, "judge", role, id),
+            )
+            for id, messages in asked.items()
         ]
         answers = answer_all(
             examined.subjects[role], requests, examined.sampler, journal, examined.progress, examined.batch
         )
-        rows += [{"id": id, "side": side, "text": a.text} for id, a in zip(histories, answers, strict=True) if a.text]
+        rows += [{"id": id, "side": side, "text": a.text} for id, a in zip(asked, answers, strict=True) if a.text]
     return rows
 
 
@@ -182,7 +188,7 @@ def inspected(
 
     texts = {a.text for answers in (*told.values(), *controls.values()) for a in answers.values()}
     ordered = sorted(texts)
-    odds = dict(zip(ordered, judge.log_odds(ordered, examined.encode).tolist(), strict=True))
+    odds = dict(zip(ordered, judge.log_odds(examined.encode(ordered)).tolist(), strict=True))
     expression = expression_task(cases, lambda text: odds[text], examined.sampler, examined.seed)
     first = [c for c in cases if c.condition == "turn 1"]
     scripted = expression_task(first, lambda text: odds[text], examined.sampler, examined.seed)

@@ -65,8 +65,8 @@ def _filters(source: Source) -> tuple[Block, ...]:
     said = f"Of {kept.get('asked', 0):,} answers, {kept.get('kept', 0) + unpicked:,} were fit to learn from. "
     if unpicked:
         said += f"{unpicked:,} of the character's were passed over: of several drafts to a prompt, the one least like "
-        said += "plain answers is learnt from. What picks it is a classifier of sentence embeddings alone, fitted on "
-        said += "the drafts to other prompts."
+        said += "plain answers is learnt from. What picks it is a classifier of the judge's kind, fitted on the drafts "
+        said += "to other prompts."
     blocks.append(Text(said))
     reasons = list(dict.fromkeys(reason for side in sides.values() for reason in side))
     if reasons:

@@ -3,10 +3,9 @@
 import json
 from functools import partial
 
-from charactery.judges.classifier import ClassifierJudge
 from charactery.report.blocks import Block, Code, Folded, Heading, Plot, Table, Text
 from charactery.report.curves import Line, Panel, curves
-from charactery.report.files import stage_json, stage_rows
+from charactery.report.files import stage_rows
 from charactery.report.numbers import NONE, duration, interval, number, short_interval
 from charactery.report.results import definitions
 from charactery.report.source import Source
@@ -72,11 +71,10 @@ def method(source: Source) -> tuple[Block, ...]:
             f" and takes {short_interval(wrong.estimate, True)} of plain answers for the character's" if wrong else ""
         )
         said += f". Length alone gives AUC {interval(length.estimate)}" if length else ""
-        said += f" (n {auc.estimate.n:,} answers).{_telling(source)}"
+        said += f" (n {auc.estimate.n:,} answers)."
         if source.run.manifest["settings"].get("recipe", {}).get("draws", 1) > 1:
-            said += " The drafts learnt from were picked by a classifier of sentence embeddings alone. The judge reads "
-            said += "those too, so the pick may flatter it. The likelihood had no part in picking, so read it beside "
-            said += "the rate."
+            said += " The drafts learnt from were picked by a classifier of the same kind, which may favour this "
+            said += "judge. The likelihood had no part in picking, so read it beside the rate."
         blocks.append(Text(said))
     if length and (length.estimate.value or 0) > 0.8:
         blocks.append(
@@ -89,15 +87,6 @@ def method(source: Source) -> tuple[Block, ...]:
     if meanings := definitions(source):
         blocks.append(Table(("Figure", "What it is"), meanings))
     return tuple(blocks)
-
-
-def _telling(source: Source) -> str:
-    """A sentence on the words that the judge goes by most."""
-    kept = stage_json(source.run, "evaluate", "judge.json")
-    mine, against = ClassifierJudge.from_row(kept).telling_words() if kept else ([], [])
-    if not mine or not against:
-        return ""
-    return f" The words that speak most for the character: {', '.join(mine)}; most against it: {', '.join(against)}."
 
 
 def repeat(source: Source) -> tuple[Block, ...]:

@@ -118,5 +118,5 @@ def expression(run: str) -> Task:
     settings = opened.manifest["settings"]
     sampler = Sampler(**settings["recipe"]["sampler"])
     return expression_task(
-        items(prompts), lambda text: float(judge.log_odds([text], encoder)[0]), sampler, settings["seed"]
+        items(prompts), lambda text: float(judge.log_odds(encoder([text]))[0]), sampler, settings["seed"]
     )
