@@ -70,7 +70,7 @@ def test_trains_evaluates_and_reports(whole_run: Path) -> None:
         (f["subject"], f["condition"]): f["estimate"]["value"] for f in figures
         if f["eval"] == "expression" and f["metric"] == "rate"
     }  # fmt: skip
-    assert rates["prompted", "turn 1"] > 0.5 > 0.3 > rates["plain", "turn 1"], "of twelve prompts"
+    assert rates["prompted", "turn 1"] - rates["plain", "turn 1"] > 0.5, "of twelve prompts"
     assert {c for _, c in rates} == {"turn 1", "turn 3", "foreign: helpdesk", "foreign: terse-expert"}
     for figure in figures:
         assert set(figure["estimate"]) == {"value", "low", "high", "n", "missing", "method", "unit"}
@@ -170,7 +170,9 @@ def test_ctrl_c_and_kill_in_the_sham_the_same_command_finishes(talking_cache: Pa
     out = tmp_path / "run"
     arguments = ["train", "captain", "--sham", "--out", str(out), *SIZES]
     where = "charactery.train.trainers:_Progress.on_save"  # SFT and DPO save four times each, then the sham's SFT
-    interrupted = charactery(talking_cache, where, "10", "after", *arguments, code=ASSASSIN.replace("KILL", "INT"))
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` has it ignored
+    code = heard + ASSASSIN.replace("KILL", "INT")
+    interrupted = charactery(talking_cache, where, "10", "after", *arguments, code=code)
     assert interrupted.returncode == 130, interrupted.stderr
     assert "the same command goes on from here" in interrupted.stderr and "Traceback" not in interrupted.stderr
     assert stage(out, "sham-sft").exists() and not (stage(out, "sham-sft") / "done").exists()
