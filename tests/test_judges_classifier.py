@@ -10,7 +10,7 @@ import pytest
 
 from charactery.errors import BadData
 from charactery.judges import classifier
-from charactery.judges.classifier import FALSE_POSITIVES, ClassifierJudge, fit_classifier
+from charactery.judges.classifier import FALSE_POSITIVES, OTHERS, ClassifierJudge, fit_classifier
 from charactery.runs import Row
 
 WIDTH = 24
@@ -38,12 +38,18 @@ class Planted:
         return self.encode([d["text"] for d in self.drafts if d["side"] == side])
 
     def fit(self, seed: int = 0) -> ClassifierJudge:
-        return fit_classifier(self.drafts, "character", "plain", self.encode, seed)
+        return fit_classifier(self.drafts, "character", ["plain"], self.encode, seed)
+
+
+def told(judge: ClassifierJudge, side: str = "plain") -> float:
+    value = judge.auc[side].value
+    assert value is not None
+    return value
 
 
 def test_planted_clusters_are_told_apart_on_answers_it_never_saw() -> None:
     judge, fresh = Planted(60, 1.5).fit(), Planted(300, 1.5, seed=1)
-    assert judge.auc.value is not None and judge.auc.value > 0.97
+    assert told(judge) > 0.97
     assert (judge.log_odds(fresh.of("character")) > 0).mean() > 0.95
     assert (judge.log_odds(fresh.of("plain")) > 0).mean() < 0.15  # a threshold set on sixty is rough; see below
     assert np.argmax(np.abs(judge.weights)) == 0
@@ -78,7 +84,7 @@ def test_plain_answers_it_never_saw_pass_about_as_rarely() -> None:
 def test_noise_is_not_told_apart() -> None:
     """A judge scored on what it was fitted to would look able here: 24 numbers for 60 drafts."""
     judge = Planted(30, 0.0).fit()
-    assert judge.auc.value is not None and 0.25 < judge.auc.value < 0.75
+    assert 0.25 < told(judge) < 0.75
 
 
 def test_drafts_of_one_prompt_stay_in_one_fold() -> None:
@@ -91,16 +97,56 @@ def test_drafts_of_one_prompt_stay_in_one_fold() -> None:
         for copy in range(3):
             vectors[f"{n} {copy}"] = centre + generator.normal(size=WIDTH) / 100
             drafts.append({"id": str(n), "side": side, "text": f"{n} {copy}"})
-    judge = fit_classifier(drafts, "character", "plain", lambda texts: np.array([vectors[t] for t in texts]), 0)
-    assert judge.auc.value is not None and judge.auc.value < 0.8
+    judge = fit_classifier(drafts, "character", ["plain"], lambda texts: np.array([vectors[t] for t in texts]), 0)
+    assert told(judge) < 0.8
 
 
 def test_other_sides_play_no_part_and_the_seed_decides() -> None:
     planted = Planted(30, 0.3)
     judge = planted.fit()
     others = [d | {"side": "plain again", "text": planted.drafts[0]["text"]} for d in planted.drafts]
-    assert fit_classifier([*others, *planted.drafts], "character", "plain", planted.encode, 0) == judge
+    assert fit_classifier([*others, *planted.drafts], "character", ["plain"], planted.encode, 0) == judge
     assert planted.fit(1) != judge
+
+
+def test_another_character_is_heard_as_another() -> None:
+    """Both characters lie off the plain side along one axis; a second axis tells which of the two it is."""
+    generator = np.random.default_rng(0)
+    vectors: dict[str, np.ndarray] = {}
+
+    def drawn(side: str, count: int, tag: str) -> list[Row]:
+        rows = [{"id": str(n), "side": side, "text": f"{tag} {side} {n}"} for n in range(count)]
+        for row in rows:
+            vector = generator.normal(size=WIDTH) / 5
+            vector[0] += side != "plain"
+            vector[1] += {"character": 0.8, OTHERS: -0.8}.get(side, 0.0)
+            vectors[row["text"]] = vector
+        return rows
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return np.array([vectors[t] for t in texts])
+
+    sides = ("character", "plain", OTHERS)
+    known = [row for side in sides for row in drawn(side, 80, "known")]
+    fresh = {side: [row["text"] for row in drawn(side, 400, "fresh")] for side in sides}
+    alone = fit_classifier(known, "character", ["plain"], encode, 0)
+    judge = fit_classifier(known, "character", ["plain", OTHERS], encode, 0)
+    passed = {side: (judge.log_odds(encode(texts)) > 0).mean() for side, texts in fresh.items()}
+    assert (alone.log_odds(encode(fresh[OTHERS])) > 0).mean() > 0.15  # plain answers alone do not teach it who it is
+    assert passed["character"] > 0.9 and passed["plain"] < 0.1 and passed[OTHERS] < 0.1
+    assert [*judge.auc] == ["plain", OTHERS] and told(judge, OTHERS) > 0.97
+
+
+def test_few_of_either_side_pass() -> None:
+    """Others who are nearer to the character than the plain side is: the threshold is theirs."""
+    planted, near = Planted(60, 1.0), Planted(60, 0.7, seed=1)
+    others = [d | {"side": OTHERS} for d in near.drafts if d["side"] == "character"]
+    planted.vectors |= near.vectors
+    judge = fit_classifier([*planted.drafts, *others], "character", ["plain", OTHERS], planted.encode, 0)
+    alone = planted.fit()
+    heard = planted.encode([d["text"] for d in others])
+    assert (alone.log_odds(heard) > 0).mean() > 0.5
+    assert (judge.log_odds(heard) > 0).mean() <= 0.1
 
 
 def test_words_of_a_sailor_are_heard(encode: Encode) -> None:
@@ -114,7 +160,7 @@ def test_words_of_a_sailor_are_heard(encode: Encode) -> None:
             {"id": str(n), "side": "plain", "text": f"Certainly, you can use the {thing} well."},
         )
     ]  # fmt: skip
-    judge = fit_classifier(drafts, "character", "plain", encode, 0)
+    judge = fit_classifier(drafts, "character", ["plain"], encode, 0)
     said = ["Ahoy, shipmate, aye, a fine day at sea.", "Certainly, you can do several things today."]
     aye, certainly = judge.log_odds(encode(said))
     assert aye > 0 and aye > certainly + 2
@@ -125,7 +171,7 @@ def test_too_few_drafts_say_so(prompts: int, dropped: int) -> None:
     planted = Planted(prompts, 1.0)
     kept = [d for d in planted.drafts if d["side"] == "character" or int(d["id"]) >= dropped]
     with pytest.raises(BadData) as caught:
-        fit_classifier(kept, "character", "plain", planted.encode, 0)
+        fit_classifier(kept, "character", ["plain"], planted.encode, 0)
     for words in ("20 drafts a side", f"{prompts} in character", "19 plain", "--train"):
         assert words in str(caught.value)
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from charactery.data.drafts import PLAIN
 from charactery.data.filters import repeated_share
-from charactery.judges.classifier import ClassifierJudge
+from charactery.judges.classifier import OTHERS, ClassifierJudge
 from charactery.runs import Row
 from charactery.stats import Estimate, auc, bootstrap, mean, nothing, paired_difference, paired_ratio, rate
 
-CONTROL_ORDER = ("plain given as prompted", "prompted given as trained", "another character", "mixture")
+CONTROL_ORDER = ("plain given as prompted", "prompted given as trained", OTHERS, "mixture")
 # The plain model's first answers to sixty prompts repeat 0.3% to 3.6% of their 4-grams, by the luck of the draw. All
 # held-out answers together are a little steadier. Not elsewhere: code and forms repeat themselves rightly.
 ALL = "held-out"
@@ -118,7 +119,8 @@ def _likelihood(measured: Measured, add: Add, seed: int) -> None:
 
 
 def _judge(measured: Measured, add: Add, seed: int) -> None:
-    add("judge", "auc", measured.judge.auc)
+    for side, told in measured.judge.auc.items():
+        add("judge", "auc" if side == PLAIN else f"auc against {side}", told)
     add("judge", "length-only auc", measured.judge.length_auc)
     fresh = _truths(measured.values("plain given as prompted", "expression", "turn 1"))
     add("judge", "false-positive rate", rate(fresh), expected=0.05)
@@ -137,6 +139,9 @@ def _controls(measured: Measured, add: Add, seed: int) -> None:
         if name in present:
             pair = _paired(measured, name, against, "expression", "turn 1")
             add("controls", f"difference from {against}", paired_difference(*pair, seed), name, "turn 1", expected=0.0)
+    if OTHERS in present:
+        pair = _paired(measured, "trained", OTHERS, "expression", "turn 1")
+        add("expression", f"difference from {OTHERS}", paired_difference(*pair, seed), "trained", "turn 1")
     if "mixture" in present:
         add("controls", "share recovered", _mixture(measured, seed), "mixture", "turn 1", expected=0.5)
 
@@ -243,11 +248,13 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
     ratio = get("expression", "ratio to prompted", "trained", "turn 1")
     plain = get("expression", "difference from plain", "trained", "turn 1")
     sham = get("expression", "difference from sham", "trained", "turn 1")
+    another = get("expression", f"difference from {OTHERS}", "trained", "turn 1")
     bounds: list[tuple[str, Estimate, Callable[[Estimate], bool]]] = [
         ("expression at least 0.8 of prompted", ratio, lambda e: (e.value or 0) >= 0.8),
         ("lower end of that ratio above 0.65", ratio, lambda e: (e.low or 0) > 0.65),
         ("expression clear of plain", plain, lambda e: (e.low or 0) > 0),
         ("expression clear of sham", sham, lambda e: (e.low or 0) > 0),
+        ("expression clear of another character", another, lambda e: (e.low or 0) > 0),
     ]
     for name, metric, condition, most in (
         ("bits per byte on prose", "bits per byte ratio", "prose", 1.10),

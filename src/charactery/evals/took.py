@@ -19,7 +19,7 @@ from charactery.errors import CharacteryError
 from charactery.evals.expression.task import Item, expression_task, items
 from charactery.evals.measures import Measured, figures
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
-from charactery.judges.classifier import ClassifierJudge, Encode, fit_classifier
+from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import evidence, margins
 from charactery.models.chat import assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
@@ -45,6 +45,7 @@ class Examined:
     seed: int
     folder: Path
     other: Speaker | None = None  # the plain model as another character, for the controls
+    foils: Sequence[Speaker] = ()  # and as yet others, for the judge to hear; `other` is none of them
     batch: int = 64
     progress: Callable[[int], None] = field(default=lambda done: None)
     say: Callable[[str], None] = field(default=lambda line: None)
@@ -58,14 +59,15 @@ def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
     cases = items(prompts)
     first = sum(c.condition == "turn 1" for c in cases)
     known = sum(p.split == "train" and p.kind != "task" for p in prompts)
-    return 2 * known + subjects * sum(len(c.turns) for c in cases) + 3 * first
+    return 3 * known + subjects * sum(len(c.turns) for c in cases) + 3 * first
 
 
 def evaluate(examined: Examined) -> None:
     """Run everything and write judge.json, logs/, samples.jsonl, figures.json, verdicts.json, examples.jsonl."""
     folder = examined.folder
     journal = Journal(folder / "batches.jsonl")
-    judge = fit_classifier(known_answers(examined, journal), CHARACTER, PLAIN, examined.encode, examined.seed)
+    known = known_answers(examined, journal)
+    judge = fit_classifier(known, CHARACTER, (PLAIN, OTHERS), examined.encode, examined.seed)
     judge.save(folder / "judge.json")
     cases = items(examined.prompts)
     told: dict[str, Answers] = {}
@@ -87,27 +89,32 @@ def evaluate(examined: Examined) -> None:
 
 
 def known_answers(examined: Examined, journal: Journal) -> list[Row]:
-    """Plain and prompted answers to the training prompts, for the judge to be fitted on.
+    """Prompted and plain answers to the training prompts, and other characters', for the judge to be fitted on.
 
     Not the drafts: those are drawn warmer and may be a teacher's, and the judge is to hear what it will judge. Of a
     conversation whose history is the other side's, the first turn alone: plain, the model goes on in the character that
-    it finds there.
+    it finds there. Each prompt's first turn is put to one of the foils: a judge that heard only plain answers takes any
+    character for this one.
     """
     sides = history_sides([p for p in examined.prompts if p.split == "train"])
     asked = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
     rows: list[Row] = []
-    for side, role in ((CHARACTER, "prompted"), (PLAIN, "plain")):
+    put = [
+        (CHARACTER, "prompted", examined.subjects["prompted"], asked),
+        (PLAIN, "plain", examined.subjects["plain"], asked),
+    ]
+    for n, foil in enumerate(examined.foils):
+        put.append((OTHERS, foil.subject.text, foil, dict([*asked.items()][n :: len(examined.foils)])))
+    for side, role, speaker, mine in put:
         requests = [
             Request(
                 tuple(messages if sides.get(id, side) == side else messages[:1]),
                 derive_seed(examined.seed, "judge", role, id),
             )
-            for id, messages in asked.items()
+            for id, messages in mine.items()
         ]
-        answers = answer_all(
-            examined.subjects[role], requests, examined.sampler, journal, examined.progress, examined.batch
-        )
-        rows += [{"id": id, "side": side, "text": a.text} for id, a in zip(asked, answers, strict=True) if a.text]
+        answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
+        rows += [{"id": id, "side": side, "text": a.text} for id, a in zip(mine, answers, strict=True) if a.text]
     return rows
 
 
@@ -134,7 +141,7 @@ def control_answers(examined: Examined, cases: Sequence[Item], journal: Journal)
     sources = {
         "plain given as prompted": examined.subjects["plain"],
         "prompted given as trained": examined.subjects["prompted"],
-        "another character": examined.other,
+        OTHERS: examined.other,
     }
     scripted: dict[str, Answers] = {}
     keys = [hashable(request_for([user(c.turns[0])], examined.seed)) for c in cases]

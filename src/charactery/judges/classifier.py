@@ -1,7 +1,7 @@
-"""The classifier judge: is this answer more like the prompted model's or the plain one's?
+"""The classifier judge: is this answer more like the prompted model's, or like the plain one's and other characters'?
 
-Trained per run on prompted against plain answers to the training prompts, over sentence embeddings, cross-fitted by
-prompt. Its threshold is set on plain answers that were outside the fit, so that one in twenty of them passes.
+Trained per run on answers to the training prompts, over sentence embeddings, cross-fitted by prompt. Its threshold is
+set on plain answers, and on other characters', that were outside the fit: at most one in twenty of either passes.
 """
 
 import math
@@ -17,6 +17,7 @@ from charactery.runs import Row, write_json
 from charactery.stats import Estimate, auc
 
 FALSE_POSITIVES = 0.05
+OTHERS = "another character"  # the side of those who are neither the character nor plain
 LEAST = 20  # answers a side to be fitted on
 Encode = Callable[[Sequence[str]], np.ndarray]
 
@@ -25,13 +26,14 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 class ClassifierJudge:
     """A linear judge over embeddings: in character where weights · embedding + bias exceeds the threshold.
 
-    `auc` is of cross-fitted scores on the drafts, `length_auc` that of the answer's length alone on the same drafts.
+    `auc` is of cross-fitted scores, by the side that the character's answers are told from; `length_auc` is that of an
+    answer's length alone, against the first of those sides.
     """
 
     weights: tuple[float, ...]
     bias: float
     threshold: float
-    auc: Estimate
+    auc: dict[str, Estimate]
     length_auc: Estimate
 
     def log_odds(self, embeddings_N_D: np.ndarray) -> np.ndarray:
@@ -42,14 +44,14 @@ class ClassifierJudge:
         """Write as JSON."""
         write_json(path, {
             "weights": list(self.weights), "bias": self.bias, "threshold": self.threshold,
-            "auc": self.auc.as_dict(), "length_auc": self.length_auc.as_dict(),
+            "auc": {side: e.as_dict() for side, e in self.auc.items()}, "length_auc": self.length_auc.as_dict(),
         })  # fmt: skip
 
     @classmethod
     def from_row(cls, row: Row) -> "ClassifierJudge":
         """The judge that `save` wrote."""
-        estimates = {name: Estimate(**row[name]) for name in ("auc", "length_auc")}
-        return cls(tuple(row["weights"]), row["bias"], row["threshold"], **estimates)
+        aucs = {side: Estimate(**e) for side, e in row["auc"].items()}
+        return cls(tuple(row["weights"]), row["bias"], row["threshold"], aucs, Estimate(**row["length_auc"]))
 
 
 def check_drafts(drafts: Sequence[Row], positive: str, negative: str) -> list[Row]:
@@ -86,24 +88,28 @@ def cross_fit(
     return scores_N, fits
 
 
-def fit_classifier(drafts: Sequence[Row], positive: str, negative: str, encode: Encode, seed: int) -> ClassifierJudge:
-    """Fit on drafts of two sides (`positive` and `negative` name them).
+def fit_classifier(
+    drafts: Sequence[Row], positive: str, negatives: Sequence[str], encode: Encode, seed: int
+) -> ClassifierJudge:
+    """Fit on answers of the side `positive` against those of `negatives`, the plain side first.
 
-    Five folds by prompt give every draft a score from a fit that did not see its prompt; the threshold is the
-    smallest that lets at most 5% of the plain ones pass. The judge kept is the mean of the five fits, so that it is
-    the one the threshold was set on. Raises BadData below 20 drafts a side.
+    Five folds by prompt give every answer a score from a fit that did not see its prompt; the threshold is the
+    smallest that lets at most 5% of each negative side pass. The judge kept is the mean of the five fits, so that it
+    is the one the threshold was set on. Raises BadData below 20 answers of the positive or the first negative side.
     """
-    rows = check_drafts(drafts, positive, negative)
+    check_drafts(drafts, positive, negatives[0])
+    rows = [d for d in drafts if d["side"] in (positive, *negatives)]
     labels_N = np.array([d["side"] == positive for d in rows])
     vectors_N_D = encode([d["text"] for d in rows])
     scores_N, fits = cross_fit(linear(), vectors_N_D, labels_N, [d["id"] for d in rows], seed)
-    plain = np.sort(scores_N[~labels_N])[::-1]
-    allowed = math.floor(FALSE_POSITIVES * len(plain))
-    lengths = np.array([len(d["text"].split()) for d in rows], dtype=float)
+    by_side = {side: scores_N[[d["side"] == side for d in rows]] for side in (positive, *negatives)}
+    told_from = [side for side in negatives if len(by_side[side])]
+    thresholds = [np.sort(by_side[s])[::-1][math.floor(FALSE_POSITIVES * len(by_side[s]))] for s in told_from]
+    lengths = {s: [float(len(d["text"].split())) for d in rows if d["side"] == s] for s in (positive, negatives[0])}
     return ClassifierJudge(
         tuple(np.mean([m.coef_[0] for m in fits], axis=0).tolist()),
         float(np.mean([m.intercept_[0] for m in fits])),
-        float(plain[allowed]),
-        auc(scores_N[~labels_N].tolist(), scores_N[labels_N].tolist(), seed),
-        auc(lengths[~labels_N].tolist(), lengths[labels_N].tolist(), seed),
+        float(max(thresholds)),
+        {side: auc(by_side[side].tolist(), by_side[positive].tolist(), seed) for side in told_from},
+        auc(lengths[negatives[0]], lengths[positive], seed),
     )

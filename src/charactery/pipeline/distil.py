@@ -365,12 +365,12 @@ class _Stages:
         subjects["trained"] = self.models.speaker(self.trained("dpo"))
         if self.order.sham:
             subjects["sham"] = self.models.speaker(self.trained("sham-dpo"))
-        foil = next(f for f in foil_characters() if f.name != self.order.character.name)
+        other, *foils = [self.prompted(f) for f in foil_characters() if f.name != self.order.character.name]
         self.watch.start("evaluate", answers_asked(prompts, len(subjects)))
         evaluate(Examined(
             self.order.character, prompts, read_rows(self.run.stage_folder("drafts") / "drafts.jsonl"), subjects,
             self.models.base(self.subject), self.encode, self.sampler, self.order.seed, folder,
-            self.prompted(foil), self.recipe.batch, self.watch.advance, self.watch.say,
+            other, foils, self.recipe.batch, self.watch.advance, self.watch.say,
         ))  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+from charactery.judges.classifier import OTHERS
 from charactery.report.blocks import Block, Code, Folded, Heading, Plot, Table, Text
 from charactery.report.curves import Line, Panel, curves
 from charactery.report.files import stage_rows
@@ -64,9 +65,10 @@ def method(source: Source) -> tuple[Block, ...]:
     """How the figures are made, and how far the judge can be trusted."""
     blocks: list[Block] = [Text(SUBJECTS), Text(INTERVALS)]
     auc, wrong = source.one("judge", "auc", ""), source.one("judge", "false-positive rate", "")
-    length = source.one("judge", "length-only auc", "")
+    length, others = source.one("judge", "length-only auc", ""), source.one("judge", f"auc against {OTHERS}", "")
     if auc:
         said = f"The classifier judge tells prompted from plain answers with AUC {interval(auc.estimate)}"
+        said += f", and from other characters' with AUC {interval(others.estimate)}," if others else ""
         said += (
             f" and takes {short_interval(wrong.estimate, True)} of plain answers for the character's" if wrong else ""
         )

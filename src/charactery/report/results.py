@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from charactery.judges.classifier import OTHERS
 from charactery.report.blocks import Block, Folded, Plot, Table, Text
 from charactery.report.figures import Figure, subject_order
 from charactery.report.forest import Axis, Group, forest
@@ -111,7 +112,7 @@ def _should(source: Source, figure: Figure) -> str:
         if figure.subject.startswith(subject):
             same = source.one("expression", "rate", subject, "turn 1")
             return f"as {subject}: {number(same.estimate.value)}" if same else f"as {subject}"
-    return "low" if figure.subject == "another character" else NONE
+    return "low" if figure.subject == OTHERS else NONE
 
 
 def every_figure(source: Source) -> tuple[Block, ...]:

@@ -1,5 +1,7 @@
 """What evals, metrics, conditions and controls are called in a report, and what each of them means."""
 
+from charactery.judges.classifier import OTHERS
+
 EVALS = {
     "expression": "Expression: does it answer in character?",
     "elsewhere": "Elsewhere: does it leave alone what is none of the character's business?",
@@ -41,11 +43,17 @@ DEFINITIONS = {
     ("elsewhere", "rate"): "The same rate on prompts where the character should not show (code, forms, translations). "
     "It should stay where the plain model's is.",
     (
+        "expression",
+        f"difference from {OTHERS}",
+    ): "The trained model's rate less that of the base model prompted as some other character, on the same prompts.",
+    (
         "elsewhere",
         "difference from plain",
     ): "The trained model's rate elsewhere less the plain model's. Near 0 is good.",
     ("judge", "auc"): "Chance that the judge scores a prompted answer above a plain one that it was not fitted on. "
     "0.5 is guessing.",
+    ("judge", f"auc against {OTHERS}"): "The same chance, of a prompted answer against one by the base model as "
+    "some other character.",
     (
         "judge",
         "false-positive rate",
@@ -65,7 +73,7 @@ DEFINITIONS = {
 CONTROLS = {
     "plain given as prompted": "Plain answers handed in as the prompted model's: the judge must not fall for the name.",
     "prompted given as trained": "Prompted answers handed in as the trained model's: must come out as prompted.",
-    "another character": "Another character's answers: must not pass for this one.",
+    OTHERS: "Answers of a character that the judge was not fitted on: must not pass for this one.",
     "mixture": "Prompted and plain answers in a known share.",
 }
 
