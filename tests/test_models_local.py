@@ -294,6 +294,42 @@ def test_scores_keep_what_a_model_does_to_its_logits(tmp_path: Path, tiny_model:
             torch.testing.assert_close(score, plain_score(network, context, continuation), atol=1e-4, rtol=0)
 
 
+LINEAR = {f"linear_{part}": 2 for part in ("num_key_heads", "num_value_heads")}
+LINEAR |= {f"linear_{part}": 16 for part in ("key_head_dim", "value_head_dim")}
+KINDS: dict[str, dict[str, Any]] = {  # a state beside keys and values; the same; layers that read an earlier one's keys
+    "Qwen3_5": {"layer_types": ["linear_attention", "full_attention"] * 2, **LINEAR},
+    "Lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "Gemma4": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 2, "global_head_dim": 16,
+        "vocab_size_per_layer_input": 456, "hidden_size_per_layer_input": 8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*KINDS])
+def test_models_that_keep_more_than_keys_and_values(kind: str, tiny_model: LocalModel) -> None:
+    """In float64, so that rounding does not turn a draw: together as alone, and scores as without a cache."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
+    torch.manual_seed(0)
+    network = getattr(transformers, f"{kind}ForCausalLM")(config(
+        vocab_size=456, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=512, initializer_range=0.1,
+        bos_token_id=1, eos_token_id=2, pad_token_id=2, **KINDS[kind],
+    )).double()  # fmt: skip
+    network.generation_config.eos_token_id = list(range(0, 456, 20))  # so that some end early
+    model = LocalModel(network, tiny_model.tokenizer, kind)
+    requests = [Request(messages, seed) for seed, messages in enumerate([*SHARING, SHARING[0]])]
+    together = model.generate(requests, Sampler(16, 1.0))
+    assert together == [model.generate([r], Sampler(16, 1.0))[0] for r in requests]
+    assert len({a.tokens for a in together}) > 1 and any(a.ended for a in together)
+    pairs = [([7, 8, 9, 10], [20, 21]), ([7, 8, 10, 11, 12], [30]), ([7, 8, 9, 10], [31])]
+    for (context, continuation), score in zip(pairs, model.score(pairs), strict=True):
+        expected = plain_score(network, context, continuation)
+        torch.testing.assert_close(score.double(), expected.double(), atol=1e-5, rtol=0)
+
+
 def test_bits_per_byte_counts_bytes() -> None:
     assert bits_per_byte(-math.log(2) * 12, "Grüße") == pytest.approx(12 / 7)
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from charactery.models.buffers import BufferCache
-
 NAME = "shared_prefix"
-_read: ContextVar[BufferCache | None] = ContextVar("read", default=None)
+_read: ContextVar[Cache | None] = ContextVar("read", default=None)
 
 
 def share_prefixes(network: Any) -> bool:
@@ -29,7 +28,7 @@ def share_prefixes(network: Any) -> bool:
 
 
 @contextmanager
-def reading(cache: BufferCache) -> Iterator[BufferCache]:
+def reading(cache: Cache) -> Iterator[Cache]:
     """While this cache is read: attention looks in it for what the rows share."""
     token = _read.set(cache)
     try:

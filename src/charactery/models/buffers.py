@@ -7,7 +7,7 @@ third of a decoding step at 50 rows of 300 tokens.
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 
 class _BufferLayer(DynamicLayer):  # type: ignore[misc]
@@ -53,7 +53,7 @@ class _BufferLayer(DynamicLayer):  # type: ignore[misc]
         """Copy the one row held to `rows` rows."""
         self._keys, self._values = (t.expand(rows, -1, -1, -1).contiguous() for t in (self._keys, self._values))
 
-    def keep(self, rows: torch.Tensor) -> None:
+    def reorder_cache(self, rows: torch.Tensor) -> None:
         """Keep these rows only, in this order; a row may be named more than once."""
         self._keys, self._values = self._keys[rows], self._values[rows]
         self._show()
@@ -84,7 +84,8 @@ class BufferCache(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.spread(rows)
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Keep the rows with these indices, in this order; one named more than once is copied."""
-        for layer in self.layers:
-            layer.keep(rows)
+
+def layers_to_buffer(config: Any) -> int | None:
+    """How many layers a model has where each keeps its own keys and values; None where some keep another state."""
+    kinds = [type(layer) for layer in DynamicCache(config=config).layers]
+    return len(kinds) if kinds and {*kinds} <= {DynamicLayer, DynamicSlidingWindowLayer} else None

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import Cache, DynamicCache
 
 from charactery.errors import ContextTooLong, ModelNotFound
 from charactery.models.attention import reading, share_prefixes
-from charactery.models.buffers import BufferCache
+from charactery.models.buffers import BufferCache, layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
@@ -85,14 +86,17 @@ class LocalModel:
 
     def __init__(self, model: Any, tokenizer: Any, name: str, device: str = "cpu") -> None:
         self.model, self.tokenizer, self.name, self.device = model.to(device).eval(), tokenizer, name, device
-        self.context = int(getattr(model.config, "max_position_embeddings", 2048))
+        self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
         if tokenizer.chat_template is None:
             tokenizer.chat_template = BASE_TEMPLATE
         ends = getattr(model.generation_config, "eos_token_id", None)
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         self.ends = sorted({*ends, tokenizer.eos_token_id} - {None})
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.ends[0]
-        self.shares = share_prefixes(model)
+        # None for hybrids (Qwen3.5, LFM2, Granite 4) and layers that read each other's keys (Gemma 4): they get the
+        # cache that transformers makes for them, and their prompts are read whole
+        self.layers = layers_to_buffer(model.config)
+        self.shares = self.layers is not None and share_prefixes(model)
         self._adapters: dict[Path, str] = {}
         self._peft: Any = None
 
@@ -204,7 +208,7 @@ class LocalModel:
         unique = list(dict.fromkeys(map(tuple, prompts)))  # several answers to a prompt: it is read once
         place = {prompt: n for n, prompt in enumerate(unique)}
         row_R = torch.tensor([place[tuple(p)] for p in prompts], device=self.device)
-        rows, shared, longest = len(unique), _shared_prefix(prompts), max(map(len, prompts))
+        rows, shared, longest = len(unique), self._shared_prefix(prompts), max(map(len, prompts))
         cache = self._started(network, prompts[0][:shared], rows, longest + sampler.max_tokens)
         tails = [list(prompt[shared:]) for prompt in unique]
         width = longest - shared
@@ -224,7 +228,7 @@ class LocalModel:
                 )  # fmt: skip
             if step == 0 and rows < len(prompts):
                 logits_R_V, mask_B_K, position_B_L = logits_R_V[row_R], mask_B_K[row_R], position_B_L[row_R]
-                cache.keep(row_R)
+                cache.reorder_cache(row_R)
             next_R = _sample(logits_R_V, uniform_B_T[live_R, step], sampler)
             for row, token, going in zip(live_R.tolist(), next_R.tolist(), going_R.tolist(), strict=True):
                 if going:
@@ -239,14 +243,20 @@ class LocalModel:
                 stay = going_R.nonzero()[:, 0]
                 live_R, next_R, going_R = live_R[stay], next_R[stay], going_R[stay]
                 mask_B_K, position_B_L = mask_B_K[stay], position_B_L[stay]
-                cache.keep(stay)
+                cache.reorder_cache(stay)
             input_B_L = next_R[:, None]
             mask_B_K = torch.cat([mask_B_K, mask_B_K.new_ones(len(live_R), 1)], dim=1)
         return out
 
-    def _started(self, network: Any, shared: list[int], rows: int, room: int) -> BufferCache:
+    def _shared_prefix(self, rows: list[list[int]]) -> int:
+        """How many leading tokens are read once for all rows. A recurrent state has no place for padding after them."""
+        return _shared_prefix(rows) if self.layers is not None else 0
+
+    def _started(self, network: Any, shared: list[int], rows: int, room: int) -> Cache:
         """A cache for `rows` rows that start with these tokens, computed once for all of them."""
-        cache = BufferCache(self.model.config.num_hidden_layers, room)
+        if self.layers is None:
+            return DynamicCache(config=self.model.config)
+        cache = BufferCache(self.layers, room)
         if shared:
             self._body(network)(input_ids=self._ids([shared]), past_key_values=cache, use_cache=True)
             if self.shares:
@@ -293,7 +303,7 @@ class LocalModel:
         batch: list[int] = []
         longest = 0
         first = pairs[order[0]][0]
-        shared = len(first) - 1
+        shared = len(first) - 1 if self.layers is not None else 0
         for index in order:
             context, continuation = pairs[index]
             if not context or len(context) + len(continuation) > self.context:
@@ -309,7 +319,7 @@ class LocalModel:
         return batch
 
     def _score(self, batch: list[tuple[list[int], list[int]]], network: Any) -> list[torch.Tensor]:
-        shared = min(_shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
+        shared = min(self._shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
         tails = [(context + continuation)[shared:-1] for context, continuation in batch]
         width = max(map(len, tails))
         cache = self._started(network, batch[0][0][:shared], len(batch), shared + width)
