@@ -292,6 +292,21 @@ def test_full_disk_is_a_sentence_and_loses_nothing(talking_cache: Path, tmp_path
 
 
 @pytest.mark.parametrize(
+    "error",
+    ["torch.OutOfMemoryError('CUDA out of memory')", "MemoryError()", 'RuntimeError("X: can\'t allocate 9 GB")'],
+)
+def test_too_little_memory_is_a_sentence(error: str, talking_cache: Path) -> None:
+    code = (
+        "import torch, charactery.models.local as l\n"
+        f"def generate(*args, **kwargs): raise {error}\n"
+        "l.LocalModel.generate = generate\n"
+        "from charactery.cli import main\nmain()\n"
+    )
+    failed = charactery(talking_cache, "ask", "smollm2", "Hello?", code=code)
+    assert failed.returncode == 2 and "out of memory" in failed.stderr and "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["train", "missing.md"], "no such file"),
@@ -301,6 +316,8 @@ def test_full_disk_is_a_sentence_and_loses_nothing(talking_cache: Path, tmp_path
         (["train", "captain", "--device", "banana"], "no device 'banana'"),
         (["train", "captain", "--report-to", "carvings"], "the logger 'carvings'"),
         (["train", "captain", "--dry-run", "--pairs", "none.jsonl"], "none.jsonl: no such file"),
+        (["train", "captain", "--dry-run", "--device", "banana"], "no device 'banana'"),
+        (["train", "captain", "--dry-run", "--report-to", "carvings"], "the logger 'carvings'"),
         (["train", "captain", "--teacher", "nobody"], "no model 'nobody'"),
         (["train", "captain", "--dial", "salt=1"], "no dial 'salt'"),
         (["train", "captain", "--dial", "bluntness=much"], "give a name and a number"),

@@ -1,5 +1,6 @@
 """The command line: parses, calls a documented function, prints. No torch is imported before a command needs it."""
 
+import errno
 import os
 import sys
 
@@ -34,6 +35,21 @@ def _options(version: bool = typer.Option(False, "--version", callback=_version,
 from charactery.cli import characters, runs, talk, train  # noqa: E402, F401 - each adds its commands to the app
 
 
+def _lacking(error: Exception) -> str:
+    """A sentence where what an error means is too little disk or memory, "" for any other."""
+    if isinstance(error, OSError):
+        name = f" writing {error.filename}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return f"the disk is full{name}. Free some space and run the same command" if full else ""
+    # torch's own names for it, since torch is not imported here
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+        return (
+            "out of memory. Close what else uses it, take a smaller model, or fewer --max-tokens; "
+            "`charactery train --dry-run` says how much a run needs"
+        )
+    return ""
+
+
 def main() -> None:
     """Run the command line. What the user can mend is one sentence and exit code 2; Ctrl-C is 130."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -51,13 +67,10 @@ def main() -> None:
     except CharacteryError as error:
         print(f"charactery: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        import errno
-
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (said := _lacking(error)):
             raise
-        name = f" writing {error.filename}" if error.filename else ""
-        print(f"charactery: the disk is full{name}. Free some space and run the same command", file=sys.stderr)
+        print(f"charactery: {said}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C

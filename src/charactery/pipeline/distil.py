@@ -1,5 +1,6 @@
 """`charactery train`: from a character file to a trained model and its report, stage by stage, resumable."""
 
+import importlib.metadata
 import json
 import math
 import platform
@@ -81,7 +82,8 @@ class Order:
         return replace(self.recipe.sizes, tasks=0) if self.pairs else self.recipe.sizes
 
     def check(self) -> None:
-        """Raises CharacteryError for a recipe that would leave a training step with nothing to do, hours later."""
+        """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
+        logger or device that is not here."""
         recipe = self.recipe
         for name, value in (
             ("--sft-rate", recipe.sft.learning_rate), ("--sft-epochs", recipe.sft.epochs),
@@ -96,6 +98,8 @@ class Order:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
         if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
+        check_loggers(self.report_to)
+        pick_device(self.device)
 
 
 def train(order: Order, watch: Watch) -> Run:
@@ -106,7 +110,6 @@ def train(order: Order, watch: Watch) -> Run:
     subject = parse_subject(order.model)
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
-    check_loggers(order.report_to)
     models = Models(order.device, watch.say)
     with open_run(order.out, manifest(order, models, subject)) as run:
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
@@ -191,24 +194,16 @@ def teaching(order: Order, models: Models) -> Speaker:
 
 def engine(device: str) -> Row:
     """What computes: another engine, version or number type gives other texts, so a run is not resumed under it."""
-    import sklearn
-    import torch
-    import transformers
-
-    return {
-        "name": "torch", "torch": torch.__version__, "transformers": transformers.__version__,
-        "scikit-learn": sklearn.__version__,  # fits what picks the drafts and judges the answers
-        "device": device, "dtype": str(pick_dtype(device)).removeprefix("torch."),
-    }  # fmt: skip
+    # scikit-learn fits what picks the drafts and judges the answers
+    versions = {p: importlib.metadata.version(p) for p in ("torch", "transformers", "peft", "trl", "scikit-learn")}
+    return {"name": "torch", **versions, "device": device, "dtype": str(pick_dtype(device)).removeprefix("torch.")}
 
 
 def environment(device: str) -> Row:
     """Where and with what a run was made, for the report; not part of what must be equal."""
-    import importlib.metadata
-
     import torch
 
-    packages = {name: importlib.metadata.version(name) for name in ("trl", "peft", "accelerate", "inspect-ai")}
+    packages = {name: importlib.metadata.version(name) for name in ("accelerate", "inspect-ai")}
     return {
         "charactery": __version__, **engine(device), **packages, "python": platform.python_version(),
         "processor": _processor(), "cores": torch.get_num_threads(), "code": _code_revision(),

@@ -91,7 +91,7 @@ def foresee(order: Order) -> Foresight:
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
     played = min(recipe.self_play, own or sizes.train)
-    answers = drafts + played + 2 * sizes.train + subjects * asked + 3 * sizes.held_out
+    answers = drafts + played + 3 * sizes.train + subjects * asked + 3 * sizes.held_out
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
     rows, compared = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
