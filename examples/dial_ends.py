@@ -4,6 +4,7 @@
 
 The trait's likelihood score is compared on the same held-out prompts: for every answer of either model, the mean
 log-probability per token given the trait at the dial's high end, less that at its low end, by the untrained base.
+Options after -- go to `charactery train`; killed, the same command goes on.
 """
 
 import argparse
@@ -41,7 +42,7 @@ for name, value in (("low", "0"), ("high", "1")):
         if r["subject"] == "trained" and r["eval"] == "expression" and r["condition"] == "turn 1"
     }
 
-base = Models().speaker("smollm2").model
+base = Models().speaker(read_run(options.out / "low").manifest["settings"]["model"]).model
 assert base is not None
 ids = sorted(answers["low"].keys() & answers["high"].keys())
 for trait in (t for t in character.traits() if t.dial == options.dial):
