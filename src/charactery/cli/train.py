@@ -12,7 +12,7 @@ from charactery.errors import CharacteryError
 from charactery.train.settings import Dpo, Lora, Sft
 
 if TYPE_CHECKING:
-    from charactery.pipeline.distil import Order
+    from charactery.pipeline.order import Order
 
 
 @app.command()
@@ -66,8 +66,9 @@ def train(
       charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
     from charactery.data.prompts import Sizes
-    from charactery.pipeline.distil import Order, Watch
+    from charactery.pipeline.distil import Watch
     from charactery.pipeline.distil import train as run_training
+    from charactery.pipeline.order import Order
     from charactery.pipeline.recipe import Recipe, Sampling
 
     who = chosen(character, dial, profile)

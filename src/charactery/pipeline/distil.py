@@ -1,16 +1,10 @@
 """`charactery train`: from a character file to a trained model and its report, stage by stage, resumable."""
 
-import importlib.metadata
-import json
-import math
-import platform
-import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from charactery import __version__
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
 from charactery.data.filters import repeated_share
@@ -24,20 +18,19 @@ from charactery.data.pairs import (
     read_pairs,
     sft_rows,
 )
-from charactery.data.prompts import Prompt, Sizes, choose, read_prompts
+from charactery.data.prompts import Prompt, choose, read_prompts
 from charactery.data.self_play import playable, self_play
-from charactery.errors import BadData, CharacteryError, ModelNotFound
+from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
 from charactery.judges.classifier import check_drafts
-from charactery.models.chat import plain_system
-from charactery.models.local import LocalModel, Sampler, pick_device, pick_dtype
+from charactery.models.local import LocalModel, Sampler
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
-from charactery.models.weights import EMBEDDED
-from charactery.pipeline.recipe import Recipe, stages
+from charactery.pipeline.manifest import manifest, teaching
+from charactery.pipeline.order import LEAST_PAIRS, Order
 from charactery.report import write_report
-from charactery.runs import Row, Run, digest, file_digest, open_run, read_rows, write_json, write_rows, write_text
+from charactery.runs import Row, Run, open_run, read_rows, write_json, write_rows, write_text
 from charactery.stats import mean
 from charactery.train.trainers import Work, train_dpo, train_sft
 
@@ -49,57 +42,6 @@ class Watch:
     say: Callable[[str], None] = lambda line: None
     start: Callable[[str, int], None] = lambda name, units: None
     advance: Callable[[int], None] = lambda units: None
-
-
-LEAST_PAIRS = 4
-
-
-@dataclass(frozen=True)
-class Order:
-    """What `train` was asked for."""
-
-    character: Character
-    out: Path
-    model: str = "smollm2"
-    teacher: str | None = None
-    prompts: Path | None = None
-    pairs: Path | None = None
-    seed: int = 0
-    sham: bool = False
-    recipe: Recipe = field(default_factory=Recipe)
-    device: str = "auto"
-    report_to: str = "none"
-    command: tuple[str, ...] = ()
-
-    @property
-    def draws(self) -> int:
-        """Drafts to each prompt: one where the user's own pairs are what is learnt from."""
-        return 1 if self.pairs else self.recipe.draws
-
-    @property
-    def sizes(self) -> Sizes:
-        """How many prompts of each kind: no tasks where the user's own pairs are what is learnt from."""
-        return replace(self.recipe.sizes, tasks=0) if self.pairs else self.recipe.sizes
-
-    def check(self) -> None:
-        """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
-        logger or device that is not here."""
-        recipe = self.recipe
-        for name, value in (
-            ("--sft-rate", recipe.sft.learning_rate), ("--sft-epochs", recipe.sft.epochs),
-            ("--dpo-rate", recipe.dpo.learning_rate), ("--dpo-epochs", recipe.dpo.epochs),
-            ("--dpo-beta", recipe.dpo.beta),
-        ):  # fmt: skip
-            if not 0 < value < math.inf:
-                raise CharacteryError(f"{name} is {value:g}; give a number above 0")
-        if self.sham and recipe.draft_temperature == 0:
-            raise CharacteryError("--sham compares two plain drafts, and at --draft-temperature 0 they are the same")
-        if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
-            raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
-        if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
-            raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
-        check_loggers(self.report_to)
-        pick_device(self.device)
 
 
 def train(order: Order, watch: Watch) -> Run:
@@ -128,102 +70,8 @@ def train(order: Order, watch: Watch) -> Run:
         return run
 
 
-def check_loggers(report_to: str) -> None:
-    """Raises CharacteryError for a logger that TRL would not find, before anything is run."""
-    from transformers.integrations import get_available_reporting_integrations
-
-    here = get_available_reporting_integrations()
-    if report_to not in ("none", "all", *here):
-        there = f"; installed are: {', '.join(here)}" if here else ", and no other is"
-        raise CharacteryError(f"the logger {report_to!r} (--report-to) is not installed{there}")
-
-
 def _report(run: Run) -> None:
     write_report(run, run.folder)
-
-
-def manifest(order: Order, models: Models, subject: Subject) -> Row:
-    """What makes the run the same again. `settings` must be equal for a run to be resumed."""
-    device = pick_device(order.device)
-    base = models.base(subject)
-    teacher = teaching(order, models) if order.teacher else None
-    settings: Row = {
-        "character": order.character.id,
-        "character_hash": digest(dump_character(order.character)),
-        "dials": order.character.settings,
-        "model": subject.base if subject.kind != "hub" else f"hf:{subject.base}",
-        "base_hash": models.base_hash(subject),
-        "teacher": teacher
-        and {
-            "subject": order.teacher,
-            "identity": teacher.identity,
-            "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
-        },
-        "prompts": file_digest(order.prompts) if order.prompts else None,
-        "pairs": file_digest(order.pairs) if order.pairs else None,
-        "seed": order.seed,
-        "sham": order.sham,
-        "recipe": order.recipe.row(),
-        "engine": engine(device),
-    }
-    about = EMBEDDED[subject.base].about if subject.kind == "embedded" else subject.base
-    return {
-        "settings": settings,
-        "stages": stages(order.sham),
-        "trained": "dpo",
-        "command": shlex.join(order.command) if order.command else f"charactery train {order.character.id}",
-        "base": {
-            "name": subject.base, "about": about, "hash": settings["base_hash"], "context": base.context,
-            "parameters": sum(p.numel() for p in base.model.parameters()),
-        },
-        "environment": environment(device),
-        "notes": [
-            "Plain means that no system message is given. What the model's template then says by itself: "
-            + json.dumps(plain_system(base.tokenizer))
-        ],
-    }  # fmt: skip
-
-
-def teaching(order: Order, models: Models) -> Speaker:
-    """The teacher, with the character in its prompt unless it is a run or brings its own."""
-    speaker = models.speaker(str(order.teacher))
-    if speaker.subject.character is None and speaker.subject.run is None:
-        return models.speaker(replace(speaker.subject, character=order.character))
-    return speaker
-
-
-def engine(device: str) -> Row:
-    """What computes: another engine, version or number type gives other texts, so a run is not resumed under it."""
-    # scikit-learn fits what picks the drafts and judges the answers
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "transformers", "peft", "trl", "scikit-learn")}
-    return {"name": "torch", **versions, "device": device, "dtype": str(pick_dtype(device)).removeprefix("torch.")}
-
-
-def environment(device: str) -> Row:
-    """Where and with what a run was made, for the report; not part of what must be equal."""
-    import torch
-
-    packages = {name: importlib.metadata.version(name) for name in ("accelerate", "inspect-ai")}
-    return {
-        "charactery": __version__, **engine(device), **packages, "python": platform.python_version(),
-        "processor": _processor(), "cores": torch.get_num_threads(), "code": _code_revision(),
-    }  # fmt: skip
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return platform.processor() or platform.machine()
-
-
-def _code_revision() -> str:
-    """A digest of the package's own source, which holds for a checkout and an installed wheel alike."""
-    root = Path(__file__).parent.parent
-    return digest([[str(p.relative_to(root)), file_digest(p)] for p in sorted(root.rglob("*.py"))])
 
 
 class _Stages:

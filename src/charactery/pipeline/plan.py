@@ -8,7 +8,7 @@ from charactery.data.prompts import conversations, neutral_prompts, read_prompts
 from charactery.errors import ModelNotFound
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
-from charactery.pipeline.distil import Order
+from charactery.pipeline.order import Order
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
 # in proportion to their parameters.

@@ -1,0 +1,103 @@
+"""What makes a run the same again, and where it was made."""
+
+import importlib.metadata
+import json
+import platform
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from charactery import __version__
+from charactery.constitution import dump_character
+from charactery.models.chat import plain_system
+from charactery.models.local import pick_device, pick_dtype
+from charactery.models.speaker import Models, Speaker
+from charactery.models.subject import Subject
+from charactery.models.weights import EMBEDDED
+from charactery.pipeline.order import Order
+from charactery.pipeline.recipe import stages
+from charactery.runs import Row, digest, file_digest
+
+
+def manifest(order: Order, models: Models, subject: Subject) -> Row:
+    """What makes the run the same again. `settings` must be equal for a run to be resumed."""
+    device = pick_device(order.device)
+    base = models.base(subject)
+    teacher = teaching(order, models) if order.teacher else None
+    settings: Row = {
+        "character": order.character.id,
+        "character_hash": digest(dump_character(order.character)),
+        "dials": order.character.settings,
+        "model": subject.base if subject.kind != "hub" else f"hf:{subject.base}",
+        "base_hash": models.base_hash(subject),
+        "teacher": teacher
+        and {
+            "subject": order.teacher,
+            "identity": teacher.identity,
+            "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
+        },
+        "prompts": file_digest(order.prompts) if order.prompts else None,
+        "pairs": file_digest(order.pairs) if order.pairs else None,
+        "seed": order.seed,
+        "sham": order.sham,
+        "recipe": order.recipe.row(),
+        "engine": engine(device),
+    }
+    about = EMBEDDED[subject.base].about if subject.kind == "embedded" else subject.base
+    return {
+        "settings": settings,
+        "stages": stages(order.sham),
+        "trained": "dpo",
+        "command": shlex.join(order.command) if order.command else f"charactery train {order.character.id}",
+        "base": {
+            "name": subject.base, "about": about, "hash": settings["base_hash"], "context": base.context,
+            "parameters": sum(p.numel() for p in base.model.parameters()),
+        },
+        "environment": environment(device),
+        "notes": [
+            "Plain means that no system message is given. What the model's template then says by itself: "
+            + json.dumps(plain_system(base.tokenizer))
+        ],
+    }  # fmt: skip
+
+
+def teaching(order: Order, models: Models) -> Speaker:
+    """The teacher, with the character in its prompt unless it is a run or brings its own."""
+    speaker = models.speaker(str(order.teacher))
+    if speaker.subject.character is None and speaker.subject.run is None:
+        return models.speaker(replace(speaker.subject, character=order.character))
+    return speaker
+
+
+def engine(device: str) -> Row:
+    """What computes: another engine, version or number type gives other texts, so a run is not resumed under it."""
+    # scikit-learn fits what picks the drafts and judges the answers
+    versions = {p: importlib.metadata.version(p) for p in ("torch", "transformers", "peft", "trl", "scikit-learn")}
+    return {"name": "torch", **versions, "device": device, "dtype": str(pick_dtype(device)).removeprefix("torch.")}
+
+
+def environment(device: str) -> Row:
+    """Where and with what a run was made, for the report; not part of what must be equal."""
+    import torch
+
+    packages = {name: importlib.metadata.version(name) for name in ("accelerate", "inspect-ai")}
+    return {
+        "charactery": __version__, **engine(device), **packages, "python": platform.python_version(),
+        "processor": _processor(), "cores": torch.get_num_threads(), "code": _code_revision(),
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _code_revision() -> str:
+    """A digest of the package's own source, which holds for a checkout and an installed wheel alike."""
+    root = Path(__file__).parent.parent
+    return digest([[str(p.relative_to(root)), file_digest(p)] for p in sorted(root.rglob("*.py"))])

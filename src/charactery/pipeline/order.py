@@ -1,0 +1,72 @@
+"""What a run was asked for, and whether it can be done."""
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from charactery.constitution import Character
+from charactery.data.pairs import read_pairs
+from charactery.data.prompts import Sizes
+from charactery.errors import BadData, CharacteryError
+from charactery.models.local import pick_device
+from charactery.pipeline.recipe import Recipe
+
+LEAST_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Order:
+    """What `train` was asked for."""
+
+    character: Character
+    out: Path
+    model: str = "smollm2"
+    teacher: str | None = None
+    prompts: Path | None = None
+    pairs: Path | None = None
+    seed: int = 0
+    sham: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "auto"
+    report_to: str = "none"
+    command: tuple[str, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """Drafts to each prompt: one where the user's own pairs are what is learnt from."""
+        return 1 if self.pairs else self.recipe.draws
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many prompts of each kind: no tasks where the user's own pairs are what is learnt from."""
+        return replace(self.recipe.sizes, tasks=0) if self.pairs else self.recipe.sizes
+
+    def check(self) -> None:
+        """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
+        logger or device that is not here."""
+        recipe = self.recipe
+        for name, value in (
+            ("--sft-rate", recipe.sft.learning_rate), ("--sft-epochs", recipe.sft.epochs),
+            ("--dpo-rate", recipe.dpo.learning_rate), ("--dpo-epochs", recipe.dpo.epochs),
+            ("--dpo-beta", recipe.dpo.beta),
+        ):  # fmt: skip
+            if not 0 < value < math.inf:
+                raise CharacteryError(f"{name} is {value:g}; give a number above 0")
+        if self.sham and recipe.draft_temperature == 0:
+            raise CharacteryError("--sham compares two plain drafts, and at --draft-temperature 0 they are the same")
+        if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
+            raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
+        if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
+            raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
+        check_loggers(self.report_to)
+        pick_device(self.device)
+
+
+def check_loggers(report_to: str) -> None:
+    """Raises CharacteryError for a logger that TRL would not find, before anything is run."""
+    from transformers.integrations import get_available_reporting_integrations
+
+    here = get_available_reporting_integrations()
+    if report_to not in ("none", "all", *here):
+        there = f"; installed are: {', '.join(here)}" if here else ", and no other is"
+        raise CharacteryError(f"the logger {report_to!r} (--report-to) is not installed{there}")
