@@ -21,7 +21,7 @@ from charactery.pipeline.recipe import Recipe, Sampling
 from charactery.runs import write_rows
 from charactery.train.settings import Dpo, Sft
 
-RECIPE = Recipe(sampler=Sampling(50, 0.6), draft_temperature=0.9, draws=2, self_play=7)
+RECIPE = Recipe(sampler=Sampling(50, 0.6), draft_temperature=0.9, draws=2, self_play=7, self_play_temperature=0.2)
 
 
 def work(folder: Path, **order: Any) -> Any:
@@ -45,13 +45,13 @@ def test_drafts_are_warm_and_earlier_turns_are_not(
     assert drafting.draws == draws and drafting.encode is not None
 
 
-def test_self_play_is_drawn_as_the_model_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []
     monkeypatch.setattr(distil, "self_play", lambda *given: seen.append(given) or [])
     work(tmp_path).self_play(tmp_path)
     _, speaker, sampler, most, *_ = seen[0]
-    assert sampler == Sampler(50, 0.6) and most == 7 and speaker.subject.adapter == tmp_path / "adapter"
+    assert sampler == Sampler(50, 0.2) and most == 7 and speaker.subject.adapter == tmp_path / "adapter"
     assert '"n": 0' in (tmp_path / "repeats.json").read_text()
 
 

@@ -37,7 +37,7 @@ def train(
     elsewhere: Annotated[int, typer.Option(min=0, help="Prompts where it should not show.")] = 40,
     tasks: Annotated[int, typer.Option(min=0, help="Training prompts that are to be answered plainly.")] = 40,
     max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,
-    temperature: Annotated[float, typer.Option(min=0, help="Temperature of answers, in self-play and evals.")] = 0.7,
+    temperature: Annotated[float, typer.Option(min=0, help="Temperature of answers in the evals.")] = 0.7,
     draws: Annotated[int, typer.Option(min=1, help="Drafts to a prompt, a teacher's too; one is picked.")] = 3,
     draft_temperature: Annotated[float, typer.Option(min=0, help="Temperature of the answers learnt from.")] = 1.0,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
@@ -50,6 +50,7 @@ def train(
     self_play: Annotated[
         int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
     ] = 120,
+    self_play_temperature: Annotated[float, typer.Option(min=0, help="Temperature of its own answers.")] = 0.3,
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
@@ -85,6 +86,7 @@ def train(
         draws=draws,
         contrast=contrast,
         self_play=self_play,
+        self_play_temperature=self_play_temperature,
     )
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, recipe, device, report_to,

@@ -28,9 +28,9 @@ def self_play(
 ) -> list[Row]:
     """Pairs of a completion that the model was fine-tuned on (chosen) and its own answer now (rejected).
 
-    Of the rows of `sft_rows`, tasks left out, at most `most`, drawn by the seed. The answers are drawn with the sampler
-    the model will be used with, and kept in the folder. Where it says nothing, or the same, there is no pair. The
-    columns are those of `make_pairs`.
+    Of the rows of `sft_rows`, tasks left out, at most `most`, drawn by the seed. The answers are kept in the folder.
+    Drawn colder than the model will be used, they hold what it tends to fall into, loops above all. Where it says
+    nothing, or the same, there is no pair. The columns are those of `make_pairs`.
     """
     rows = playable(rows)
     kept = set(random.Random(seed).sample(range(len(rows)), min(most, len(rows))))

@@ -178,8 +178,9 @@ class _Stages:
         """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
         rows = self.rows("pairs", "sft")
         self.watch.start("self-play", min(self.recipe.self_play, len(playable(rows))))
+        sampler = replace(self.sampler, temperature=self.recipe.self_play_temperature)
         pairs = self_play(
-            rows, self.models.speaker(self.trained("sft")), self.sampler, self.recipe.self_play, self.order.seed,
+            rows, self.models.speaker(self.trained("sft")), sampler, self.recipe.self_play, self.order.seed,
             folder, self.recipe.batch, self.watch.advance,
         )  # fmt: skip
         shares = {side: [repeated_share(p[side][0]["content"]) for p in pairs] for side in ("chosen", "rejected")}

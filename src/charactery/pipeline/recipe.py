@@ -9,7 +9,7 @@ from charactery.train.settings import Dpo, Lora, Sft
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn, in self-play and evals alike."""
+    """How answers are drawn in the evals."""
 
     max_tokens: int = 96
     temperature: float = 0.7
@@ -31,6 +31,7 @@ class Recipe:
     draws: int = 3  # drafts of the character to each prompt, of which the one most in character is learnt from
     contrast: int = 0  # drafted pairs of character against plain; they give more character, loops and damage
     self_play: int = 120  # pairs of what was learnt from against the fine-tuned model's own answer, at most
+    self_play_temperature: float = 0.3  # cold, so that the loops it falls into are among what is rejected
     batch: int = 64  # answers generated together; part of the recipe, since texts depend on it
 
     def row(self) -> Row:
