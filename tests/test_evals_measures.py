@@ -1,13 +1,14 @@
 """Figures from judged samples: bits per byte pool texts by their bytes; likelihoods are paired by prompt."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from charactery.evals.measures import Measured, _cost, _likelihood, verdicts
+from charactery.evals.measures import Measured, _cost, _likelihood, figures, verdicts
 from charactery.judges.classifier import OTHERS
 from charactery.runs import Row
-from charactery.stats import Estimate
+from charactery.stats import Estimate, nothing
 
 NO_JUDGE: Any = None
 
@@ -111,3 +112,62 @@ def test_verdicts_find_the_figures_they_judge(value: float | None, held: bool | 
         "bits per byte in the chat frame at most 1.25 times plain": held,
         "repetition at most 1.5 times plain": held, "a 50:50 mixture recovered": None,
     }  # fmt: skip
+
+
+# -- what a run is judged by, from answers whose figures are known
+
+
+def answered(subject: str, condition: str, values: str) -> list[Row]:
+    """A row a character: 1 in character, 0 not, . without a verdict."""
+    score = {"1": 1.0, "0": 0.0, ".": None}
+    return [
+        {"subject": subject, "eval": "expression", "condition": condition, "id": f"{condition} {n}",
+         "value": score[v], "answer": "Aye.", "messages": []}
+        for n, v in enumerate(values)
+    ]  # fmt: skip
+
+
+def told(rows: list[Row]) -> dict[tuple[str, str, str, str], Estimate]:
+    judge: Any = SimpleNamespace(auc={"plain": nothing(), OTHERS: nothing()}, length_auc=nothing())
+    found, _ = figures(Measured(rows, [], judge, ("plain", "prompted", "trained")), 0)
+    return {
+        (f["eval"], f["metric"], f["subject"], f["condition"]): Estimate(**f["estimate"])
+        for f in found if f["eval"] in ("expression", "elsewhere", "judge", "controls")
+    }  # fmt: skip
+
+
+def test_figures_say_what_the_answers_say() -> None:
+    rows = [
+        *answered("plain", "turn 1", "0000010000"), *answered("prompted", "turn 1", "1111111100"),
+        *answered("trained", "turn 1", "11111100.0"), *answered(OTHERS, "turn 1", "1000000000"),
+        *answered("plain", "elsewhere", "0000"), *answered("prompted", "elsewhere", "1110"),
+        *answered("trained", "elsewhere", "1000"), *answered("plain given as prompted", "turn 1", "1100000000"),
+        *answered("prompted given as trained", "turn 1", "1111111110"), *answered("mixture", "turn 1", "1111010000"),
+    ]  # fmt: skip
+    found = told(rows)
+    values = {
+        ("expression", "rate", "plain", "turn 1"): 0.1,
+        ("expression", "rate", "trained", "turn 1"): 6 / 9,
+        ("expression", "ratio to prompted", "trained", "turn 1"): 6 / 8,
+        ("expression", "difference from plain", "trained", "turn 1"): 5 / 9,
+        ("expression", f"difference from {OTHERS}", "trained", "turn 1"): 5 / 9,
+        ("elsewhere", "rate", "trained", "elsewhere"): 0.25,
+        ("elsewhere", "difference from plain", "trained", "elsewhere"): 0.25,
+        ("elsewhere", "difference from prompted", "trained", "elsewhere"): -0.5,
+        ("judge", "false-positive rate", "", ""): 0.2,
+        ("controls", "rate", OTHERS, "turn 1"): 0.1,
+        ("controls", "difference from plain", "plain given as prompted", "turn 1"): 0.1,
+        ("controls", "difference from prompted", "prompted given as trained", "turn 1"): 0.1,
+        ("controls", "share recovered", "mixture", "turn 1"): (0.5 - 0.1) / (0.8 - 0.1),
+    }  # fmt: skip
+    assert {key: found[key].value for key in values} == pytest.approx(values)
+    assert found["expression", "rate", "trained", "turn 1"].missing == 1
+
+
+def test_a_mixture_that_could_be_anything_is_not_recovered() -> None:
+    def held(low: float, high: float) -> bool | None:
+        wide = Estimate(0.5, low, high, 60).as_dict()
+        row = {"eval": "controls", "metric": "share recovered", "subject": "mixture", "condition": "turn 1"}
+        return next(v["held"] for v in verdicts([row | {"trait": "", "estimate": wide}]) if "mixture" in v["name"])
+
+    assert held(0.3, 0.7) is True and held(0.6, 0.9) is False and held(-2.5, 4.0) is False

@@ -140,3 +140,29 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert mean(values, seed=1) == mean(values, seed=1) != mean(values, seed=2)
     assert auc(values[:20], values[20:], 1) == auc(values[:20], values[20:], 1)
     assert stats.bootstrap([values], lambda x: x.mean(-1), 1).value == pytest.approx(np.mean(values))
+
+
+def shares(yes: int, n: int) -> list[float | None]:
+    return [1.0] * yes + [0.0] * (n - yes)
+
+
+def test_a_difference_of_paired_rates_has_newcombes_interval() -> None:
+    """Figures of Newcombe 1998, table II, 36 both, 12 the first alone, 2 the second alone."""
+    rows = [(1.0, 1.0)] * 36 + [(1.0, 0.0)] * 12 + [(0.0, 1.0)] * 2 + [(None, 1.0)]
+    found = paired_difference([a for a, _ in rows], [b for _, b in rows])
+    assert (found.n, found.missing, found.value) == (50, 1, pytest.approx(0.2))
+    assert (found.low, found.high) == (pytest.approx(0.0569, abs=1e-4), pytest.approx(0.3404, abs=1e-4))
+
+
+def test_rates_at_their_ends_have_an_interval() -> None:
+    every = paired_difference(shares(60, 60), shares(0, 60))
+    assert every.value == 1 and every.low is not None and 0.9 < every.low < 0.95 and every.high == 1
+    never = paired_ratio(shares(0, 60), shares(48, 60))
+    assert never.value == never.low == 0 and never.high is not None and 0.05 < never.high < 0.15
+    few = paired_difference(shares(19, 20), shares(0, 20))
+    assert few.high is not None and few.low is not None and 0.6 < few.low < 0.95 < few.high <= 1
+    assert paired_ratio(shares(0, 60), shares(0, 60)).value is None
+    alike = paired_ratio(shares(60, 60), shares(60, 60))
+    assert (
+        alike.value == 1 and alike.low is not None and alike.high is not None and alike.low < 0.95 < 1.05 < alike.high
+    )

@@ -105,12 +105,42 @@ def mean(values: Sequence[float | None], seed: int = 0, unit: str = "") -> Estim
 
 
 def paired_difference(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0, unit: str = "") -> Estimate:
-    """Mean of a minus b over rows where both are known."""
+    """Mean of a minus b over rows where both are known; of yes-or-no values by Newcombe, which holds at 0 and 1 too."""
+    rows = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    if len(rows) > 1 and _yes_or_no(rows):
+        low, high = newcombe([(bool(x), bool(y)) for x, y in rows])
+        value = float(np.mean([x - y for x, y in rows]))
+        return Estimate(value, low, high, len(rows), len(a) - len(rows), "paired rates, Newcombe", unit)
     return mean([None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)], seed, unit)
 
 
+def _yes_or_no(rows: Sequence[tuple[float, float]]) -> bool:
+    return {value for row in rows for value in row} <= {0.0, 1.0}
+
+
+def newcombe(rows: Sequence[tuple[bool, bool]]) -> tuple[float, float]:
+    """95% interval of the difference of two rates on the same rows (Newcombe 1998, Stat Med 17:2635, method 10)."""
+    n = len(rows)
+    both, first, second, neither = (
+        rows.count(cell) for cell in ((True, True), (True, False), (False, True), (False,) * 2)
+    )
+    p, q = (both + first) / n, (both + second) / n
+    (p_low, p_high), (q_low, q_high) = wilson(both + first, n), wilson(both + second, n)
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    together = float(both * neither - first * second)
+    together = max(together - n / 2, 0.0) if together > 0 else together
+    phi = together / math.sqrt(margins) if margins else 0.0
+    down, up = (p - p_low, q_high - q), (p_high - p, q - q_low)
+    half_down, half_up = (math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y)) for x, y in (down, up))
+    return max(-1.0, p - q - half_down), min(1.0, p - q + half_up)
+
+
 def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int = 0, unit: str = "") -> Estimate:
-    """Mean of a over mean of b on the same rows; the interval resamples rows, so that both move together."""
+    """Mean of a over mean of b on the same rows; the interval resamples rows, so that both move together.
+
+    Of yes-or-no values that are all alike on one side, resampling would say that nothing varies: the bounds are then
+    the worst that Wilson's intervals of the two rates allow.
+    """
     rows = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
 
     def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -118,6 +148,10 @@ def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int
             return np.asarray(x.mean(-1) / y.mean(-1))
 
     columns = ([float(x) for x, _ in rows], [float(y) for _, y in rows])
+    if len(rows) > 1 and _yes_or_no(rows) and any(columns[1]) and any(len({*column}) == 1 for column in columns):
+        (low, high), (below, above) = (wilson(float(np.sum(column)), len(rows)) for column in columns)
+        value, missing = float(np.sum(columns[0]) / np.sum(columns[1])), len(a) - len(rows)
+        return Estimate(value, low / above, high / below, len(rows), missing, "ratio of rates, Wilson's bounds", unit)
     return bootstrap(
         columns, ratio, seed, unit=unit, missing=len(a) - len(rows), method="ratio of means, paired bootstrap"
     )

@@ -104,6 +104,9 @@ def _expression(measured: Measured, add: Add, seed: int) -> None:
             if against in measured.roles:
                 pair = _paired(measured, "trained", against, "expression", condition)
                 add(task, f"difference from {against}", paired_difference(*pair, seed), "trained", condition)
+        if task == "elsewhere":
+            pair = _paired(measured, "trained", "prompted", "expression", condition)
+            add(task, "difference from prompted", paired_difference(*pair, seed), "trained", condition)
 
 
 def _likelihood(measured: Measured, add: Add, seed: int) -> None:
@@ -123,7 +126,7 @@ def _judge(measured: Measured, add: Add, seed: int) -> None:
         add("judge", "auc" if side == PLAIN else f"auc against {side}", told)
     add("judge", "length-only auc", measured.judge.length_auc)
     fresh = _truths(measured.values("plain given as prompted", "expression", "turn 1"))
-    add("judge", "false-positive rate", rate(fresh), expected=0.05)
+    add("judge", "false-positive rate", rate(fresh))
     known = {
         role: [v for v in measured.margins_of(role, "turn 1", "") if v is not None] for role in ("plain", "prompted")
     }
@@ -267,5 +270,7 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
             lambda e, most=most: (e.value or 0) <= most,  # type: ignore[misc]
         ))  # fmt: skip
     recovered = get("controls", "share recovered", "mixture", "turn 1")
-    bounds.append(("a 50:50 mixture recovered", recovered, lambda e: (e.low or 0) <= 0.5 <= (e.high or 0)))
+    # an interval as wide as all shares there are would hold any share: the judge told nothing apart
+    mixed: Callable[[Estimate], bool] = lambda e: (e.low or 0) <= 0.5 <= (e.high or 0) < (e.low or 0) + 1  # noqa: E731
+    bounds.append(("a 50:50 mixture recovered", recovered, mixed))
     return [{"name": name, "held": None if e.value is None else held(e), "said": str(e)} for name, e, held in bounds]

@@ -1,6 +1,7 @@
 """Whether it took, in a sentence with its interval, and the list of verdicts."""
 
 from charactery.errors import BadData
+from charactery.judges.classifier import OTHERS
 from charactery.report.blocks import Block, Text, Verdict, Verdicts
 from charactery.report.figures import evaluate_folder
 from charactery.report.files import read_json
@@ -38,11 +39,12 @@ def headline(source: Source) -> tuple[str, str]:
         said += (
             f" That is {short_interval(ratio.estimate)} of what the same model does with the character in its prompt."
         )
-    measured = [figure.estimate if figure else None for figure in (plain, sham, ratio)]
+    other = source.one("expression", f"difference from {OTHERS}", "trained", TURN)
+    measured = [figure.estimate if figure else None for figure in (plain, sham, other, ratio)]
     return _took(*measured), said
 
 
-def _took(plain: Estimate | None, sham: Estimate | None, ratio: Estimate | None) -> str:
+def _took(plain: Estimate | None, sham: Estimate | None, other: Estimate | None, ratio: Estimate | None) -> str:
     """The headline that the intervals allow: nothing is said to have changed whose interval holds 0."""
     if plain is None or plain.low is None or plain.high is None:
         return "How far training changed the answers was not measured."
@@ -52,6 +54,8 @@ def _took(plain: Estimate | None, sham: Estimate | None, ratio: Estimate | None)
         return "There is no sign that the character took."
     if sham is not None and sham.low is not None and sham.low <= 0:
         return "The answers changed, but no more than a sham training changes them."
+    if other is not None and other.low is not None and other.low <= 0:
+        return "The answers changed, but are no more this character's than another's."
     if ratio is None or ratio.value is None:
         return "The answers moved towards the character."
     return next(words for least, words in HEADLINES if ratio.value >= least)

@@ -50,6 +50,7 @@ DEFINITIONS = {
         "elsewhere",
         "difference from plain",
     ): "The trained model's rate elsewhere less the plain model's. Near 0 is good.",
+    ("elsewhere", "difference from prompted"): "The trained model's rate elsewhere less the prompted model's.",
     ("judge", "auc"): "Chance that the judge scores a prompted answer above a plain one that it was not fitted on. "
     "0.5 is guessing.",
     ("judge", f"auc against {OTHERS}"): "The same chance, of a prompted answer against one by the base model as "
@@ -57,7 +58,7 @@ DEFINITIONS = {
     (
         "judge",
         "false-positive rate",
-    ): "Share of plain answers, not fitted on, that the judge takes for the character's.",
+    ): "Share of plain answers, not fitted on, that the judge takes for the character's: 0.05 or less was aimed at.",
     ("judge", "length-only auc"): "The same chance for a judge that sees nothing but an answer's length.",
     ("controls", "rate"): "The judge's rate for scripted subjects, where what it should say is known.",
     ("cost", "bits per byte"): "Bits that the model needs for a byte of text it has not seen: prose of five kinds, and "
