@@ -9,6 +9,7 @@ Options after -- go to `charactery train`; killed, the same command goes on.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -55,5 +56,6 @@ for trait in (t for t in character.traits() if t.dial == options.dial):
         )[0]
         for end in answers
     }
-    moved = paired_difference(list(map(float, scores["high"])), list(map(float, scores["low"])), unit="nats/token")
+    known = {end: [None if math.isnan(v) else float(v) for v in values] for end, values in scores.items()}
+    moved = paired_difference(known["high"], known["low"], unit="nats/token")
     print(f"{trait.id}: trained at the high end less trained at the low end: {moved}")

@@ -72,6 +72,8 @@ def make_figures(sham: bool = True) -> list[dict[str, Any]]:
         out.append(figure("expression", "likelihood rate", share(0.5 + level), subject, "turn 1"))
     out.append(figure("expression", "ratio to prompted", around(0.92, 0.072, 120), "trained", "turn 1"))
     out.append(figure("expression", "difference from plain", around(0.825, 0.068, 120), "trained", "turn 1"))
+    against = around(0.75, 0.08, 120)
+    out.append(figure("expression", "difference from another character", against, "trained", "turn 1"))
     if sham:
         out.append(figure("expression", "difference from sham", around(0.808, 0.071, 119, 1), "trained", "turn 1"))
     for subject, value in zip(subjects, (0.0, 0.367, 0.117, 0.017), strict=False):
@@ -117,6 +119,7 @@ def build_run(folder: Path, sham: bool = True, answer: str | None = None) -> Run
     shutil.copy(BUNDLED / "captain.md", folder / "character.md")
     run = read_run(folder)
     _write_data(run)
+    _write_moved(run)
     for index, name in enumerate(stages):
         if "sft" in name or "dpo" in name:
             write_rows(run.stage_folder(name) / "log.jsonl", _log("dpo" in name, name.startswith("sham")))
@@ -190,6 +193,33 @@ def _write_data(run: Run) -> None:
         "pairs": 368, "length_auc": around(0.44, 0.042, 736), "style_auc": around(0.71, 0.037, 736),
         "style_features": features, "matched": False, "note": "Style is counted without the character's own words.",
     })  # fmt: skip
+
+
+def _write_moved(run: Run) -> None:
+    def found(name: str, kind: str, where: str, *values: Any) -> dict[str, Any]:
+        return {"name": name, "kind": kind, "where": where, "p": 0.00021, **dict(zip(SUBJECTS, values, strict=False))}
+
+    write_json(run.stage_folder("evaluate") / "moved.json", {
+        "tried": {"held-out": 212, "elsewhere": 44},
+        "found": [
+            found("in my day", "phrase", "held-out", share(0.0), share(0.05), share(0.31)),
+            found("commas per word", "manner", "elsewhere", *(around(v, 0.01, 60) for v in (0.04, 0.05, 0.11))),
+        ],
+    })  # fmt: skip
+
+
+def write_strength(run: Run) -> None:
+    """As `charactery strength` leaves it."""
+    rows = []
+    for n, strength in enumerate((0.0, 0.5, 1.0, 1.5)):
+        for metric, condition, estimate in (
+            ("rate", "turn 1", share(0.02 + 0.3 * n)), ("rate", "elsewhere", share(0.02 + 0.08 * n, 60)),
+            ("repetition", "turn 1", around(0.01 + 0.01 * n, 0.005, 120)),
+            ("bits per byte ratio", "prose", around(1 + 0.01 * n, 0.002 * n, 66)),
+            ("bits per byte ratio", "chat frame", around(1 + 0.1 * n, 0.02 * n, 60)),
+        ):  # fmt: skip
+            rows.append({"strength": strength, "metric": metric, "condition": condition, "estimate": estimate})
+    write_json(run.folder / "strength" / "figures.json", rows)
 
 
 def _log(preferences: bool, sham: bool) -> list[dict[str, Any]]:

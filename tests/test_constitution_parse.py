@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from charactery.constitution import dump_character, load_character, parse_character, system_prompt
+from charactery.constitution import dump_character, find_character, load_character, parse_character, system_prompt
+from charactery.constitution.library import bundled_names
 from charactery.errors import BadCharacter
 
 EXAMPLE = re.search(r"```markdown\n(.*?)```", Path("docs/character-file.md").read_text(), re.DOTALL)
@@ -95,3 +96,22 @@ def test_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_bytes(b"---\nname: \xff\xfe\n---\n")
     with pytest.raises(BadCharacter, match="UTF-8"):
         load_character(tmp_path / "a.md")
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_a_deployed_character_is_a_file_that_reads(name: str) -> None:
+    """As a run keeps it: its profiles may name traits that one of them left out."""
+    character = find_character(name)
+    for profile in character.profiles:
+        deployed = character.deployed(profile).settled()
+        again = parse_character(dump_character(deployed))
+        assert [t.id for t in again.traits()] == [t.id for t in deployed.traits()] and again.profiles == {}
+        assert system_prompt(again) == system_prompt(character.deployed(profile))
+
+
+def test_headings_in_other_scripts_are_called_by_their_letters() -> None:
+    text = "---\nname: Капитан\n---\n\nТы капитан.\n\n## Речь\n\n### Говорит прямо\n\nТы прямой.\n\n### 海の話\n\nДа.\n"
+    character = parse_character(text)
+    assert [t.id for t in character.traits()] == ["говорит-прямо", "海の話"] and character.id == "капитан"
+    with pytest.raises(BadCharacter, match="no letter or digit"):
+        parse_character(text.replace("海の話", "!!!"))

@@ -98,3 +98,7 @@ def test_shares_and_leaks() -> None:
     assert leaks("He NAMES the rock first -- and says sorry afterwards!", INSTRUCTIONS)  # eight
     assert not leaks(ENGLISH, "")
     assert not other_language(GERMAN, "xx")
+
+
+def test_sentences_end_in_other_scripts_too() -> None:
+    assert trim("港は静かだ。「行こう。」そして") == "港は静かだ。「行こう。」"

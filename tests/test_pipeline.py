@@ -126,7 +126,8 @@ def test_tasks_run_from_inspect_alone(whole_run: Path, talking_cache: Path, tmp_
 def test_equal_manifests_give_equal_pairs_and_figures(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
     again = charactery(talking_cache, "train", "captain", "--out", str(tmp_path / "again"), *SIZES)
     assert again.returncode == 0, again.stderr
-    for name, file in (("pairs", "pairs.jsonl"), ("evaluate", "figures.json"), ("evaluate", "samples.jsonl")):
+    same = [("pairs", "pairs.jsonl"), ("self-play", "pairs.jsonl"), ("dpo", "pairs.jsonl"), ("dpo", "confounds.json")]
+    for name, file in (*same, ("evaluate", "figures.json"), ("evaluate", "samples.jsonl")):
         assert (stage(whole_run, name) / file).read_bytes() == (stage(tmp_path / "again", name) / file).read_bytes()
 
 
@@ -206,6 +207,12 @@ def test_sham_arm(talking_cache: Path, tmp_path: Path) -> None:
         len((stage(out, n) / "log.jsonl").read_text().splitlines()) for n in ("sft", "sham-sft", "dpo", "sham-dpo")
     ]
     assert steps[0] == steps[1] and steps[2] == steps[3]
+    drafts = [json.loads(line) for line in (stage(out, "drafts") / "drafts.jsonl").read_text().splitlines()]
+    plain = {d["text"] for d in drafts if d["side"].startswith("plain")}
+    for name in ("sham-sft.jsonl", "sham-pairs.jsonl"):  # nothing of the character in what the sham learns
+        for line in (stage(out, "pairs") / name).read_text().splitlines():
+            row = json.loads(line)
+            assert all(row[side][0]["content"] in plain for side in ("completion", "chosen", "rejected") if side in row)
     figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
     sham = [f for f in figures if f["subject"] == "sham" and f["metric"] == "rate" and f["condition"] == "turn 1"]
     assert len(sham) == 1
@@ -236,7 +243,7 @@ def test_chat(whole_run: Path, talking_cache: Path) -> None:
     talk = subprocess.run(
         [sys.executable, "-m", "charactery", "chat", str(whole_run), "--max-tokens", "24"],
         input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/what\n/new\n/again\n"
-        + "sea " * 9000 + "\n/new\nWhat is a knot?\n",
+        + "sea " * 9000 + "\n/again\nAnd now?\n/new\nWhat is a knot?\n",
         capture_output=True, text=True, env=environment, check=True,
     )  # fmt: skip
     for words in ("strength 0.5", "give a number", "say something first", "/prompted "):
@@ -373,3 +380,53 @@ def test_run_folder_moves(whole_run: Path, talking_cache: Path, tmp_path: Path) 
     shutil.copytree(whole_run, tmp_path / "elsewhere")
     asked = charactery(talking_cache, "ask", str(tmp_path / "elsewhere"), "Hello?", "--max-tokens", "8")
     assert asked.returncode == 0, asked.stderr
+
+
+def test_strengths_are_measured_and_join_the_report(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    run = tmp_path / "captain"
+    shutil.copytree(whole_run, run)
+    assert charactery(talking_cache, "strength", str(run), "--at", "1,2", "--dry-run").returncode == 0
+    done = charactery(talking_cache, "strength", str(run), "--at", "1,2", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    found = {(r["strength"], r["metric"], r["condition"]): r["estimate"] for r in rows}
+    assert {s for s, *_ in found} == {0.0, 1.0, 2.0}
+    for name in ("prose", "chat frame"):
+        costs = [found[s, "bits per byte ratio", name]["value"] for s in (0.0, 1.0, 2.0)]
+        assert costs[0] == 1 and len({*costs}) == 3, "the adapter is applied, and more so at 2"
+    kept = [json.loads(line) for line in (run / "strength" / "samples.jsonl").read_text().splitlines()]
+    evaluated = {
+        r["id"]: r["answer"]
+        for r in map(json.loads, (stage(run, "evaluate") / "samples.jsonl").read_text().splitlines())
+        if (r["subject"], r["eval"], r["condition"]) == ("plain", "expression", "turn 1")
+    }
+    again = {r["id"]: r["answer"] for r in kept if r["strength"] == 0 and r["condition"] == "turn 1"}
+    assert again.keys() == evaluated.keys() and sum(again[i] == evaluated[i] for i in again) > len(again) / 2
+    assert "By strength" in (run / "report.md").read_text() and 'id="strength"' in (run / "report.html").read_text()
+    before = (run / "strength" / "figures.json").read_bytes()
+    assert charactery(talking_cache, "strength", str(run), "--at", "1,2").returncode == 0
+    assert (run / "strength" / "figures.json").read_bytes() == before
+    for wrong in ("much", "-1", ""):
+        assert charactery(talking_cache, "strength", str(run), f"--at={wrong}").returncode == 2
+
+
+def test_names_too_long_for_a_file_are_names_of_nothing(talking_cache: Path) -> None:
+    for command in (["ask", "Tell me about the sea. " * 20, "Hello?"], ["show", "a sailor " * 60]):
+        done = charactery(talking_cache, *command)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_disk_that_fills_within_a_checkpoint_is_a_sentence(talking_cache: Path, tmp_path: Path) -> None:
+    """safetensors and torch report it in words of their own."""
+    for error in ("safetensors.SafetensorError('I/O error: No space left on device (os error 28)')",
+                  "RuntimeError('PytorchStreamWriter failed writing file data/0: file write failed')"):  # fmt: skip
+        code = (
+            "import safetensors, charactery.train.trainers as t\n"
+            f"def on_save(*args, **kwargs): raise {error}\n"
+            "t._Progress.on_save = on_save\n"
+            "from charactery.cli import main\nmain()\n"
+        )
+        out = str(tmp_path / "run")
+        failed = charactery(talking_cache, "train", "captain", "--out", out, *SIZES, code=code)
+        assert failed.returncode == 2 and "the disk is full" in failed.stderr, failed.stderr
+        assert "Traceback" not in failed.stderr

@@ -112,7 +112,8 @@ def test_ones_own_pairs_are_foreseen(tmp_path: Path) -> None:
 
 def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = ["asks"] * 9 + ["task"] * 3 + ["self-play"] * 2
-    rows = [{"id": f"{n}", "kind": kind, "prompt": n} for n, kind in enumerate(kinds)]
+    sides = {side: [{"role": "assistant", "content": f"{side} it is."}] for side in ("chosen", "rejected")}
+    rows = [{"id": f"{n}", "kind": kind, "prompt": n, **sides} for n, kind in enumerate(kinds)]
     folders = {"pairs": tmp_path / "a", "self-play": tmp_path / "b", "sft": tmp_path / "c"}
     for name, mine in (("pairs", rows[:12]), ("self-play", rows[12:])):
         folders[name].mkdir()
@@ -125,3 +126,18 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(stages, "fresh", lambda: None)
     stages.dpo(tmp_path, "")
     assert [sum(p["kind"] == kind for p in seen[0]) for kind in ("asks", "task", "self-play")] == [4, 3, 2]
+    assert '"pairs": 9' in (tmp_path / "confounds.json").read_text()
+
+
+def test_what_is_evaluated_as_trained_is_what_dpo_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(distil, "evaluate", seen.append)
+    monkeypatch.setattr(distil, "read_rows", lambda path: [])
+    stages = work(tmp_path, sham=True)
+    stages.models.base = lambda subject: None
+    stages.run.stage_folder = lambda name: tmp_path / name
+    stages.evaluate(tmp_path)
+    adapters = {role: s.subject.adapter and s.subject.adapter.parent.name for role, s in seen[0].subjects.items()}
+    assert adapters == {"plain": None, "prompted": None, "trained": "dpo", "sham": "sham-dpo"}
+    heard = [speaker.subject.character.name for speaker in (seen[0].other, *seen[0].foils)]
+    assert len({*heard, "Captain"}) == len(heard) + 1 >= 6 and seen[0].subjects["prompted"].subject.character

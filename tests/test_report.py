@@ -15,7 +15,7 @@ from charactery.report.numbers import number
 from charactery.report.source import read_source
 from charactery.report.verdict import headline
 from charactery.runs import Run, read_run, write_json
-from report_fixture import build_run, make_figures
+from report_fixture import build_run, make_figures, write_strength
 
 HOSTILE = (
     'Aye <script>alert(1)</script> <img src="http://x.example/p.png"> & | a | b |\n'
@@ -185,6 +185,11 @@ def test_a_run_with_one_figure_is_reported(bare: Run, tmp_path: Path) -> None:
         ({("difference from plain", "trained"): {"low": -0.1}}, "", "There is no sign that the character took."),
         ({("difference from sham", "trained"): {"low": -0.1}}, "", "no more than a sham training changes them"),
         ({("difference from plain", "trained"): {"low": -0.3, "high": -0.1}}, "", "moved away from the character"),
+        (
+            {("difference from another character", "trained"): {"low": -0.1}},
+            "",
+            "no more this character's than another's",
+        ),
         ({}, "ratio to prompted", "The answers moved towards the character."),
     ],
 )
@@ -205,6 +210,26 @@ def test_tasks_and_self_play_are_told(written: Written) -> None:
             and "in its own and" in page
             and "in those learnt from (n 118)" in page
         )
+
+
+def test_what_else_moved_is_listed(tmp_path: Path, written: Written) -> None:
+    assert "212 in held-out answers and 44 in elsewhere answers" in written.markdown
+    assert "2 differences found." in written.markdown
+    row = next(line for line in written.markdown.splitlines() if "in my day" in line)
+    assert "31% [" in row and "2.1e-04" in row and "held-out" in row
+    run = build_run(tmp_path / "run")
+    write_json(evaluate_folder(run) / "moved.json", {"tried": {"held-out": 9}, "found": []})
+    assert "Nothing was found." in Written(tmp_path / "out", run).markdown
+
+
+def test_strength_is_reported_where_it_was_measured(tmp_path: Path, written: Written) -> None:
+    assert "By strength" not in written.markdown and "by strength" not in written.markdown
+    run = build_run(tmp_path / "run")
+    write_strength(run)
+    page = Written(tmp_path / "out", run)
+    assert 'id="strength"' in page.html and (tmp_path / "out" / "report_files" / "strength.png").exists()
+    row = next(line for line in page.markdown.splitlines() if line.startswith("| 1.5 |"))
+    assert "92% [" in row and "1.30 [1.24, 1.36]" in row
 
 
 def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> None:

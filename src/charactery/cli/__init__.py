@@ -41,7 +41,9 @@ def _lacking(error: Exception) -> str:
         name = f" writing {error.filename}" if error.filename else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return f"the disk is full{name}. Free some space and run the same command" if full else ""
-    # torch's own names for it, since torch is not imported here
+    # by the names and words of torch and safetensors, which are not imported here
+    if "No space left" in str(error) or "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
+        return "the disk is full: a checkpoint could not be written. Free some space and run the same command"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return (
             "out of memory. Close what else uses it, take a smaller model, or fewer --max-tokens; "
@@ -67,7 +69,7 @@ def main() -> None:
     except CharacteryError as error:
         print(f"charactery: {error}", file=sys.stderr)
         sys.exit(2)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         if not (said := _lacking(error)):
             raise
         print(f"charactery: {said}", file=sys.stderr)

@@ -59,8 +59,73 @@ def runs(
 
 
 @app.command()
+def strength(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its name in runs/.", show_default=False)],
+    at: Annotated[str, typer.Option(help="Strengths, with commas between them.")] = "0,0.25,0.5,0.75,1,1.25,1.5",
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as Estimates, one JSON object a line.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
+) -> None:
+    """Measure a run's adapter from nought to beyond one: what shows of the character against what it costs.
+
+    The figures and a plot join the run's report. Killed, the same command goes on.
+
+    \b
+    Examples:
+      charactery strength runs/captain
+      charactery strength captain --at 0.5,1,2
+    """
+    folder = named(run)
+    strengths = _strengths(at)
+    from charactery.runs import read_rows, read_run
+
+    if dry_run:
+        from charactery.models.subject import parse_subject
+        from charactery.pipeline.plan import foresee_answers
+
+        opened = read_run(folder)
+        rows = read_rows(opened.stage_folder("prompts") / "prompts.jsonl")
+        asked = sum(r["split"] != "train" and len(r["turns"]) == 1 for r in rows)
+        sampler = opened.manifest["settings"]["recipe"]["sampler"]
+        subject = parse_subject(opened.manifest["settings"]["model"])
+        typer.echo(foresee_answers(subject, asked * len({0.0, *strengths}), sampler["max_tokens"]))
+        return
+    from charactery.cli.show import progress
+    from charactery.pipeline.distil import Watch
+    from charactery.pipeline.strength import measure_strengths
+    from charactery.stats import Estimate
+
+    with progress() as bars:
+        found = measure_strengths(folder, strengths, device, Watch(bars.say, bars.start, bars.advance))
+    for row in found:
+        if as_json:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        else:
+            said = Estimate(**row["estimate"])
+            typer.echo(f"{row['strength']:>5g}  {row['metric']}, {row['condition']}: {said}")
+    if not as_json:
+        typer.echo(f"\nreport: {folder / 'report.html'}")
+
+
+def _strengths(text: str) -> list[float]:
+    """Numbers between commas. Raises CharacteryError for what is none, or is no finite strength from nought up."""
+    try:
+        strengths = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise CharacteryError(f"--at is {text!r}; give numbers with commas between them, such as 0,0.5,1") from None
+    if not strengths or not all(0 <= s <= 10 for s in strengths):
+        raise CharacteryError(f"--at is {text!r}; a strength goes from 0 to 10")
+    return strengths
+
+
+def named(run: Path) -> Path:
+    """A run's folder; one in runs/ by its name alone."""
+    return run if run.exists() or not (Path("runs") / run).exists() else Path("runs") / run
+
+
+@app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its name in runs/.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="The figures as Estimates, one JSON object a line.")] = False,
 ) -> None:
     """Print a run's report, or its figures.
@@ -70,7 +135,7 @@ def report(
     from charactery.report import load_figures
     from charactery.runs import read_run
 
-    opened = read_run(run)
+    opened = read_run(named(run))
     figures = load_figures(opened)
     if as_json:
         for f in figures:

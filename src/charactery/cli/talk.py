@@ -108,7 +108,7 @@ def chat(
         if line:
             try:
                 talk.line(line)
-            except CharacteryError as error:  # the conversation has outgrown the context, say: it is not lost for that
+            except CharacteryError as error:  # the context is full, say: what was said before stays
                 typer.echo(f"{error}. /new starts afresh", err=True)
 
 
@@ -149,8 +149,8 @@ class Talk:
         elif command.startswith("/"):
             typer.echo(HELP)
         else:
-            self.messages.append(user(line))
-            self.messages.append(assistant(self.answer(self.speaker, self.messages)))
+            asked = [*self.messages, user(line)]
+            self.messages = [*asked, assistant(self.answer(self.speaker, asked))]
 
     def other(self, command: str) -> "Speaker | None":
         """The same base plainly, or with the character in its prompt."""

@@ -1,6 +1,7 @@
 """The character: what a character file holds, once read. Format: docs/character-file.md."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ LOW_BELOW, HIGH_ABOVE = 0.4, 0.6  # a dial between these two is in its middle, a
 
 
 def slug(text: str) -> str:
-    """A heading as an id: small letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    """A heading as an id: small letters of any script, digits and hyphens."""
+    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", text).lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Character:
     @property
     def id(self) -> str:
         """The name for folders: the file's stem, else the name."""
-        return slug(self.path.stem if self.path else self.name)
+        return slug(self.path.stem if self.path else self.name) or "character"
 
     def traits(self) -> Iterator[Trait]:
         """Traits that count: those outside notes with a weight above 0, in the file's order."""
@@ -154,4 +155,5 @@ class Character:
         chosen = self.profiles[profile]
         kept = tuple(replace(s, traits=tuple(t for t in s.traits if t.id not in chosen.without)) for s in self.sections)
         introduction = "\n\n".join(part for part in (self.introduction, chosen.note) if part)
-        return replace(self, sections=kept, introduction=introduction).turned(chosen.dials)
+        # its profiles may name what it has left out, and it is one of them already
+        return replace(self, sections=kept, introduction=introduction, profiles={}).turned(chosen.dials)

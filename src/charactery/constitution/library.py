@@ -1,6 +1,7 @@
 """The characters that come with Charactery, and finding one by name or path."""
 
 import difflib
+import os
 from pathlib import Path
 
 from charactery.constitution.character import Character
@@ -21,7 +22,7 @@ def find_character(name: str) -> Character:
     Raises BadCharacter for a name that is neither, or a file that cannot be read as a character.
     """
     path = Path(name)
-    if path.is_file() or path.suffix == ".md" or "/" in name:
+    if os.path.isfile(name) or path.suffix == ".md" or "/" in name:
         return load_character(path)
     if name in bundled_names() or name == "_template":
         return load_character(BUNDLED / f"{name}.md")

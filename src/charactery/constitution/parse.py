@@ -214,6 +214,8 @@ class _Body:
             if draft is not None and current is not None:
                 trait = self.trait(draft, current["notes"], dials)
                 if not current["notes"]:
+                    if not trait.id:
+                        raise self.fail(f"trait {trait.title!r} has no letter or digit to be called by", trait.line)
                     if trait.id in seen:
                         raise self.fail(f"trait {trait.title!r} is there already, on line {seen[trait.id]}", trait.line)
                     seen[trait.id] = trait.line

@@ -36,7 +36,7 @@ def repeated_share(text: str, size: int = 4) -> float:
 
 def trim(text: str) -> str:
     """A cut-off answer up to its last whole sentence; empty where there is none."""
-    ends = [m.end() for m in re.finditer(r"[.!?…][\"'”’)]*(?=\s|$)", text)]
+    ends = [m.end() for m in re.finditer(r"[.!?…][\"'”’)]*(?=\s|$)|[。！？][」』”’）]*", text)]
     return text[: ends[-1]].strip() if ends else ""
 
 

@@ -58,6 +58,8 @@ def read_prompts(path: Path) -> list[Prompt]:
             turns = row.get("turns") or [row.get("prompt")]
             if not isinstance(turns, list) or not all(isinstance(t, str) and t.strip() for t in turns):
                 raise BadData('needs "prompt" (text) or "turns" (a list of texts)', path, number)
+            if len(turns) == 2:
+                raise BadData('"turns" needs one text, or three and more: the third answer is tested', path, number)
             rows.append(turns)
     if not rows:
         raise BadData("holds no prompts", path)

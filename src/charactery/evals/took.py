@@ -18,6 +18,7 @@ from charactery.data.prompts import Prompt
 from charactery.errors import CharacteryError
 from charactery.evals.expression.task import Item, expression_task, items
 from charactery.evals.measures import Measured, figures
+from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import evidence, margins
@@ -44,11 +45,10 @@ class Examined:
     sampler: Sampler
     seed: int
     folder: Path
-    other: Speaker | None = None  # the plain model as another character, for the controls
-    foils: Sequence[Speaker] = ()  # and as yet others, for the judge to hear; `other` is none of them
+    other: Speaker  # the plain model as another character, for the controls
+    foils: Sequence[Speaker]  # and as yet others, for the judge to hear; `other` is none of them
     batch: int = 64
     progress: Callable[[int], None] = field(default=lambda done: None)
-    say: Callable[[str], None] = field(default=lambda line: None)
 
 
 Answers = dict[Any, Answer]
@@ -63,7 +63,7 @@ def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
 
 
 def evaluate(examined: Examined) -> None:
-    """Run everything and write judge.json, logs/, samples.jsonl, figures.json, verdicts.json, examples.jsonl."""
+    """Run everything; write judge.json, logs/, samples.jsonl, and figures, verdicts, moved and examples beside them."""
     folder = examined.folder
     journal = Journal(folder / "batches.jsonl")
     known = known_answers(examined, journal)
@@ -80,11 +80,12 @@ def evaluate(examined: Examined) -> None:
         if role != "prompted"  # cost is what training did; the prompted model's weights are the plain one's
     }
     rows = inspected(examined, judge, cases, told, controls, scores)
-    measured = Measured(rows, likelihoods(examined, rows, cases, told), judge, tuple(examined.subjects))
+    measured = Measured(rows, likelihoods(examined, rows, cases), judge, tuple(examined.subjects))
     write_rows(folder / "samples.jsonl", rows)
     found, verdicts = figures(measured, examined.seed)
     write_json(folder / "figures.json", found)
     write_json(folder / "verdicts.json", verdicts)
+    write_json(folder / "moved.json", moved(rows, examined.seed))
     write_rows(folder / "examples.jsonl", examples(rows, cases, tuple(examined.subjects), examined.seed))
 
 
@@ -146,8 +147,6 @@ def control_answers(examined: Examined, cases: Sequence[Item], journal: Journal)
     scripted: dict[str, Answers] = {}
     keys = [hashable(request_for([user(c.turns[0])], examined.seed)) for c in cases]
     for name, speaker in sources.items():
-        if speaker is None:
-            continue
         requests = [Request((user(c.turns[0]),), derive_seed(examined.seed, "control", name, c.id)) for c in cases]
         answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
         scripted[name] = dict(zip(keys, answers, strict=True))
@@ -246,7 +245,7 @@ def flat(subject: str, task: str, sample: Any) -> Row:
     }
 
 
-def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item], told: dict[str, Answers]) -> list[Row]:
+def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) -> list[Row]:
     """Margins of the likelihood judge for a fixed draw of answers: one row a subject, condition, trait and prompt.
 
     Traits are held against first-turn answers; third turns and foreign prompts against the whole character alone.

@@ -5,6 +5,7 @@ Written `MODEL[+CHARACTER][:STAGE[/STEP]][@STRENGTH]`, for example `smollm2+capt
 """
 
 import difflib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,17 +40,17 @@ class Subject:
 
 def parse_subject(text: str) -> Subject:
     """Read a Subject. Raises ModelNotFound or RunConflict, saying what the name could have been."""
-    if Path(text).exists():
+    if os.path.exists(text):  # not Path.exists, which raises for a text too long to be a name
         return _model(text, text, None, None, 1.0)
     rest, strength = text, 1.0
     if found := re.fullmatch(r"(.+)@(-?\d+(?:\.\d+)?)", rest):
         rest, strength = found[1], float(found[2])
     name, character, stage = rest, None, None
     run, _, after = rest.partition(":")
-    if after and any((Path(name) / "manifest.json").exists() for name in (run, run.partition("+")[0])):
+    if after and any(os.path.exists(f"{name}/manifest.json") for name in (run, run.partition("+")[0])):
         rest, stage = run, after
         name = rest
-    if "+" in rest and not Path(rest).exists():
+    if "+" in rest and not os.path.exists(rest):
         name, _, named = rest.partition("+")
         character = find_character(named)
     return _model(text, name, character, stage, strength)
@@ -57,7 +58,7 @@ def parse_subject(text: str) -> Subject:
 
 def _model(text: str, name: str, character: Character | None, stage: str | None, strength: float) -> Subject:
     path = Path(name)
-    if path.exists():
+    if os.path.exists(name):
         if (path / "manifest.json").exists():
             return _trained(text, path, character, stage, strength)
         if path.suffix == ".gguf":

@@ -53,7 +53,10 @@ def train(order: Order, watch: Watch) -> Run:
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     models = Models(order.device, watch.say)
-    with open_run(order.out, manifest(order, models, subject)) as run:
+    made = manifest(order, models, subject)
+    with open_run(order.out, made) as run:
+        if run.manifest["environment"].get("code") != made["environment"]["code"]:
+            watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
         work = _Stages(run, order, models, subject, watch)
         run.stage("prompts", lambda folder: work.prompts(folder, own), watch.say)
@@ -99,7 +102,8 @@ class _Stages:
 
     def trained(self, stage: str) -> Subject:
         folder = self.run.stage_folder(stage) / "adapter"
-        return replace(self.subject, text=f"{self.run.folder.name}:{stage}", adapter=folder, run=self.run.folder)
+        # not the run's folder: what is written must be the same wherever the run lies
+        return replace(self.subject, text=f"run:{stage}", adapter=folder, run=self.run.folder)
 
     def prompts(self, folder: Path, own: list[Prompt]) -> None:
         self.watch.start("prompts", 1)
@@ -196,6 +200,8 @@ class _Stages:
         rows = pairs + self.rows("self-play", "pairs")
         if prefix:
             rows = _cycled(self.rows("pairs", f"{prefix}pairs"), len(rows))
+        else:
+            write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))
         write_rows(folder / "pairs.jsonl", rows)
         start = self.run.stage_folder(f"{prefix}sft") / "adapter"
         train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
@@ -214,7 +220,7 @@ class _Stages:
         evaluate(Examined(
             self.order.character, prompts, read_rows(self.run.stage_folder("drafts") / "drafts.jsonl"), subjects,
             self.models.base(self.subject), self.encode, self.sampler, self.order.seed, folder,
-            other, foils, self.recipe.batch, self.watch.advance, self.watch.say,
+            other, foils, self.recipe.batch, self.watch.advance,
         ))  # fmt: skip
 
 

@@ -36,6 +36,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
             "identity": teacher.identity,
             "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
         },
+        "content": _content(),
         "prompts": file_digest(order.prompts) if order.prompts else None,
         "pairs": file_digest(order.pairs) if order.pairs else None,
         "seed": order.seed,
@@ -97,7 +98,17 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _content() -> str:
+    """A digest of the package's prompts, tasks, prose, questions and foils, which decide what a run is."""
+    return _digest_of("data/*.jsonl", "evals/**/*.jsonl", "evals/**/*.txt", "characters/foils/*.md")
+
+
 def _code_revision() -> str:
     """A digest of the package's own source, which holds for a checkout and an installed wheel alike."""
+    return _digest_of("**/*.py")
+
+
+def _digest_of(*patterns: str) -> str:
     root = Path(__file__).parent.parent
-    return digest([[str(p.relative_to(root)), file_digest(p)] for p in sorted(root.rglob("*.py"))])
+    files = sorted({path for pattern in patterns for path in root.glob(pattern)})
+    return digest([[str(p.relative_to(root)), file_digest(p)] for p in files])

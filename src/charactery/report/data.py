@@ -6,7 +6,7 @@ from typing import Any
 from charactery.report.blocks import Block, Heading, Table, Text
 from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
-from charactery.report.numbers import count, interval
+from charactery.report.numbers import count, interval, short_interval
 from charactery.report.source import Source
 
 SPLITS = ("train", "held-out", "elsewhere")
@@ -28,7 +28,7 @@ def data(source: Source) -> tuple[Block, ...]:
     return (
         *_prompts(source),
         *_filters(source),
-        *_confounds(source, "pairs", "Pairs"),
+        *_confounds(source, "pairs", "Drafted pairs"),
         *_self_play(source),
         *_compared(source),
     )
@@ -90,6 +90,10 @@ def _confounds(source: Source, stage: str, title: str) -> tuple[Block, ...]:
     said = f"{count(int(found.get('pairs', 0)), 'pair')}. How well something other than the character tells the chosen "
     said += "side from the rejected one: 0.5 is not at all, 1 always; below 0.5 the rejected side has more of it."
     said += " The pairs were matched in length." if found.get("matched") else " The pairs were not matched in length."
+    if longer := found.get("chosen_longer"):
+        said += (
+            f" The chosen side has more words in {short_interval(read_estimate(longer, path), percent=True)} of pairs."
+        )
     blocks: list[Block] = [Heading(title), Text(said)]
     if estimates:
         rows = tuple((name, interval(e), f"{e.n:,}") for name, e in estimates)
@@ -125,5 +129,5 @@ def _compared(source: Source) -> tuple[Block, ...]:
     listed = ", ".join(f"{n:,} {name}" for name, n in kinds.most_common())
     said = f"DPO was given {count(kinds.total(), 'pair')}: {listed}."
     if DRAFTED not in kinds and "of the user's own" not in kinds:
-        said += " Of those of character against plain it was given none; what confounds them could not be learnt there."
-    return Heading("What DPO compared"), Text(said)
+        said += " Of those of character against plain it was given none."
+    return *(_confounds(source, "dpo", "What DPO compared") or (Heading("What DPO compared"),)), Text(said)

@@ -7,10 +7,12 @@ from charactery.report.data import data
 from charactery.report.examples import examples
 from charactery.report.making import method, repeat, stages, training
 from charactery.report.markdown import render_markdown
+from charactery.report.moved import moved
 from charactery.report.numbers import size
 from charactery.report.page import render_page
 from charactery.report.results import controls, cost, every_figure, expression, traits
 from charactery.report.source import Source, read_source
+from charactery.report.strength import strength
 from charactery.report.verdict import headline, verdicts
 from charactery.runs import Run, write_text
 
@@ -20,6 +22,8 @@ SECTIONS = (
     ("figures", "All figures", every_figure),
     ("traits", "Trait by trait", traits),
     ("cost", "What it cost", cost),
+    ("moved", "What else moved", moved),
+    ("strength", "By strength", strength),
     ("controls", "Controls", controls),
     ("examples", "Side by side", examples),
     ("training", "Training", training),
@@ -48,7 +52,7 @@ def gather(run: Run) -> Report:
     source = read_source(run)
     every = [Section(id, title, make(source)) for id, title, make in SECTIONS]
     sections = [section for section in every if section.blocks]
-    absent = [section.title.lower() for section in every if not section.blocks]
+    absent = [section.title.lower() for section in every if not section.blocks and section.id != "strength"]
     if source.one("expression", "rate", "sham") is None:
         absent.append("a sham training to compare with")
     if absent:
