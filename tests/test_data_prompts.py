@@ -196,3 +196,26 @@ WORDS = (
     "copper kettles", "the tides in winter", "a broken violin", "seven league boots", "gluten", "tax returns",
     "old photographs", "grief", "a llama's temper", "quadratic equations", "Prague", "moths in the pantry",
 )  # fmt: skip
+
+
+def test_more_of_ones_own_than_is_asked_for_is_counted_and_not_all_compared(captain: Character) -> None:
+    """A million prompts compared with each other would be a matrix of a terabyte."""
+    seen: list[int] = []
+
+    def apart(texts: Sequence[str]) -> np.ndarray:
+        seen.append(len(texts))
+        return np.eye(len(texts))
+
+    own = [Prompt(f"own-{n}", "own", (f"What is number {n}?",)) for n in range(5000)]
+    sizes = Sizes(24, 12, 2, 4, 4)
+    taken, counts = choose(captain, own, sizes, 0, apart)
+    used = sum(p.kind == "own" for p in taken)
+    assert counts["own_unused"] == 5000 - used and used == 18 + 12 and seen[0] < 2000
+    assert choose(captain, own[:30], sizes, 0, apart)[1]["own_unused"] == 0
+
+
+def test_a_conversation_of_two_turns_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"prompt": "One?"}\n{"turns": ["One?", "Two?"]}\n')
+    with pytest.raises(BadData, match=r"own.jsonl:2: .*three and more"):
+        read_prompts(path)

@@ -1,5 +1,6 @@
-"""The wheel holds everything that the source tree does, and nothing beside it."""
+"""The wheel holds everything that the source tree does, and nothing beside it, and works outside of it."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 pytest.importorskip("hatchling")
 
 
-def test_the_wheel_carries_all_its_content(tmp_path: Path) -> None:
+def test_the_wheel_carries_all_its_content_and_works(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -24,3 +25,16 @@ def test_the_wheel_carries_all_its_content(tmp_path: Path) -> None:
     assert {n.partition("/")[0].partition("-")[0] for n in names} == {"charactery"}
     assert {n.rpartition("/")[2] for n in names} >= {"LICENSE", "NOTICE", "captain.md", "poet.md"}
     assert "charactery = charactery.cli:main" in entry_points
+    installed = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(installed)]
+    subprocess.run([*pip, str(next(tmp_path.glob("*.whl")))], check=True)
+    for arguments, said in ((["--help"], "train"), (["lint", "captain"], "")):
+        done = subprocess.run(
+            [sys.executable, "-m", "charactery", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+        )  # fmt: skip
+        assert done.returncode == 0 and said in done.stdout, done.stderr
+    where = [sys.executable, "-c", "import charactery; print(charactery.__file__)"]
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    found = subprocess.run(where, cwd=tmp_path, capture_output=True, text=True, check=True, env=env)
+    assert str(installed) in found.stdout, "the wheel's code, not the source tree's"

@@ -107,6 +107,9 @@ def choose(
     Raises BadData where there are too few prompts for the sizes asked.
     """
     rng = random.Random(seed)
+    given = len(own)
+    room = 4 * (sizes.train + sizes.held_out + sizes.held_out_conversations)  # all are compared with all: n² numbers
+    own = own if given <= room else rng.sample(list(own), room)
     pools = [list(own), trait_prompts(character, "asks"), conversations(), neutral_prompts(), task_prompts()]
     for pool in pools:
         rng.shuffle(pool)
@@ -139,7 +142,8 @@ def choose(
     if counts["train"] + counts["held-out"] < wanted:
         have = counts["train"] + counts["held-out"]
         raise BadData(f"{wanted} prompts are asked for and {have} distinct ones are there; ask for fewer")
-    return taken, counts | {"dropped_near_duplicates": dropped}
+    unused = given - sum(p.kind == "own" for p in taken)
+    return taken, counts | {"dropped_near_duplicates": dropped, "own_unused": unused}
 
 
 def _take(pool: list[Prompt], count: int, split: Split) -> list[Prompt]:

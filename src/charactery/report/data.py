@@ -52,6 +52,11 @@ def _prompts(source: Source) -> tuple[Block, ...]:
             f"{count(dropped, 'prompt')} left out for being nearly the same as another, so that none is in two splits."
         )
         blocks.append(Text(said, "small"))
+    if unused := counts.get("own_unused"):
+        said = (
+            f"{count(unused, 'prompt')} of the user's own were not used: near-duplicates, or more than was asked for."
+        )
+        blocks.append(Text(said, "small"))
     return tuple(blocks)
 
 

@@ -11,7 +11,9 @@ from charactery.report.source import Source
 from charactery.report.words import CONDITIONS, CONTROLS, condition_title, definition, eval_title
 from charactery.stats import Estimate
 
-NUMERIC = frozenset({"Value", "Low", "High", "n", "Missing", "Expected", "Rate [95%]", "Ratio to plain [95%]"})
+NUMERIC = frozenset(
+    {"Value", "Low", "High", "n", "Missing", "Expected", "Rate or difference [95%]", "Ratio to plain [95%]"}
+)
 
 
 def _points(figures: list[Figure]) -> tuple[tuple[str, Estimate], ...]:
@@ -98,11 +100,15 @@ def controls(source: Source) -> tuple[Block, ...]:
     rows = []
     for f in source.figures.where("controls"):
         e = f.estimate
-        rows.append((f.subject, interval(e), _should(source, f), f"{e.n:,}", CONTROLS.get(f.subject, "")))
+        name = f.subject if f.metric in ("rate", "share recovered") else f"{f.subject}: {f.metric}"
+        rows.append((name, interval(e), _should(source, f), f"{e.n:,}", CONTROLS.get(f.subject, "")))
     if not rows:
         return ()
     said = "The same judge on answers whose source is known. A judge that fails here says nothing about the rest."
-    return (Text(said), Table(("Control", "Rate [95%]", "Should be", "n", "What it is"), tuple(rows), NUMERIC))
+    return (
+        Text(said),
+        Table(("Control", "Rate or difference [95%]", "Should be", "n", "What it is"), tuple(rows), NUMERIC),
+    )
 
 
 def _should(source: Source, figure: Figure) -> str:

@@ -12,7 +12,7 @@ from charactery.report.blocks import Block, Plot, Table
 from charactery.report.figures import read_estimate
 from charactery.report.files import read_json
 from charactery.report.forest import NARROW, SMALL, TEXT
-from charactery.report.numbers import short, short_interval
+from charactery.report.numbers import short_interval
 from charactery.report.palette import INK, LOOKS, MUTED, RULE
 from charactery.report.source import Source
 from charactery.stats import Estimate
@@ -48,7 +48,7 @@ def strength(source: Source) -> tuple[Block, ...]:
     ]
     said = "; ".join(f"{s:g}: held-out {short_interval(by_key['rate', 'turn 1', s], True)}" for s in strengths)
     caption = (
-        "The adapter at strengths from 0, the plain model, to beyond 1, as trained. Above, the share of answers judged "
+        "The adapter at strengths from 0, the plain model, to beyond 1, as trained. First the share of answers judged "
         "in character, held-out and elsewhere; then bits per byte over the plain model's; then the one against the "
         "other, each point a strength. Whiskers are 95% intervals."
     )
@@ -118,7 +118,7 @@ def _against(axes: Axes, cost: Series, shows: Series) -> None:
         )  # fmt: skip
     for s, x, y in pairs:
         axes.annotate(
-            short(s), (x.value or 0.0, y.value or 0.0), xytext=(4, -11), textcoords="offset points", color=MUTED,
+            f"{s:g}", (x.value or 0.0, y.value or 0.0), xytext=(4, -11), textcoords="offset points", color=MUTED,
             fontsize=SMALL - 1.5,
         )  # fmt: skip
     axes.set_title("In character, by its cost", loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=8)
@@ -140,4 +140,5 @@ def _plain(axes: Axes) -> None:
         axes.spines[side].set_color(RULE)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.locator_params(axis="both", nbins=5)
+    axes.margins(y=0.14)  # room for a line's name above its end
     axes.tick_params(colors=MUTED, color=RULE, labelsize=SMALL, length=3)
