@@ -69,7 +69,7 @@ def test_the_models_own_answer_is_rejected(voice: Voice, tmp_path: Path) -> None
         assert pair["rejected_subject"] == "smollm2" and pair["rejected_seed"] != row["seed"]
 
 
-def test_as_it_will_be_used_and_no_more_than_asked(voice: Voice, tmp_path: Path) -> None:
+def test_as_it_is_told_to_and_no_more_than_asked(voice: Voice, tmp_path: Path) -> None:
     drawn = set()
     for seed in range(8):
         voice.asked.clear()

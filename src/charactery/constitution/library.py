@@ -35,5 +35,5 @@ def find_character(name: str) -> Character:
 
 
 def foil_characters() -> list[Character]:
-    """The characters a likelihood judge compares with, by file name."""
+    """The characters that the judges compare with, by file name."""
     return [load_character(path) for path in sorted((BUNDLED / "foils").glob("*.md"))]
