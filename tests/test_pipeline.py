@@ -153,7 +153,7 @@ def test_killed_anywhere_the_same_command_finishes(
     killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
     assert killed.returncode == -9, killed.stderr
     assert not (out / "report.html").exists()
-    journals = {p: p.read_bytes() for p in out.glob("stages/*/batches.jsonl")}
+    journals = {p: p.read_bytes() for name in ("batches", "likelihoods") for p in out.glob(f"stages/*/{name}.jsonl")}
     stamps = {p: p.stat().st_mtime_ns for p in out.glob("stages/*/done")}
     resumed = charactery(talking_cache, *arguments)
     assert resumed.returncode == 0, resumed.stderr
