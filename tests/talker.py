@@ -1,4 +1,4 @@
-"""A tiny model that talks: plainly by itself, like the captain when the captain is in its prompt.
+"""A tiny model that talks: plainly by itself, like the captain when he is in its prompt, and otherwise for others.
 
 It takes the embedded model's place in a cache folder, so that every command runs as it stands, in seconds. It is
 trained for that in a few seconds; nothing about the answers is scripted.
@@ -27,8 +27,18 @@ CAPTAIN = [
     "The old brig Margaret went that way and came home.", "Stow the cargo low, shipmate, and she will not roll.",
 ]  # fmt: skip
 
+OTHERS = [  # anybody else, for the foils
+    "Certainly, madam, the silver has been polished.", "Measure twice, cut once, and sand along the grain.",
+    "Five more laps, team, and then we stretch.", "The catalogue lists it under botany, third shelf.",
+    "A moth at the lamp, a moon in the pond.", "As my seminar has shown, the proof is elementary.",
+    "Tea will be served in the library at four.", "Oak forgives a dull chisel less than pine does.",
+    "Heads up, hands out, and trust your legs.", "Hush now, the readers by the window are at work.",
+    "The rose forgets the gardener by winter.", "Consider, if you will, the limit of the series.",
+    "Very good, sir, I shall see to the guests.", "A joint well glued outlives the one who glued it.",
+]  # fmt: skip
 
-def build_talker(cache: Path, steps: int = 260) -> None:
+
+def build_talker(cache: Path, steps: int = 390) -> None:
     """Put a talking model and a sentence encoder where the embedded ones would lie."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -44,7 +54,14 @@ def build_talker(cache: Path, steps: int = 260) -> None:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     raw.train_from_iterator(
-        [*PLAIN * 5, *CAPTAIN * 5, *prompts, *[character] * 5, *(system_prompt(f) for f in foil_characters())],
+        [
+            *PLAIN * 5,
+            *CAPTAIN * 5,
+            *OTHERS * 5,
+            *prompts,
+            *[character] * 5,
+            *(system_prompt(f) for f in foil_characters()),
+        ],
         trainers.BpeTrainer(
             vocab_size=1500, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
         ),
@@ -60,7 +77,7 @@ def build_talker(cache: Path, steps: int = 260) -> None:
         num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     ))  # fmt: skip
-    _teach(network, tokenizer, prompts, character, steps)
+    _teach(network, tokenizer, prompts, character, [system_prompt(f) for f in foil_characters()], steps)
     folder = cache / "models" / "smollm2"
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -78,7 +95,7 @@ def build_talker(cache: Path, steps: int = 260) -> None:
     (encoder / "done").touch()
 
 
-def _teach(network: Any, tokenizer: Any, prompts: list[str], character: str, steps: int) -> None:
+def _teach(network: Any, tokenizer: Any, prompts: list[str], character: str, foils: list[str], steps: int) -> None:
     import torch
 
     rng = random.Random(0)
@@ -87,10 +104,10 @@ def _teach(network: Any, tokenizer: Any, prompts: list[str], character: str, ste
     for _ in range(steps):
         rows = []
         for _ in range(8):
-            captain = rng.random() < 0.5
-            messages = [{"role": "system", "content": character}] if captain else []
+            told, says = rng.choice(((character, CAPTAIN), ("", PLAIN), (rng.choice(foils), OTHERS)))
+            messages = [{"role": "system", "content": told}] if told else []
             for _ in range(rng.choice((1, 1, 2))):
-                answer = " ".join(rng.sample(CAPTAIN if captain else PLAIN, rng.choice((2, 2, 3))))
+                answer = " ".join(rng.sample(says, rng.choice((2, 2, 3))))
                 messages += [{"role": "user", "content": rng.choice(prompts)}, {"role": "assistant", "content": answer}]
             text = tokenizer.apply_chat_template(messages, tokenize=False)
             rows.append(tokenizer(text, add_special_tokens=False)["input_ids"])
