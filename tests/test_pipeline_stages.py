@@ -132,7 +132,7 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
 def test_what_is_evaluated_as_trained_is_what_dpo_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(distil, "evaluate", seen.append)
-    monkeypatch.setattr(distil, "read_rows", lambda path: [])
+    monkeypatch.setattr(distil, "read_chosen", lambda path: [])
     stages = work(tmp_path, sham=True)
     stages.models.base = lambda subject: None
     stages.run.stage_folder = lambda name: tmp_path / name

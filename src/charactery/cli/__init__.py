@@ -42,7 +42,7 @@ def _lacking(error: Exception) -> str:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return f"the disk is full{name}. Free some space and run the same command" if full else ""
     # by the names and words of torch and safetensors, which are not imported here
-    if "No space left" in str(error) or "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
+    if any(words in str(error) for words in ("No space left", "PytorchStreamWriter", "unexpected pos")):
         return "the disk is full: a checkpoint could not be written. Free some space and run the same command"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return (
@@ -76,6 +76,6 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C
-            goes_on = "; the same command goes on from here" if sys.argv[1:2] == ["train"] else ""
+            goes_on = "; the same command goes on from here" if sys.argv[1:2] in (["train"], ["strength"]) else ""
             print(f"\nstopped{goes_on}", file=sys.stderr)
         raise

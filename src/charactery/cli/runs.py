@@ -82,8 +82,10 @@ def strength(
     if dry_run:
         from charactery.models.subject import parse_subject
         from charactery.pipeline.plan import foresee_answers
+        from charactery.report.figures import evaluate_folder
 
         opened = read_run(folder)
+        evaluate_folder(opened)
         rows = read_rows(opened.stage_folder("prompts") / "prompts.jsonl")
         asked = sum(r["split"] != "train" and len(r["turns"]) == 1 for r in rows)
         sampler = opened.manifest["settings"]["recipe"]["sampler"]

@@ -109,6 +109,7 @@ class _Body:
         return BadCharacter(message, self.path, line)
 
     def read(self) -> Character:
+        """The character. Raises BadCharacter with the line of what is wrong."""
         header = self.header()
         title, introduction, introduction_line, sections = self.sections(header["dials"])
         known = {trait.id for section in sections for trait in section.traits}
@@ -179,6 +180,7 @@ class _Body:
         return Dial(str(value["low"]), str(value["high"]), float(default))
 
     def profile(self, name: str, value: Any, dials: dict[str, Dial]) -> Profile:
+        """One profile of the settings, its dials among those there are."""
         at = self.at("profiles")
         value = self.mapping(f"profiles: {name}", value)
         if odd := set(value) - {"dials", "without", "note"}:
@@ -199,6 +201,7 @@ class _Body:
         )
 
     def sections(self, dials: dict[str, Dial]) -> tuple[str, str, int, list[Section]]:
+        """The title, the introduction and its line, and the sections with their traits."""
         title, introduction_line = "", 0
         introduction: list[str] = []
         sections: list[Section] = []
@@ -329,6 +332,7 @@ class _Body:
         return value
 
     def trait(self, draft: _Draft, notes: bool, dials: dict[str, Dial]) -> Trait:
+        """A trait whose lines are all read. One under `notes` may be without text: it never reaches the model."""
         definition = _trim(draft.definition)
         for name, items in draft.lists.items():
             if empty := [i for i in items if not i.text]:

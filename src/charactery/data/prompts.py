@@ -66,6 +66,11 @@ def read_prompts(path: Path) -> list[Prompt]:
     return [Prompt("own-" + digest(turns)[:8], "own", tuple(turns)) for turns in rows]
 
 
+def read_chosen(path: Path) -> list[Prompt]:
+    """The prompts that a run chose, from its prompts.jsonl."""
+    return [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in read_rows(path)]
+
+
 def neutral_prompts() -> list[Prompt]:
     """The prompts written for the project, of many kinds."""
     rows = read_rows(HERE / "neutral_prompts.jsonl")

@@ -270,7 +270,10 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
             lambda e, most=most: (e.value or 0) <= most,  # type: ignore[misc]
         ))  # fmt: skip
     recovered = get("controls", "share recovered", "mixture", "turn 1")
-    # an interval as wide as all shares there are would hold any share: the judge told nothing apart
-    mixed: Callable[[Estimate], bool] = lambda e: (e.low or 0) <= 0.5 <= (e.high or 0) < (e.low or 0) + 1  # noqa: E731
-    bounds.append(("a 50:50 mixture recovered", recovered, mixed))
+    bounds.append((
+        "a 50:50 mixture recovered",
+        recovered,
+        # an interval as wide as all shares there are would hold any share: the judge told nothing apart
+        lambda e: (e.low or 0) <= 0.5 <= (e.high or 0) < (e.low or 0) + 1,
+    ))  # fmt: skip
     return [{"name": name, "held": None if e.value is None else held(e), "said": str(e)} for name, e, held in bounds]

@@ -18,7 +18,7 @@ from charactery.data.pairs import (
     read_pairs,
     sft_rows,
 )
-from charactery.data.prompts import Prompt, choose, read_prompts
+from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, answers_asked, evaluate
@@ -55,7 +55,7 @@ def train(order: Order, watch: Watch) -> Run:
     models = Models(order.device, watch.say)
     made = manifest(order, models, subject)
     with open_run(order.out, made) as run:
-        if run.manifest["environment"].get("code") != made["environment"]["code"]:
+        if run.manifest.get("environment", {}).get("code") != made["environment"]["code"]:
             watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
         work = _Stages(run, order, models, subject, watch)
@@ -113,8 +113,7 @@ class _Stages:
         self.watch.advance(1)
 
     def chosen(self) -> list[Prompt]:
-        rows = read_rows(self.run.stage_folder("prompts") / "prompts.jsonl")
-        return [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in rows]
+        return read_chosen(self.run.stage_folder("prompts") / "prompts.jsonl")
 
     def drafts(self, folder: Path) -> None:
         prompts = [p for p in self.chosen() if p.split == "train"]

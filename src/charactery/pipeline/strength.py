@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from charactery.data.filters import repeated_share
-from charactery.data.prompts import Prompt
-from charactery.errors import CharacteryError
+from charactery.data.prompts import read_chosen
 from charactery.evals.expression.task import Item, items
 from charactery.evals.scored import Text, prose, text_bits
 from charactery.judges.classifier import ClassifierJudge
@@ -19,7 +18,8 @@ from charactery.models.speaker import Models, Speaker, answer_all
 from charactery.models.subject import parse_subject
 from charactery.pipeline.distil import Watch
 from charactery.report import write_report
-from charactery.runs import Journal, Row, Run, digest, open_run, read_manifest, read_rows, write_json, write_rows
+from charactery.report.figures import evaluate_folder
+from charactery.runs import Journal, Row, Run, digest, open_run, read_manifest, write_json, write_rows
 from charactery.stats import Estimate, mean, paired_ratio, rate
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -34,8 +34,7 @@ def measure_strengths(folder: Path, strengths: Sequence[float], device: str, wat
     strength, metric, condition, estimate. Raises CharacteryError where the run is not evaluated.
     """
     with open_run(folder, read_manifest(folder)) as run:
-        if not run.is_done("evaluate"):
-            raise CharacteryError(f"is not evaluated yet; finish it with: {run.manifest['command']}", folder)
+        evaluate_folder(run)
         found = _measure(run, sorted({0.0, *strengths}), device, watch)
         write_json(folder / "strength" / "figures.json", found)
         write_report(run, folder)
@@ -46,10 +45,9 @@ def _measure(run: Run, strengths: Sequence[float], device: str, watch: Watch) ->
     settings, out = run.manifest["settings"], run.folder / "strength"
     out.mkdir(exist_ok=True)
     models, trained = Models(device, watch.say), parse_subject(str(run.folder))
-    rows = read_rows(run.stage_folder("prompts") / "prompts.jsonl")
-    prompts = [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in rows]
+    prompts = read_chosen(run.stage_folder("prompts") / "prompts.jsonl")
     cases = [case for case in items(prompts) if case.condition in CONDITIONS]
-    judge = ClassifierJudge.from_row(json.loads((run.stage_folder("evaluate") / "judge.json").read_text()))
+    judge = ClassifierJudge.from_row(json.loads((evaluate_folder(run) / "judge.json").read_text()))
     sampler, seed = Sampler(**settings["recipe"]["sampler"]), settings["seed"]
     encode, journal = SentenceEncoder(), Journal(out / "batches.jsonl")
     watch.start("strength", len(strengths) * len(cases))

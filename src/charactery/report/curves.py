@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from charactery.report.forest import NARROW, SMALL, TEXT
-from charactery.report.palette import INK, MUTED, RULE, look
+from charactery.report.forest import NARROW
+from charactery.report.palette import INK, MUTED, SMALL, TEXT, dress, look
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,10 @@ def curves(panels: Sequence[Panel], width: int) -> Drawing:
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
-    axes.set_facecolor("none")
+    dress(axes)
     axes.set_title(panel.title, loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=8)
     for line in panel.lines:
         how = look(line.subject)
         mark = how.marker if len(line.steps) == 1 else ""  # one point is no line
         axes.plot(line.steps, line.values, color=how.colour, linestyle=how.line, linewidth=1.6, marker=mark)
-    for side in ("right", "top"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(RULE)
-    axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.locator_params(axis="both", nbins=5)
-    axes.tick_params(colors=MUTED, color=RULE, labelsize=SMALL, length=3)
     axes.set_xlabel("step", color=MUTED, fontsize=SMALL, loc="right", labelpad=3)

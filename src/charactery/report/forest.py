@@ -11,11 +11,10 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from charactery.report.numbers import short_interval
-from charactery.report.palette import INK, MUTED, RULE, look
+from charactery.report.palette import INK, MUTED, RULE, SMALL, TEXT, look
 from charactery.stats import Estimate
 
 NARROW = 500  # below this width a group's label stands above its rows, not left of them
-TEXT, SMALL = 12.5, 11.5
 LETTER = 7.2  # a generous width of one letter of TEXT
 
 

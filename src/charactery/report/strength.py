@@ -11,9 +11,9 @@ from matplotlib.figure import Figure as Drawing
 from charactery.report.blocks import Block, Plot, Table
 from charactery.report.figures import read_estimate
 from charactery.report.files import read_json
-from charactery.report.forest import NARROW, SMALL, TEXT
+from charactery.report.forest import NARROW
 from charactery.report.numbers import short_interval
-from charactery.report.palette import INK, LOOKS, MUTED, RULE
+from charactery.report.palette import INK, LOOKS, MUTED, SMALL, TEXT, dress
 from charactery.report.source import Source
 from charactery.stats import Estimate
 
@@ -79,7 +79,8 @@ def draw(lines: Sequence[Series], width: int) -> Drawing:
     for n, (title, mine) in enumerate(panels):
         left, bottom = ((n % across) * cell + 44) / width, (height - (n // across + 1) * tall + 42) / height
         axes = drawing.add_axes((left, bottom, (cell - 66) / width, (tall - 76) / height))
-        _plain(axes)
+        dress(axes)
+        axes.margins(y=0.14)  # room for a line's name above its end
         for line in mine:
             _line(axes, line)
         if mine:
@@ -130,15 +131,3 @@ def _whiskers(estimates: Sequence[Estimate]) -> list[list[float]]:
     low = [max(0.0, v - (e.low if e.low is not None else v)) for v, e in zip(value, estimates, strict=True)]
     high = [max(0.0, (e.high if e.high is not None else v) - v) for v, e in zip(value, estimates, strict=True)]
     return [low, high]
-
-
-def _plain(axes: Axes) -> None:
-    axes.set_facecolor("none")
-    for side in ("right", "top"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(RULE)
-    axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.locator_params(axis="both", nbins=5)
-    axes.margins(y=0.14)  # room for a line's name above its end
-    axes.tick_params(colors=MUTED, color=RULE, labelsize=SMALL, length=3)

@@ -13,7 +13,7 @@ from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from charactery.data.prompts import Prompt
+from charactery.data.prompts import Prompt, read_chosen
 from charactery.models.local import Sampler
 from charactery.runs import Row, read_rows
 
@@ -111,8 +111,7 @@ def expression(run: str) -> Task:
     from charactery.runs import read_run
 
     opened = read_run(Path(run))
-    rows = read_rows(opened.stage_folder("prompts") / "prompts.jsonl")
-    prompts = [Prompt(r["id"], r["kind"], tuple(r["turns"]), r["trait"], r["split"]) for r in rows]
+    prompts = read_chosen(opened.stage_folder("prompts") / "prompts.jsonl")
     judge = ClassifierJudge.from_row(json.loads((opened.stage_folder("evaluate") / "judge.json").read_text()))
     encoder = SentenceEncoder()
     settings = opened.manifest["settings"]
