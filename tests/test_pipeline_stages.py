@@ -133,6 +133,7 @@ def test_what_is_evaluated_as_trained_is_what_dpo_left(tmp_path: Path, monkeypat
     seen: list[Any] = []
     monkeypatch.setattr(distil, "evaluate", seen.append)
     monkeypatch.setattr(distil, "read_chosen", lambda path: [])
+    monkeypatch.setattr(distil, "read_rows", lambda path: [])
     stages = work(tmp_path, sham=True)
     stages.models.base = lambda subject: None
     stages.run.stage_folder = lambda name: tmp_path / name

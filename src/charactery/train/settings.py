@@ -27,7 +27,7 @@ class Sft:
 class Dpo:
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), with a share of likelihood loss."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 4e-4
     epochs: float = 1.0
     batch: int = 8
     together: int = 2  # pairs in memory at once
