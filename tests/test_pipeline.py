@@ -71,6 +71,13 @@ def test_trains_evaluates_and_reports(whole_run: Path) -> None:
         if f["eval"] == "expression" and f["metric"] == "rate"
     }  # fmt: skip
     assert rates["prompted", "turn 1"] - rates["plain", "turn 1"] > 0.5, "of twelve prompts"
+    plain, prompted = (
+        {(f["metric"], f["condition"]): f["estimate"]["value"] for f in figures if f["subject"] == role}
+        for role in ("plain", "prompted")
+    )
+    assert prompted["bits per byte", "chat frame"] != plain["bits per byte", "chat frame"]  # read with its prompt
+    assert ("bits per byte", "prose") not in prompted
+    assert 0 <= prompted["accuracy", "all"] <= 1
     assert {c for _, c in rates} == {"turn 1", "turn 3", "foreign: helpdesk", "foreign: terse-expert"}
     for figure in figures:
         assert set(figure["estimate"]) == {"value", "low", "high", "n", "missing", "method", "unit"}
@@ -227,7 +234,31 @@ def test_ask_every_subject(whole_run: Path, talking_cache: Path) -> None:
         assert asked.returncode == 0, asked.stderr
         rows = [json.loads(line) for line in asked.stdout.splitlines()]
         assert [r["prompt"] for r in rows] == ["What is a budget?"] * 2
-        assert {r["subject"] for r in rows} == {subject} and rows[0]["seed"] != rows[1]["seed"]
+        assert {r["subject"] for r in rows} == {subject} and [r["seed"] for r in rows] == [0, 1]
+
+
+def test_an_answers_seed_gives_it_again(whole_run: Path, talking_cache: Path) -> None:
+    asking = ("ask", str(whole_run), "What is a budget?", "--json", "--max-tokens", "20")
+    first = [json.loads(row) for row in charactery(talking_cache, *asking, "-n", "2").stdout.splitlines()]
+    again = [json.loads(charactery(talking_cache, *asking, "--seed", str(r["seed"])).stdout) for r in first]
+    assert first == again and first[0]["answer"] != first[1]["answer"]
+
+
+def test_models_lists_what_lies_in_a_hubs_cache(
+    talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for repo in ("models--org--small", "datasets--org--rows"):
+        (tmp_path / repo / "snapshots" / "abc").mkdir(parents=True)
+        (tmp_path / repo / "snapshots" / "abc" / "config.json").write_text("{}")
+        (tmp_path / repo / "refs").mkdir()
+        (tmp_path / repo / "refs" / "main").write_text("abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    listed = charactery(talking_cache, "models", "--json")
+    rows = {r["name"]: r for r in map(json.loads, listed.stdout.splitlines())}
+    assert set(rows) == {"smollm2", "minilm", "org/small"} and rows["smollm2"]["here"], listed.stderr
+    assert rows["org/small"]["folder"] == str(tmp_path / "models--org--small")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    assert "org/small" not in charactery(talking_cache, "models").stdout
 
 
 def test_strength_nought_is_the_plain_model(whole_run: Path, talking_cache: Path) -> None:

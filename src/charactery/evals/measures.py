@@ -186,7 +186,7 @@ def _cost(measured: Measured, add: Add, seed: int) -> None:
             one = [v for v in values if v is not None]
             whole = paired_ratio(list(bits.values()), [sizes[id] for id in bits], seed, "bits/byte")
             add("cost", "bits per byte", whole if len(values) > 1 else _single(one, "bits/byte"), role, name)
-            if role in ("trained", "sham") and name in ("prose", "chat frame"):
+            if role != "plain" and name in ("prose", "chat frame"):
                 shared = [i for i in bits if columns["plain"].get(i) is not None]
                 plain = [columns["plain"][i] * sizes[i] for i in shared]  # type: ignore[operator]
                 add("cost", "bits per byte ratio", paired_ratio([bits[i] for i in shared], plain, seed), role, name)
@@ -232,7 +232,7 @@ def _choice(measured: Measured, add: Add, seed: int) -> None:
     for role in [r for r in measured.roles if any(v is not None for v in columns[r].values())]:
         add("multiple choice", "accuracy", rate(_truths(columns[role])), role, "all")
     for role in measured.roles:
-        if role in ("trained", "sham"):
+        if role != "plain":
             pair = ([columns[role][i] for i in columns["plain"]], list(columns["plain"].values()))
             add("multiple choice", "difference from plain", paired_difference(*pair, seed), role, "all")
 

@@ -75,9 +75,7 @@ def evaluate(examined: Examined) -> None:
         told[role] = converse(speaker, cases, examined, journal)
     controls = control_answers(examined, [c for c in cases if c.condition == "turn 1"], journal)
     scores = {
-        role: scored(examined, speaker, cases, told["plain"], journal)
-        for role, speaker in examined.subjects.items()
-        if role != "prompted"  # cost is what training did; the prompted model's weights are the plain one's
+        role: scored(examined, speaker, cases, told["plain"], journal) for role, speaker in examined.subjects.items()
     }
     rows = inspected(examined, judge, cases, told, controls, scores)
     measured = Measured(rows, likelihoods(examined, rows, cases), judge, tuple(examined.subjects))
@@ -160,9 +158,14 @@ def control_answers(examined: Examined, cases: Sequence[Item], journal: Journal)
 def scored(
     examined: Examined, speaker: Speaker, cases: Sequence[Item], plain: Answers, journal: Journal
 ) -> dict[str, dict[str, Any]]:
-    """Bits per byte and option scores of one subject. The chat-frame texts are the plain model's own answers."""
-    texts, items = cost_texts(cases, plain, examined.seed), questions()
-    key = digest([speaker.identity, [[t.id, t.text, t.messages] for t in texts], items])
+    """Bits per byte and option scores of one subject. The chat-frame texts are the plain model's own answers.
+
+    A character in the prompt reads no raw prose: without a chat frame there is no prompt, and its weights are plain.
+    """
+    texts, items, said = cost_texts(cases, plain, examined.seed), questions(), speaker.prompt([])
+    if said:
+        texts = [t for t in texts if t.messages]
+    key = digest([speaker.identity, [[t.id, t.text, t.messages] for t in texts], items, *said])
     if key not in journal.done:
         journal.add(key, [{"bits": text_bits(speaker, texts), "options": option_scores(speaker, items)}])
     found: dict[str, dict[str, Any]] = journal.done[key][0]

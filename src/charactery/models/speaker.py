@@ -120,7 +120,7 @@ def answer_all(
         asked = [requests[i] for i in batch]
         key = digest([speaker.identity, asdict(sampler), [[speaker.prompt(r.messages), r.seed] for r in asked]])
         if key not in journal.done:
-            done, halvings = _halving(speaker, asked, sampler)
+            done, halvings = answer_fitting(speaker, asked, sampler)
             journal.add(key, [asdict(answer) for answer in done])
             if halvings:
                 journal.add(f"halved {key}", [halvings])
@@ -143,15 +143,16 @@ def alike(lengths: Sequence[int], size: int) -> list[list[int]]:
     return batches
 
 
-def _halving(speaker: Speaker, asked: Sequence[Request], sampler: Sampler) -> tuple[list[Answer], int]:
+def answer_fitting(speaker: Speaker, asked: Sequence[Request], sampler: Sampler) -> tuple[list[Answer], int]:
+    """The answers to a batch, halved as often as memory asks for it, and how often that was."""
     try:
         return speaker.answer(asked, sampler), 0
     except (MemoryError, RuntimeError) as error:
         if len(asked) == 1 or not _out_of_memory(error):
             raise
     middle = len(asked) // 2
-    first, n = _halving(speaker, asked[:middle], sampler)
-    second, m = _halving(speaker, asked[middle:], sampler)
+    first, n = answer_fitting(speaker, asked[:middle], sampler)
+    second, m = answer_fitting(speaker, asked[middle:], sampler)
     return first + second, n + m + 1
 
 
