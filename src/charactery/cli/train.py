@@ -32,7 +32,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Draws prompts, samples and batches.")] = 0,
     sham: Annotated[bool, typer.Option("--sham", help="Train a second adapter on plain answers, to compare.")] = False,
     train_: Annotated[int, typer.Option("--train", min=24, help="Training prompts.")] = 120,
-    held_out: Annotated[int, typer.Option(min=8, help="Held-out prompts.")] = 60,
+    held_out: Annotated[int, typer.Option(min=8, help="Held-out prompts.")] = 100,
     talks: Annotated[int, typer.Option(min=2, help="Held-out conversations.")] = 20,
     elsewhere: Annotated[int, typer.Option(min=0, help="Prompts where it should not show.")] = 40,
     tasks: Annotated[int, typer.Option(min=0, help="Training prompts that are to be answered plainly.")] = 40,

@@ -39,7 +39,7 @@ class Sizes:
     """How many prompts of each sort. One in four training prompts is a conversation; `tasks` come on top of them."""
 
     train: int = 120
-    held_out: int = 60
+    held_out: int = 100
     held_out_conversations: int = 20
     elsewhere: int = 40
     tasks: int = 40
