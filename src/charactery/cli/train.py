@@ -46,7 +46,7 @@ def train(
     dpo_rate: Annotated[float, typer.Option(help="Learning rate of DPO.")] = Dpo.learning_rate,
     dpo_epochs: Annotated[float, typer.Option(help="Epochs of DPO.")] = Dpo.epochs,
     dpo_beta: Annotated[float, typer.Option(help="Beta of DPO.")] = Dpo.beta,
-    contrast: Annotated[int, typer.Option(min=0, help="Pairs of character against plain that DPO gets too.")] = 24,
+    contrast: Annotated[int, typer.Option(min=0, help="Pairs of character against plain that DPO gets too.")] = 16,
     self_play: Annotated[
         int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
     ] = 120,

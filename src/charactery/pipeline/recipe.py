@@ -29,7 +29,7 @@ class Recipe:
     # twice, and that, we suspect, is why a small model then repeats itself.
     draft_temperature: float = 1.0
     draws: int = 3  # drafts of the character to each prompt, of which the one most in character is learnt from
-    contrast: int = 24  # drafted pairs of character against plain; more of them give loops and damage
+    contrast: int = 16  # drafted pairs of character against plain; more of them give loops and damage
     self_play: int = 120  # pairs of what was learnt from against the fine-tuned model's own answer, at most
     self_play_temperature: float = 0.3  # cold, so that the loops it falls into are among what is rejected
     batch: int = 64  # answers generated together; part of the recipe, since texts depend on it

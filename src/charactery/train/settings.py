@@ -17,7 +17,7 @@ class Sft:
     """Supervised fine-tuning on the character's answers."""
 
     learning_rate: float = 5e-4
-    epochs: float = 2.0
+    epochs: float = 3.0
     batch: int = 8
     together: int = 2  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
@@ -27,7 +27,7 @@ class Sft:
 class Dpo:
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), with a share of likelihood loss."""
 
-    learning_rate: float = 4e-4
+    learning_rate: float = 3e-4
     epochs: float = 1.0
     batch: int = 8
     together: int = 2  # pairs in memory at once
