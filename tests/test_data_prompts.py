@@ -46,7 +46,7 @@ def test_the_sizes_asked_for_are_given(captain: Character, encode: Encode) -> No
     assert len({p.id for p in prompts}) == len(prompts)
     assert len(of(prompts, "train")) == counts["train"] == 120 + 40
     assert sum(p.kind == "task" for p in prompts) == sum(p.kind == "task" for p in of(prompts, "train")) == 40
-    assert len(of(prompts, "held-out")) == counts["held-out"] == 80
+    assert len(of(prompts, "held-out")) == counts["held-out"] == 120
     assert len([p for p in of(prompts, "held-out") if len(p.turns) >= 3]) == 20
     assert 0 < len(of(prompts, "elsewhere")) == counts["elsewhere"] <= 40
     assert all(p.kind == "elsewhere" and p.trait for p in of(prompts, "elsewhere"))
@@ -118,7 +118,7 @@ def test_the_seed_decides(captain: Character, encode: Encode) -> None:
 
 
 def test_too_few_prompts_say_so(captain: Character, encode: Encode) -> None:
-    with pytest.raises(BadData, match=r"2120 prompts are asked for and \d+ distinct ones are there; ask for fewer"):
+    with pytest.raises(BadData, match=r"2160 prompts are asked for and \d+ distinct ones are there; ask for fewer"):
         choose(captain, [], Sizes(train=2000), 0, encode)
 
 

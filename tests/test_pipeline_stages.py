@@ -56,7 +56,7 @@ def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatc
 
 
 def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> None:
-    bare = replace(RECIPE, sizes=replace(RECIPE.sizes, tasks=0), self_play=0)
+    bare = replace(RECIPE, sizes=replace(RECIPE.sizes, tasks=0), self_play=0, contrast=0)
     order = distil.Order(find_character("captain"), tmp_path / "run", recipe=bare)
     for asked in (lambda: distil.train(order, distil.Watch()), lambda: foresee(order)):
         with pytest.raises(CharacteryError, match="DPO would have no pairs"):
