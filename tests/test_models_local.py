@@ -13,6 +13,7 @@ from charactery.errors import ContextTooLong, ModelNotFound
 from charactery.models import local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, bits_per_byte, derive_seed
+from charactery.models.network import Network
 
 GREEDY = Sampler(max_tokens=24, temperature=0)
 DRAWN = Sampler(max_tokens=16, temperature=1.0)
@@ -99,19 +100,14 @@ def test_a_row_that_ends_early_leaves_the_others_as_they_were(tiny_model: LocalM
     assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
 
 
-def test_several_answers_to_a_prompt_read_it_once(
-    tiny_model: LocalModel, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_answers_to_a_prompt_are_those_of_one(tiny_model: LocalModel, tiny_model_folder: Path) -> None:
     network = with_peft(tiny_model_folder, None)
     prompts = [*SHARING, *SHARING[::-1], SHARING[2]]
-    rows: list[int] = []
-    started = LocalModel._started
-    monkeypatch.setattr(LocalModel, "_started", lambda *a: rows.append(a[3]) or started(*a))
-    answers = tiny_model.generate(requests(prompts), GREEDY)
-    assert rows == [5]
-    assert answers == [one_at_a_time(network, tiny_model, p, GREEDY.max_tokens) for p in prompts]
-    drawn = tiny_model.generate(requests(prompts), DRAWN)
-    assert drawn[:5] == tiny_model.generate(requests(SHARING), DRAWN) and drawn[2] != drawn[-1]
+    for model in (tiny_model, through_transformers(tiny_model)):
+        answers = model.generate(requests(prompts), GREEDY)
+        assert answers == [one_at_a_time(network, tiny_model, p, GREEDY.max_tokens) for p in prompts]
+        drawn = model.generate(requests(prompts), DRAWN)
+        assert drawn[:5] == model.generate(requests(SHARING), DRAWN) and drawn[2] != drawn[-1]
 
 
 def test_rows_that_have_ended_stay_until_they_are_an_eighth(tiny_model: LocalModel, tiny_model_folder: Path) -> None:
@@ -122,11 +118,18 @@ def test_rows_that_have_ended_stay_until_they_are_an_eighth(tiny_model: LocalMod
     assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
 
 
+def through_transformers(model: LocalModel) -> LocalModel:
+    """The same model without the decoder of our own."""
+    copy = LocalModel(model.model, model.tokenizer, model.name)
+    copy.decodes = False
+    return copy
+
+
 def test_a_network_whose_attention_stays_its_own_answers_and_scores_the_same(
     tiny_model: LocalModel, tiny_model_folder: Path
 ) -> None:
     network = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32, attn_implementation="eager")
-    own = LocalModel(network, tiny_model.tokenizer, "tiny")
+    own = through_transformers(LocalModel(network, tiny_model.tokenizer, "tiny"))
     assert own.shares is False and tiny_model.shares is True
     assert own.generate(requests(SHARING), GREEDY) == tiny_model.generate(requests(SHARING), GREEDY)
     pairs = scoring_pairs(tiny_model)["contexts that share a beginning"]
@@ -134,13 +137,17 @@ def test_a_network_whose_attention_stays_its_own_answers_and_scores_the_same(
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
 
 
-def test_what_rows_share_is_held_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_through_transformers_what_rows_share_is_held_once_and_several_answers_read_a_prompt_once(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caches: list[Any] = []
-    started = LocalModel._started
-    monkeypatch.setattr(LocalModel, "_started", lambda *a: caches.append(started(*a)) or caches[-1])
-    tiny_model.generate(requests(SHARING), GREEDY)
+    rows: list[int] = []
+    started = Network._started
+    monkeypatch.setattr(Network, "_started", lambda *a: rows.append(a[2]) or caches.append(started(*a)) or caches[-1])
+    through_transformers(tiny_model).generate(requests([*SHARING, SHARING[2]]), GREEDY)
     (cache,) = caches
     keys, _ = cache.prefix(0)
+    assert rows == [len(SHARING)]
     assert keys.shape[0] == 1 and keys.shape[2] > 10
     assert cache.layers[0].keys.shape[2] == cache.get_seq_length() - keys.shape[2]
 

@@ -10,15 +10,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.cache_utils import Cache, DynamicCache
 
 from charactery.errors import ContextTooLong, ModelNotFound
-from charactery.models.attention import reading, share_prefixes
-from charactery.models.buffers import BufferCache, layers_to_buffer
+from charactery.models.attention import share_prefixes
+from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
+from charactery.models.decoder import Decoder, adds_plainly, decodes
+from charactery.models.gradients import LOG2_E, chosen
+from charactery.models.network import Network
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
+BLOCK = 128  # tokens whose weights are added up together when one is drawn
 HEAD = 1024  # positions put through the vocabulary head at once: 200 MB of float32 at 49,152 tokens
 
 
@@ -97,6 +101,8 @@ class LocalModel:
         # cache that transformers makes for them, and their prompts are read whole
         self.layers = layers_to_buffer(model.config)
         self.shares = self.layers is not None and share_prefixes(model)
+        self.decodes = decodes(model.config)
+        self._decoders: dict[Adapter | None, Decoder] = {}
         self._adapters: dict[Path, str] = {}
         self._peft: Any = None
 
@@ -189,7 +195,7 @@ class LocalModel:
             [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
         ).to(self.device)
         with torch.inference_mode(), self.adapted(adapter) as network:
-            tokens = self._decode(network, prompts, uniform_B_T, sampler, on_token)
+            tokens = self._decode(network, adapter, prompts, uniform_B_T, sampler, on_token)
         answers = []
         for ids in tokens:
             ended = bool(ids) and ids[-1] in self.ends
@@ -200,82 +206,57 @@ class LocalModel:
     def _decode(
         self,
         network: Any,
+        adapter: Adapter | None,
         prompts: list[list[int]],
         uniform_B_T: torch.Tensor,
         sampler: Sampler,
         on_token: Callable[[int], None] | None,
     ) -> list[list[int]]:
-        unique = list(dict.fromkeys(map(tuple, prompts)))  # several answers to a prompt: it is read once
-        place = {prompt: n for n, prompt in enumerate(unique)}
-        row_R = torch.tensor([place[tuple(p)] for p in prompts], device=self.device)
-        rows, shared, longest = len(unique), self._shared_prefix(prompts), max(map(len, prompts))
-        cache = self._started(network, prompts[0][:shared], rows, longest + sampler.max_tokens)
-        tails = [list(prompt[shared:]) for prompt in unique]
-        width = longest - shared
-        input_B_L = self._ids([[self.pad] * (width - len(t)) + t for t in tails])
-        real_B_L = self._ids([[0] * (width - len(t)) + [1] * len(t) for t in tails])
-        mask_B_K = torch.cat([real_B_L.new_ones(rows, shared), real_B_L], dim=1)
-        position_B_L = shared + (real_B_L.cumsum(1) - 1).clamp(min=0)
+        shared = self._shared_prefix(prompts)
+        reader: Any = self._reader(network, adapter)
+        rows = [prompt[shared:] for prompt in prompts]
+        logits_B_V, state = reader.begin(prompts[0][:shared], rows, sampler.max_tokens)
         out: list[list[int]] = [[] for _ in prompts]
-        live_R = torch.arange(len(prompts), device=self.device)
-        going_R = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
+        live_B = torch.arange(len(prompts), device=self.device)
+        going_B = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
         ends = torch.tensor(self.ends, device=self.device)
         for step in range(sampler.max_tokens):
-            with reading(cache):
-                logits_R_V = self._next_logits(
-                    network, input_ids=input_B_L, attention_mask=mask_B_K, position_ids=position_B_L,
-                    past_key_values=cache, use_cache=True,
-                )  # fmt: skip
-            if step == 0 and rows < len(prompts):
-                logits_R_V, mask_B_K, position_B_L = logits_R_V[row_R], mask_B_K[row_R], position_B_L[row_R]
-                cache.reorder_cache(row_R)
-            next_R = _sample(logits_R_V, uniform_B_T[live_R, step], sampler)
-            for row, token, going in zip(live_R.tolist(), next_R.tolist(), going_R.tolist(), strict=True):
+            next_B = _sample(logits_B_V, uniform_B_T[live_B, step], sampler)
+            for row, token, going in zip(live_B.tolist(), next_B.tolist(), going_B.tolist(), strict=True):
                 if going:
                     out[row].append(token)
                     if on_token and row == 0:
                         on_token(token)
-            going_R &= ~torch.isin(next_R, ends)
-            if not going_R.any():
+            going_B &= ~torch.isin(next_B, ends)
+            if step == sampler.max_tokens - 1 or not going_B.any():
                 break
-            position_B_L = position_B_L[:, -1:] + 1
-            if (~going_R).sum() * IDLE >= len(live_R):
-                stay = going_R.nonzero()[:, 0]
-                live_R, next_R, going_R = live_R[stay], next_R[stay], going_R[stay]
-                mask_B_K, position_B_L = mask_B_K[stay], position_B_L[stay]
-                cache.reorder_cache(stay)
-            input_B_L = next_R[:, None]
-            mask_B_K = torch.cat([mask_B_K, mask_B_K.new_ones(len(live_R), 1)], dim=1)
+            if (~going_B).sum() * IDLE >= len(live_B):
+                stay = _closed_up(going_B)
+                live_B, next_B, going_B = live_B[stay], next_B[stay], going_B[stay]
+                state.keep(stay)
+            logits_B_V = reader.step(next_B, state)
         return out
+
+    def _reader(self, network: Any, adapter: Adapter | None) -> Decoder | Network:
+        """What reads for this network: our own decoder where it knows the model, else transformers' code.
+
+        The weights of one adapter at a time are held ready beside the base's.
+        """
+        if not self.decodes or (adapter is not None and not self._adds_plainly(adapter)):
+            return Network(network, self.model, self._body(network), self.layers, self.shares, self.pad)
+        on = adapter if adapter is not None and adapter.strength != 0 else None
+        if on not in self._decoders:
+            for old in [key for key in self._decoders if key is not None and on is not None]:
+                del self._decoders[old]
+            self._decoders[on] = Decoder(self.model, self._adapters[on.folder.resolve()] if on else None)
+        return self._decoders[on]
+
+    def _adds_plainly(self, adapter: Adapter) -> bool:
+        return adapter.strength == 0 or adds_plainly(self._peft.peft_config[self._adapters[adapter.folder.resolve()]])
 
     def _shared_prefix(self, rows: list[list[int]]) -> int:
         """How many leading tokens are read once for all rows. A recurrent state has no place for padding after them."""
         return _shared_prefix(rows) if self.layers is not None else 0
-
-    def _started(self, network: Any, shared: list[int], rows: int, room: int) -> Cache:
-        """A cache for `rows` rows that start with these tokens, computed once for all of them."""
-        if self.layers is None:
-            return DynamicCache(config=self.model.config)
-        cache = BufferCache(self.layers, room)
-        if shared:
-            self._body(network)(input_ids=self._ids([shared]), past_key_values=cache, use_cache=True)
-            if self.shares:
-                cache.set_apart()
-            else:
-                cache.spread(rows)
-        return cache
-
-    def _next_logits(self, network: Any, **inputs: Any) -> torch.Tensor:
-        """Logits at the last position. Given the strided slice that `logits_to_keep` makes, torch copies the head's
-        weights for every row (3 GB at 60 rows of SmolLM2), so the slice is made two-dimensional first."""
-        if changes_logits(self.model.config):
-            logits_B_V: torch.Tensor = network(**inputs, logits_to_keep=1).logits[:, -1]
-        else:
-            logits_B_V = self.model.get_output_embeddings()(self._body(network)(**inputs)[0][:, -1])
-        return logits_B_V
-
-    def _ids(self, rows: list[list[int]]) -> torch.Tensor:
-        return torch.tensor(rows, dtype=torch.long, device=self.device)
 
     # -- scoring
 
@@ -290,10 +271,10 @@ class LocalModel:
         order = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], len(pairs[i][1])))
         results: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
         with torch.inference_mode(), self.adapted(adapter) as network:
-            start = 0
+            reader, start = self._reader(network, adapter), 0
             while start < len(order):
                 batch = self._fill(order[start:], pairs, batch_tokens)
-                for index, values in zip(batch, self._score([pairs[i] for i in batch], network), strict=True):
+                for index, values in zip(batch, self._score([pairs[i] for i in batch], reader), strict=True):
                     results[index] = values
                 start += len(batch)
         return results
@@ -318,44 +299,22 @@ class LocalModel:
             shared, longest = both, width
         return batch
 
-    def _score(self, batch: list[tuple[list[int], list[int]]], network: Any) -> list[torch.Tensor]:
+    def _score(self, batch: list[tuple[list[int], list[int]]], reader: Decoder | Network) -> list[torch.Tensor]:
         shared = min(self._shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
-        tails = [(context + continuation)[shared:-1] for context, continuation in batch]
-        width = max(map(len, tails))
-        cache = self._started(network, batch[0][0][:shared], len(batch), shared + width)
-        body, head = self._body(network), self.model.get_output_embeddings()
-        if changes_logits(self.model.config):
-            body, head = network, torch.nn.Identity()
-        with reading(cache):
-            hidden_B_L_D = body(
-                input_ids=self._ids([t + [self.pad] * (width - len(t)) for t in tails]),
-                attention_mask=self._ids([[1] * (shared + len(t)) + [0] * (width - len(t)) for t in tails]),
-                position_ids=torch.arange(shared, shared + width, device=self.device).expand(len(batch), -1),
-                past_key_values=cache,
-                use_cache=True,
-            )[0]
+        rows = [(context + continuation)[shared:-1] for context, continuation in batch]
         # the position before each continuation token predicts it
         starts = [len(context) - 1 - shared for context, _ in batch]
-        lengths = [len(continuation) for _, continuation in batch]
-        hidden_N_D = torch.cat(
-            [hidden_B_L_D[r, s : s + n] for r, (s, n) in enumerate(zip(starts, lengths, strict=True))]
-        )
-        target_N = self._ids([[token for _, continuation in batch for token in continuation]])[0]
-        pieces = zip(torch.split(hidden_N_D, HEAD), torch.split(target_N, HEAD), strict=True)
-        values_N = torch.cat(
-            [-torch.nn.functional.cross_entropy(head(h).float(), t, reduction="none") for h, t in pieces]
-        )
-        return list(torch.split(values_N.cpu(), lengths))
+        counts = [len(continuation) for _, continuation in batch]
+        hidden_N_C = reader.hidden(batch[0][0][:shared], rows, starts, counts)
+        wanted = [token for _, continuation in batch for token in continuation]
+        target_N = torch.tensor(wanted, dtype=torch.long, device=self.device)
+        pieces = zip(torch.split(hidden_N_C, HEAD), torch.split(target_N, HEAD), strict=True)
+        values_N = torch.cat([chosen(reader.head(h), t)[0] for h, t in pieces])
+        return list(torch.split(values_N.cpu(), counts))
 
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""
         return (network.get_base_model() if network is self._peft else network).base_model
-
-
-def changes_logits(config: Any) -> bool:
-    """Whether a model scales or caps what its head gives (Gemma 2, Granite, Cohere): only its own forward knows how."""
-    names = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
-    return any(getattr(config.get_text_config(), name, None) not in (None, 1) for name in names)
 
 
 def _common(a: list[int], b: list[int]) -> int:
@@ -363,6 +322,15 @@ def _common(a: list[int], b: list[int]) -> int:
         if x != y:
             return n
     return min(len(a), len(b))
+
+
+def _closed_up(going_B: torch.Tensor) -> torch.Tensor:
+    """The rows that go on, in an order that moves as few as can be: the last take the places of those that ended."""
+    stay = going_B.nonzero()[:, 0]
+    count = len(stay)
+    order = torch.arange(count, device=going_B.device)
+    order[~going_B[:count]] = stay[stay >= count]
+    return order
 
 
 def _shared_prefix(rows: list[list[int]]) -> int:
@@ -377,14 +345,27 @@ def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler)
     """One token a row, by inverse of the cumulative distribution at that row's own uniform number."""
     if sampler.temperature == 0:
         return logits_B_V.argmax(-1)
-    probability_B_V = torch.softmax(logits_B_V.float() / sampler.temperature, -1)
+    # exp2 of differences in place: torch's softmax over a whole vocabulary takes seven times as long on a processor
+    weight_B_V = logits_B_V.float() - logits_B_V.amax(-1, keepdim=True)
+    weight_B_V = weight_B_V.mul_(LOG2_E / sampler.temperature).exp2_()
     if sampler.top_p < 1:
-        sorted_B_V, index_B_V = probability_B_V.sort(descending=True)
+        sorted_B_V, index_B_V = (weight_B_V / weight_B_V.sum(-1, keepdim=True)).sort(descending=True)
         sorted_B_V[sorted_B_V.cumsum(-1) - sorted_B_V >= sampler.top_p] = 0
-        probability_B_V = torch.zeros_like(probability_B_V).scatter(1, index_B_V, sorted_B_V)
-    cumulative_B_V = probability_B_V.cumsum(-1)
-    target_B_1 = (uniform_B * cumulative_B_V[:, -1])[:, None]
-    return torch.searchsorted(cumulative_B_V, target_B_1, right=True)[:, 0].clamp(max=logits_B_V.shape[1] - 1)
+        weight_B_V = torch.zeros_like(weight_B_V).scatter(1, index_B_V, sorted_B_V)
+    # first the block of the vocabulary in which the number falls, then the token in it
+    weight_B_N_K = functional.pad(weight_B_V, (0, -weight_B_V.shape[1] % BLOCK)).view(len(weight_B_V), -1, BLOCK)
+    total_B_N = weight_B_N_K.sum(-1).cumsum(-1)
+    target_B_1 = uniform_B[:, None] * total_B_N[:, -1:]
+    block_B_1 = _first_above(total_B_N, target_B_1)
+    weight_B_K = weight_B_N_K[torch.arange(len(block_B_1), device=block_B_1.device), block_B_1[:, 0]]
+    before_B_1 = functional.pad(total_B_N, (1, 0)).gather(1, block_B_1)
+    return (block_B_1 * BLOCK + _first_above(weight_B_K.cumsum(-1), target_B_1 - before_B_1))[:, 0]
+
+
+def _first_above(cumulative_B_N: torch.Tensor, target_B_1: torch.Tensor) -> torch.Tensor:
+    """Where the sums first pass the target; where rounding keeps them from it, the last place that adds anything."""
+    last_B_1 = torch.searchsorted(cumulative_B_N, cumulative_B_N[:, -1:].contiguous())
+    return torch.searchsorted(cumulative_B_N, target_B_1, right=True).minimum(last_B_1)
 
 
 def bits_per_byte(log_probability: float, text: str) -> float:

@@ -1,4 +1,4 @@
-"""The vocabulary head on completion positions only, for TRL's trainers off Triton.
+"""The network's forward in TRL's trainers on a processor: our decoder, and the vocabulary on completion positions only.
 
 TRL's fused head scores every position when there is no Triton. On two CPU cores that made a step of supervised
 fine-tuning three times as long; the figures are in docs/lab-notebook.md.
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
-from charactery.models.local import changes_logits
+from charactery.models.decoder import Decoder, decodes
+from charactery.models.gradients import chosen
+from charactery.models.network import changes_logits
 
 
 def score_completions_only(network: Any) -> None:
@@ -19,22 +21,23 @@ def score_completions_only(network: Any) -> None:
     The result is TRL's own: per-token log-probabilities of the next token, zero where the label is -100.
     """
     fused = network.forward
+    decoder = Decoder(network, learns=True) if decodes(network.config) else None
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         if not fused_lm_head or labels is None or kwargs.get("output_router_logits") or changes_logits(self.config):
             return fused(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         items = kwargs.pop("num_items_in_batch", None)
         kwargs["use_cache"] = False
-        hidden_B_T_D = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
         target_B_T = labels[:, 1:]
         mask_B_T = target_B_T != -100
-        logits_N_V = self.get_output_embeddings()(hidden_B_T_D[mask_B_T]).float()
-        log_probability_N_V = torch.log_softmax(logits_N_V, -1)
-        target_N = target_B_T[mask_B_T]
-        log_probability_N = log_probability_N_V.gather(1, target_N[:, None])[:, 0]
-        with torch.no_grad():
-            entropy_N = -(log_probability_N_V.exp() * log_probability_N_V).sum(-1)
-            mean_N, top_N = logits_N_V.mean(-1), logits_N_V.argmax(-1) == target_N
+        spans = _spans(mask_B_T, *args, **kwargs)
+        if decoder is not None and spans is not None:
+            with torch.autocast("cpu", enabled=False):
+                logits_N_V = decoder.head(decoder.hidden((), *spans))
+        else:
+            hidden_B_T_C = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
+            logits_N_V = self.get_output_embeddings()(hidden_B_T_C[mask_B_T])
+        log_probability_N, entropy_N, mean_N, top_N = chosen(logits_N_V, target_B_T[mask_B_T])
 
         def spread(values_N: torch.Tensor) -> torch.Tensor:
             return values_N.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, values_N)
@@ -47,3 +50,21 @@ def score_completions_only(network: Any) -> None:
         )  # fmt: skip
 
     network.forward = types.MethodType(forward, network)
+
+
+def _spans(
+    mask_B_T: torch.Tensor, input_ids: Any = None, attention_mask: Any = None, **others: Any
+) -> tuple[list[list[int]], list[int], list[int]] | None:
+    """Rows without padding, and where in each the completion is predicted; None for what is no plain batch of rows."""
+    if input_ids is None or attention_mask is None or others.get("position_ids") is not None:
+        return None
+    rows = [ids[real.bool()].tolist() for ids, real in zip(input_ids, attention_mask, strict=True)]
+    counts = mask_B_T.sum(1)
+    starts = mask_B_T.int().argmax(1)
+    in_one_piece = (mask_B_T.cumsum(1) > 0).sum(1)  # from the first label to the row's end, padding included
+    padded_before = attention_mask.int().argmax(1)
+    whole = torch.tensor([len(row) for row in rows], device=counts.device)
+    ends = padded_before + whole - 1 - starts  # labels from the first to the last token of a row
+    if (counts == 0).any() or (counts != torch.minimum(ends, in_one_piece)).any():
+        return None
+    return rows, (starts - padded_before).tolist(), counts.tolist()

@@ -1,0 +1,397 @@
+"""A decoder of the Llama family in few operations: the same weights and numbers as transformers' module, sooner.
+
+transformers' code is made to be read and changed, a model at a time; on a processor its many small operations take as
+long as the matrix products. Here siblings that read one input (queries, keys and values; gate and up) are one product,
+an adapter is added to the weights beforehand, weights are laid out once as the processor wants them, tokens that rows
+share are computed once, no padding goes through a product, and keys are kept transposed, as attention reads them.
+`tests/test_models_decoder.py` holds it against transformers' own.
+
+Axes: B rows, L tokens of a row, N distinct tokens of a batch, P tokens that all rows share, K keys, G groups of heads
+that share keys, H heads of a group, D width of a head, C width of the network.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from charactery.models.gradients import Product, adapted, attend, gate, norm, turn
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+ROWS = 64  # rows that weights are laid out for
+PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
+
+
+def decodes(config: Any) -> bool:
+    """Whether a model is one that `Decoder` knows: full attention in every layer, rotary positions, gated SiLU."""
+    windows = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return (
+        config.model_type in FAMILIES
+        and config.hidden_act == "silu"
+        and windows is None
+        and {*(getattr(config, "layer_types", None) or ["full_attention"])} == {"full_attention"}
+    )
+
+
+def adds_plainly(config: Any) -> bool:
+    """Whether one of PEFT's adapters is nothing but a product beside each product, given its configuration."""
+    others = (
+        "use_dora",
+        "lora_bias",
+        "modules_to_save",
+        "trainable_token_indices",
+        "target_parameters",
+        "alora_invocation_tokens",
+    )
+    return (
+        str(getattr(config.peft_type, "value", config.peft_type)) == "LORA"
+        and config.bias == "none"
+        and not any(getattr(config, name, None) for name in others)
+    )
+
+
+@dataclass
+class _Layer:
+    norm: Product
+    query_key_value: Product
+    head_norms: tuple[Product, ...]  # Qwen3's, of queries and of keys
+    out: Product
+    norm_after: Product
+    gate_up: Product
+    down: Product
+
+
+class Keys(list[tuple[torch.Tensor, torch.Tensor]]):
+    """By layer: keys and values, both (B, G, K, D)."""
+
+
+class State:
+    """Keys and values of rows that go on, and of what they share, with room for the tokens to come."""
+
+    def __init__(self, shared: Keys, own: Keys, lengths: Sequence[int], room: int) -> None:
+        (key, _), shape = own[0], own[0][0].shape
+        rows, groups, width, head = shape
+        self.shared = [(k[0].transpose(1, 2).contiguous(), v[0]) for k, v in shared]
+        self.rows, self.width = rows, width
+        self.keys = key.new_empty(len(own), rows, groups, head, width + room)
+        self.values = key.new_empty(len(own), rows, groups, width + room, head)
+        for n, (k, v) in enumerate(own):
+            self.keys[n, ..., :width] = k.transpose(2, 3)
+            self.values[n, :, :, :width] = v
+        before = shared[0][0].shape[2] if shared else 0
+        length_B = torch.tensor(lengths, device=key.device)
+        self.position_B = length_B + before
+        hidden_B_L = torch.arange(width, device=key.device) >= length_B[:, None]  # shorter rows end in what is no token
+        self.hidden_B_1_1_K = functional.pad(hidden_B_L, (0, room))[:, None, None] if hidden_B_L.any() else None
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone, in this order. Only those that change place are copied."""
+        count = len(rows)
+        moved = (rows != torch.arange(count, device=rows.device)).nonzero()[:, 0]
+        for held in (self.keys, self.values):
+            held[:, moved] = held[:, rows[moved]]
+        self.position_B = self.position_B[rows]
+        if self.hidden_B_1_1_K is not None:
+            self.hidden_B_1_1_K = self.hidden_B_1_1_K[rows]
+        self.rows = count
+
+
+class Decoder:
+    """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
+
+    def __init__(self, network: Any, adapter: str | None = None, learns: bool = False) -> None:
+        config = network.config
+        self.width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.groups, self.heads = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
+        body = network.model
+        packs = (
+            network.device.type == "cpu"
+            and network.dtype == torch.bfloat16
+            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            and network.num_parameters() <= PACKED
+        )
+
+        def product(*modules: Any) -> Product:
+            if learns:
+                return _learning(modules, packs)
+            return _packed(modules, adapter) if packs else _beside(modules, adapter)
+
+        def normed(module: Any) -> Product:
+            weight, epsilon = module.weight, module.variance_epsilon
+            return lambda x: norm(x, weight, epsilon)
+
+        self.layers = [
+            _Layer(
+                normed(layer.input_layernorm),
+                product(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+                (normed(layer.self_attn.q_norm), normed(layer.self_attn.k_norm))
+                if config.model_type == "qwen3"
+                else (),
+                product(layer.self_attn.o_proj),
+                normed(layer.post_attention_layernorm),
+                product(layer.mlp.gate_proj, layer.mlp.up_proj),
+                product(layer.mlp.down_proj),
+            )
+            for layer in body.layers
+        ]
+        self.device = network.device
+        self.embed, self.rotary, self.last_norm = body.embed_tokens, body.rotary_emb, normed(body.norm)
+        self.head = product(network.get_output_embeddings())
+
+    def begin(self, shared: Sequence[int], rows: Sequence[Sequence[int]], room: int) -> tuple[torch.Tensor, State]:
+        """Logits after each row, (B, V), and a State to go on from for `room` tokens; rows start with `shared`."""
+        batch = _Batch(rows, len(shared), self.device)
+        before, own = self._before(shared), Keys()
+        hidden_N_C = self._through(batch, before, own)
+        last = [places[-1] for places in batch.places]
+        return self.head(hidden_N_C.index_select(0, self._tensor(last))), State(before, own, batch.lengths, room)
+
+    def hidden(
+        self, shared: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int]
+    ) -> torch.Tensor:
+        """What the last layer says of `counts` tokens of each row from `starts` on, one after the other, (N, C)."""
+        batch = _Batch(rows, len(shared), self.device)
+        hidden_N_C = self._through(batch, self._before(shared), None)
+        wanted = [p for row, s, n in zip(batch.places, starts, counts, strict=True) for p in row[s : s + n]]
+        return hidden_N_C.index_select(0, self._tensor(wanted))
+
+    def _tensor(self, values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
+    def _before(self, shared: Sequence[int]) -> "Keys":
+        keys = Keys()
+        if shared:
+            self._through(_Batch([shared], 0, self.device), Keys(), keys)
+        return keys
+
+    def _through(self, batch: "_Batch", before: Keys, keep: Keys | None) -> torch.Tensor:
+        x_N_C = self.embed(batch.token_N)
+        cos_N_1_D, sin_N_1_D = self._turns(x_N_C, batch.position_N)
+        queries = self.groups * self.heads
+        for n, layer in enumerate(self.layers):
+            turned, value = (batch.spread(t).transpose(1, 2) for t in self._mixed(layer, x_N_C, cos_N_1_D, sin_N_1_D))
+            query, key = turned[:, :queries], turned[:, queries:]
+            if keep is not None:
+                keep.append((key, value))
+            out_B_S_L_D = self._attend(query, key, value, before[n] if before else None)
+            x_N_C = self._after(layer, x_N_C, batch.gather(out_B_S_L_D.transpose(1, 2)).flatten(1))
+        normed_N_C: torch.Tensor = self.last_norm(x_N_C)
+        return normed_N_C
+
+    def _attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        before: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
+        if self.device.type == "cpu":
+            return attend(query, key, value, *[t[0] for t in before or ()])
+        mask = None
+        if before:
+            length, shared = query.shape[2], before[0].shape[2]
+            mask = torch.ones(length, shared + length, dtype=torch.bool, device=query.device).tril(shared)
+            key, value = (
+                torch.cat([old.expand(len(new), -1, -1, -1), new], 2)
+                for old, new in zip(before, (key, value), strict=True)
+            )
+        return functional.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=mask is None, enable_gqa=self.heads > 1
+        )
+
+    def step(self, token_B: torch.Tensor, state: State) -> torch.Tensor:
+        """Logits after one more token of every row, (B, V)."""
+        x_B_C = self.embed(token_B)
+        rows, groups, heads, width = state.rows, self.groups, self.heads, self.width
+        cos_B_1_D, sin_B_1_D = self._turns(x_B_C, state.position_B)
+        at, end = state.width, state.width + 1
+        hidden = state.hidden_B_1_1_K[..., :end] if state.hidden_B_1_1_K is not None else None
+        for n, layer in enumerate(self.layers):
+            turned_B_S_D, value_B_G_D = self._mixed(layer, x_B_C, cos_B_1_D, sin_B_1_D)
+            query_B_S_D, key_B_G_D = turned_B_S_D[:, : groups * heads], turned_B_S_D[:, groups * heads :]
+            keys, values = state.keys[n, :rows], state.values[n, :rows]
+            keys[..., at], values[:, :, at] = key_B_G_D, value_B_G_D
+            query_B_G_H_D = query_B_S_D.reshape(rows, groups, heads, width) * width**-0.5
+            score = torch.bmm(query_B_G_H_D.view(-1, heads, width), keys.flatten(0, 1)[..., :end])
+            score_B_G_H_K = score.view(rows, groups, heads, end)
+            if hidden is not None:
+                score_B_G_H_K.masked_fill_(hidden, float("-inf"))
+            if not state.shared:
+                weight_B_G_H_K = torch.softmax(score_B_G_H_K, -1, dtype=torch.float32).to(x_B_C.dtype)
+                out = torch.bmm(weight_B_G_H_K.view(-1, heads, end), values.flatten(0, 1)[:, :end])
+            else:
+                key_G_D_P, value_G_P_D = state.shared[n]
+                shared = value_G_P_D.shape[1]
+                query_G_N_D = query_B_G_H_D.transpose(0, 1).reshape(groups, -1, width)
+                score_B_G_H_P = torch.bmm(query_G_N_D, key_G_D_P).view(groups, rows, heads, shared).transpose(0, 1)
+                weight = torch.softmax(torch.cat([score_B_G_H_P, score_B_G_H_K], -1), -1, dtype=torch.float32)
+                weight = weight.to(x_B_C.dtype)
+                own = weight[..., shared:].reshape(-1, heads, end)
+                before = weight[..., :shared].transpose(0, 1).reshape(groups, -1, shared)
+                out = torch.bmm(own, values.flatten(0, 1)[:, :end]).view(rows, groups, heads, width)
+                out = out + torch.bmm(before, value_G_P_D).view(groups, rows, heads, width).transpose(0, 1)
+            x_B_C = self._after(layer, x_B_C, out.view(rows, -1))
+        state.width, state.position_B = end, state.position_B + 1
+        return self.head(self.last_norm(x_B_C))
+
+    def _turns(self, x: torch.Tensor, position_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of the rotary positions, the first half of the sines negated: see `_mixed`."""
+        cos, sin = self.rotary(x, position_N[None])
+        low, high = sin[0, :, None].chunk(2, -1)
+        return cos[0, :, None], torch.cat([-low, high], -1)
+
+    def _mixed(
+        self, layer: _Layer, x_N_C: torch.Tensor, cos_N_1_D: torch.Tensor, sin_N_1_D: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries and keys turned to their positions, (N, G * H + G, D), and values, (N, G, D)."""
+        mixed_N_S_D = layer.query_key_value(layer.norm(x_N_C)).view(len(x_N_C), -1, self.width)
+        queries = self.groups * self.heads
+        turned, value = mixed_N_S_D[:, : queries + self.groups], mixed_N_S_D[:, queries + self.groups :]
+        if layer.head_norms:
+            parts = turned[:, :queries], turned[:, queries:]
+            turned = torch.cat([norm(part) for norm, part in zip(layer.head_norms, parts, strict=True)], 1)
+        return turn(turned, cos_N_1_D, sin_N_1_D), value
+
+    def _after(self, layer: _Layer, x_N_C: torch.Tensor, heard_N_C: torch.Tensor) -> torch.Tensor:
+        """What follows attention in a layer."""
+        x_N_C = x_N_C + layer.out(heard_N_C)
+        return x_N_C + layer.down(gate(layer.gate_up(layer.norm_after(x_N_C))))
+
+
+class _Batch:
+    """Rows of tokens as their distinct tokens, those with the same past being one, and where each row has them."""
+
+    def __init__(self, rows: Sequence[Sequence[int]], before: int, device: Any) -> None:
+        found: dict[tuple[int, int], int] = {}  # (the token before in its row, itself) to its place
+        token: list[int] = []
+        position: list[int] = []
+        first: list[int] = []
+        self.lengths = [len(row) for row in rows]
+        width = max(self.lengths)
+        self.places: list[list[int]] = []
+        for r, row in enumerate(rows):
+            places, last = [], -1
+            for n, one in enumerate(row):
+                place = found.setdefault((last, one), len(token))
+                if place == len(token):
+                    token.append(one)
+                    position.append(before + n)
+                    first.append(r * width + n)
+                places.append(place)
+                last = place
+            self.places.append(places)
+
+        def tensor(values: Any) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.long, device=device)
+
+        self.token_N, self.position_N, self.index_B_L = (
+            tensor(token),
+            tensor(position),
+            tensor([places + [0] * (width - len(places)) for places in self.places]),
+        )
+        self.first_N = tensor(first)
+        self.whole = len(token) == len(rows) * width  # nothing is shared and nothing padded
+
+    def spread(self, values_N: torch.Tensor) -> torch.Tensor:
+        """From distinct tokens to rows."""
+        if self.whole:
+            return values_N.view(*self.index_B_L.shape, *values_N.shape[1:])
+        return values_N.index_select(0, self.index_B_L.flatten()).view(*self.index_B_L.shape, *values_N.shape[1:])
+
+    def gather(self, values_B_L: torch.Tensor) -> torch.Tensor:
+        """From rows back to distinct tokens."""
+        flat = values_B_L.flatten(0, 1)
+        return flat if self.whole else flat.index_select(0, self.first_N)
+
+
+def _bare(module: Any) -> Any:
+    """The layer itself, out of what PEFT may have put around it."""
+    return getattr(module, "base_layer", module)
+
+
+def _bias(modules: Sequence[Any]) -> torch.Tensor | None:
+    biases = [_bare(module).bias for module in modules]
+    return torch.cat(biases) if biases[0] is not None else None
+
+
+def _laid_out(weight: torch.Tensor) -> Product:
+    """The product with a weight, copied into the layout that the processor multiplies in."""
+    held = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
+    product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
+    return lambda x: product(x, held, None, "none", [], "")
+
+
+def _packed(modules: Sequence[Any], adapter: str | None) -> Product:
+    """The product with the weights of several modules, adapter added, in the processor's layout."""
+    product, bias = _laid_out(torch.cat([_merged(module, adapter) for module in modules])), _bias(modules)
+    return product if bias is None else lambda x: product(x).add_(bias)
+
+
+def _merged(module: Any, adapter: str | None) -> torch.Tensor:
+    weight: torch.Tensor = _bare(module).weight
+    if adapter is None or adapter not in getattr(module, "lora_A", {}):
+        return weight
+    up, down = module.lora_B[adapter].weight.float(), module.lora_A[adapter].weight.float()
+    merged: torch.Tensor = weight.float() + module.scaling[adapter] * (up @ down)
+    return merged.to(weight.dtype)
+
+
+def _beside(modules: Sequence[Any], adapter: str | None) -> Product:
+    """The same without a second copy of the weights, the adapter beside them."""
+
+    def part(module: Any) -> Product:
+        base = _bare(module)
+        if adapter is None or adapter not in getattr(module, "lora_A", {}):
+            return lambda x: functional.linear(x, base.weight, base.bias)
+        down, up, scale = module.lora_A[adapter].weight, module.lora_B[adapter].weight, module.scaling[adapter]
+        return lambda x: (
+            functional.linear(x, base.weight, base.bias)
+            + scale * functional.linear(functional.linear(x, down.to(x.dtype)), up.to(x.dtype))
+        )
+
+    parts = [part(module) for module in modules]
+    return lambda x: torch.cat([one(x) for one in parts], -1) if len(parts) > 1 else parts[0](x)
+
+
+def _learning(modules: Sequence[Any], packs: bool) -> Product:
+    """The product of a frozen base with whatever adapter is on beside it, which learns."""
+    bias, (there, back) = _bias(modules), _both_ways([_bare(module).weight for module in modules], packs)
+
+    def product(x: torch.Tensor) -> torch.Tensor:
+        on = [(module, adapter_on(module)) for module in modules]
+        down = up = None
+        if any(adapter for _, adapter in on):
+            down = torch.cat([m.lora_A[a].weight for m, a in on if a]).to(x.dtype)
+            ups = [m.scaling[a] * m.lora_B[a].weight if a else m.weight.new_empty(len(m.weight), 0) for m, a in on]
+            joined: torch.Tensor = torch.block_diag(*ups) if len(ups) > 1 else ups[0]  # type: ignore[no-untyped-call]
+            up = joined.to(x.dtype)
+        out = adapted(x, there, back, down, up)
+        return out if bias is None else out + bias
+
+    return product
+
+
+def _both_ways(weights: Sequence[torch.Tensor], packs: bool) -> tuple[Product, Product]:
+    """The product with several weights, and with their transpose."""
+    if packs:
+        return _laid_out(torch.cat([*weights])), _laid_out(torch.cat([*weights]).t())
+    sizes = [len(weight) for weight in weights]
+
+    def back(grad: torch.Tensor) -> torch.Tensor:
+        pieces = torch.split(grad, sizes, -1)
+        out = pieces[0] @ weights[0]
+        for piece, weight in zip(pieces[1:], weights[1:], strict=True):
+            out += piece @ weight
+        return out
+
+    return lambda x: torch.cat([functional.linear(x, weight) for weight in weights], -1), back
+
+
+def adapter_on(module: Any) -> str | None:
+    """The adapter that is on in one of PEFT's layers; None for a bare layer, too."""
+    if getattr(module, "disable_adapters", True):
+        return None
+    return next((name for name in module.active_adapters if name in module.lora_A), None)

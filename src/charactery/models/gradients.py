@@ -1,0 +1,233 @@
+"""The parts of a decoder that autograd would put together from many small steps, each with its way back written out.
+
+On a processor the small steps took as long as the matrix products. `tests/test_models_decoder.py` holds values and
+gradients against transformers' own.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+LOG2_E = 1 / math.log(2)
+QUERIES = 128  # positions that look back at once: what is after the last of them is not computed
+
+
+class _Norm(torch.autograd.Function):
+    """Root mean square norm with a weight that does not learn (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """x (…, C) over its root mean square, times weight (C)."""
+        ctx.save_for_backward(x, weight)
+        ctx.epsilon = epsilon
+        return functional.rms_norm(x, weight.shape, weight, epsilon)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of x alone."""
+        x, weight = ctx.saved_tensors
+        width = x.shape[-1]
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.rsqrt(length.square_() / width + ctx.epsilon)
+        weighted = grads[0] * weight
+        along = (weighted * x).sum(-1, keepdim=True, dtype=torch.float32) * scale.pow(3) / width
+        return torch.addcmul(weighted * scale, x, along, value=-1).to(x.dtype), None, None
+
+
+class _Turn(torch.autograd.Function):
+    """Rotary positions (Su et al. 2021, arXiv 2104.09864); turning back is turning the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """x (N, S, D) turned; cos and sin are (N, 1, D), the first half of the sines negated."""
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of x alone."""
+        cos, sin = ctx.saved_tensors
+        return _turned(grads[0], cos, -sin), None, None
+
+
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    low, high = x.chunk(2, -1)
+    return torch.addcmul(x * cos, torch.cat([high, low], -1), sin)
+
+
+class _Gate(torch.autograd.Function):
+    """SiLU of the first half of the columns times the second half."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        """(N, 2 C) to (N, C)."""
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return functional.silu(gate) * up
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        """Of both halves."""
+        (gate_up,) = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, -1)
+        out = torch.empty_like(gate_up)
+        to_gate, to_up = out.chunk(2, -1)
+        torch.mul(grads[0], functional.silu(gate), out=to_up)
+        torch.ops.aten.silu_backward.grad_input(grads[0] * up, gate, grad_input=to_gate)
+        return out
+
+
+class _Attend(torch.autograd.Function):
+    """Causal attention of rows without padding before their tokens, by products; heads of a group share their keys.
+
+    torch's fused attention takes two to four times as long on a processor for rows of a few hundred tokens.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *before: torch.Tensor
+    ) -> torch.Tensor:
+        """query (B, S, L, D), key and value (B, G, L, D), and before: keys and values that all rows share, (G, P, D).
+
+        Returns (B, S, L, D). No gradients for what is before.
+        """
+        rows, heads, length, width = query.shape
+        groups = key.shape[1]
+        key_R_L_D, value_R_L_D = key.reshape(-1, length, width), value.reshape(-1, length, width)
+        query = query * width**-0.5
+        out = torch.empty_like(query, memory_format=torch.contiguous_format)
+        weights = []
+        later = torch.ones(QUERIES, QUERIES, dtype=torch.bool, device=query.device).triu(1)
+        for start in range(0, length, QUERIES):
+            end = min(start + QUERIES, length)
+            count = end - start
+            query_R_N_D = query[:, :, start:end].reshape(rows * groups, -1, width)
+            score = torch.bmm(query_R_N_D, key_R_L_D[:, :end].transpose(1, 2)).view(rows, heads, count, end)
+            score[..., start:].masked_fill_(later[:count, :count], float("-inf"))
+            if before:
+                shared = before[0].shape[1]
+                query_G_N_D = _by_group(query_R_N_D, rows, groups)
+                score_G_N_P = torch.bmm(query_G_N_D, before[0].transpose(1, 2))
+                score = torch.cat([_by_row(score_G_N_P, rows, groups).view(rows, heads, count, shared), score], -1)
+            weight = torch.softmax(score, -1)
+            weight_R_N_K = weight.view(rows * groups, -1, weight.shape[-1])
+            if before:
+                weight_R_N_P, weight_R_N_K = weight_R_N_K[..., :shared], weight_R_N_K[..., shared:]
+                heard_G_N_D = torch.bmm(_by_group(weight_R_N_P, rows, groups), before[1])
+            heard = torch.bmm(weight_R_N_K, value_R_L_D[:, :end])
+            if before:
+                heard += _by_row(heard_G_N_D, rows, groups)
+            out[:, :, start:end] = heard.view(rows, heads, count, width)
+            weights.append(weight_R_N_K)
+        ctx.save_for_backward(query, key_R_L_D, value_R_L_D, *weights)
+        ctx.before = len(before)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of queries, keys and values."""
+        query, key_R_L_D, value_R_L_D, *weights = ctx.saved_tensors
+        assert not ctx.before, "no gradients flow through what rows share"
+        rows, _, length, width = query.shape
+        total = key_R_L_D.shape[0]
+        to_query = torch.empty_like(query)
+        to_key, to_value = torch.zeros_like(key_R_L_D), torch.zeros_like(value_R_L_D)
+        for n, weight in enumerate(weights):
+            start, end = n * QUERIES, min((n + 1) * QUERIES, length)
+            grad_R_N_D = grads[0][:, :, start:end].reshape(total, -1, width)
+            to_value[:, :end] += torch.bmm(weight.transpose(1, 2), grad_R_N_D)
+            to_weight = torch.bmm(grad_R_N_D, value_R_L_D[:, :end].transpose(1, 2))
+            to_score = torch._softmax_backward_data(to_weight, weight, -1, weight.dtype)
+            query_R_N_D = query[:, :, start:end].reshape(total, -1, width)
+            to_key[:, :end] += torch.bmm(to_score.transpose(1, 2), query_R_N_D)
+            to_query[:, :, start:end] = torch.bmm(to_score, key_R_L_D[:, :end]).view(rows, -1, end - start, width)
+        shape = (rows, -1, length, width)
+        return to_query.mul_(width**-0.5), to_key.view(shape), to_value.view(shape), *[None] * ctx.before
+
+
+def _by_group(values_R_N_K: torch.Tensor, rows: int, groups: int) -> torch.Tensor:
+    """(B * G, N, K) as (G, B * N, K): the rows of a group as one product."""
+    width = values_R_N_K.shape[-1]
+    return values_R_N_K.view(rows, groups, -1, width).transpose(0, 1).reshape(groups, -1, width)
+
+
+def _by_row(values_G_N_K: torch.Tensor, rows: int, groups: int) -> torch.Tensor:
+    """The way back: (G, B * N, K) as (B * G, N, K)."""
+    width = values_G_N_K.shape[-1]
+    return values_G_N_K.view(groups, rows, -1, width).transpose(0, 1).reshape(rows * groups, -1, width)
+
+
+class _Adapted(torch.autograd.Function):
+    """A product with weights that do not learn and, beside it, an adapter that does (Hu et al. 2021, arXiv 2106.09685).
+
+    Backwards the first is the product with the weights' transpose.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, there: Product, back: Product, down: torch.Tensor | None, up: torch.Tensor | None
+    ) -> torch.Tensor:
+        """x (N, C); down (R, C) and up (S, R), the scale in it. Returns (N, S)."""
+        ctx.back = back
+        out = there(x)
+        heard = None
+        if down is not None and up is not None:
+            heard = functional.linear(x, down)
+            out += functional.linear(heard, up)
+        ctx.save_for_backward(x, down, up, heard)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of x, down and up."""
+        x, down, up, heard = ctx.saved_tensors
+        grad = grads[0].contiguous()
+        to_x = ctx.back(grad) if ctx.needs_input_grad[0] else None
+        if down is None:
+            return to_x, None, None, None, None
+        to_heard = grad @ up
+        if to_x is not None:
+            to_x += to_heard @ down
+        return to_x, None, None, to_heard.t() @ x, grad.t() @ heard
+
+
+class _Chosen(torch.autograd.Function):
+    """Log-probabilities of given tokens. torch's own softmax over a whole vocabulary takes several times as long."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_N_V: torch.Tensor, token_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of each row: log-probability of its token, entropy (nats), mean logit, and whether the token is on top."""
+        most_N_1 = logits_N_V.amax(-1, keepdim=True).float()
+        below_N_V = logits_N_V.float() - most_N_1
+        weight_N_V = (below_N_V * LOG2_E).exp2_()
+        total_N = weight_N_V.sum(-1)
+        of_token_N = below_N_V.gather(1, token_N[:, None])[:, 0]
+        mean_N = below_N_V.mean(-1) + most_N_1[:, 0]
+        entropy_N = total_N.log() - weight_N_V.mul_(below_N_V).sum(-1) / total_N
+        top_N = of_token_N == 0
+        ctx.save_for_backward(logits_N_V, token_N, total_N.log() + most_N_1[:, 0])
+        ctx.mark_non_differentiable(entropy_N, mean_N, top_N)
+        return of_token_N - total_N.log(), entropy_N, mean_N, top_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Of the logits."""
+        logits_N_V, token_N, total_N = ctx.saved_tensors
+        out_N_V = (logits_N_V.float() - total_N[:, None]).mul_(LOG2_E).exp2_().mul_(-grads[0][:, None])
+        out_N_V.scatter_add_(1, token_N[:, None], grads[0][:, None])
+        return out_N_V.to(logits_N_V.dtype), None
+
+
+# Called as functions; torch gives `apply` no types.
+norm: Callable[..., torch.Tensor] = _Norm.apply
+turn: Callable[..., torch.Tensor] = _Turn.apply
+gate: Callable[..., torch.Tensor] = _Gate.apply
+attend: Callable[..., torch.Tensor] = _Attend.apply
+adapted: Callable[..., torch.Tensor] = _Adapted.apply
+chosen: Callable[..., tuple[torch.Tensor, ...]] = _Chosen.apply

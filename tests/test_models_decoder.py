@@ -1,0 +1,206 @@
+"""The decoder of our own gives what transformers' code gives: logits, hidden states, and an adapter's gradients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from charactery.models.decoder import FAMILIES, Decoder, _Batch, adds_plainly, decodes
+from charactery.models.gradients import QUERIES, attend, chosen
+
+NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+MORE: dict[str, dict[str, Any]] = {
+    "llama": {"attention_bias": True, "mlp_bias": True},
+    "mistral": {"sliding_window": None, "head_dim": 8},
+    "qwen2": {},
+    "qwen3": {"head_dim": 32},
+}
+SHARED = [5, 6, 7, 8]
+ROWS = [[10, 11, 12], [10, 11, 13, 14, 15], [16], [10, 11, 12], [10, 17, 18]]
+
+
+SHAPE = {
+    "vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2,
+}  # fmt: skip
+
+
+def config(family: str, **more: Any) -> Any:
+    return getattr(transformers, f"{NAMES[family]}Config")(**(SHAPE | MORE[family] | more))
+
+
+def network(family: str, seed: int = 0, **more: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = getattr(transformers, f"{NAMES[family]}ForCausalLM")(config(family, **more)).eval()
+        for name, parameter in made.named_parameters():
+            if name.endswith("bias") or "norm" in name:  # zeros and ones would hide one left out
+                parameter.data.uniform_(0.5, 1.5)
+    return made.requires_grad_(False)
+
+
+def adapted(made: Any, targets: str | list[str] = "all-linear") -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    peft = get_peft_model(made, LoraConfig(r=4, lora_alpha=12, target_modules=targets, task_type="CAUSAL_LM"))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        for name, parameter in peft.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, 0.1)
+    return peft
+
+
+def logits(made: Any, tokens: Sequence[int]) -> torch.Tensor:
+    return made(torch.tensor([[*tokens]])).logits[0]
+
+
+@pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_together_go_on_as_each_alone(family: str, count: int, shared: list[int]) -> None:
+    made = network(family)
+    decoder, rows = Decoder(made), [[*row] for row in ROWS[-count:]]
+    with torch.inference_mode():
+        found, state = decoder.begin(shared, rows, 3)
+        for token in (20, 21, 22):
+            torch.testing.assert_close(
+                found, torch.stack([logits(made, shared + row)[-1] for row in rows]), atol=1e-4, rtol=0
+            )
+            if token == 22 and count > 1:  # the last takes the place of the first
+                rows = [rows[-1], *rows[1:-1]]
+                state.keep(torch.tensor([count - 1, *range(1, count - 1)]))
+            for row in rows:
+                row.append(token)
+            found = decoder.step(torch.full((len(rows),), token), state)
+        torch.testing.assert_close(
+            found, torch.stack([logits(made, shared + row)[-1] for row in rows]), atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_are_those_asked_for(family: str, shared: list[int]) -> None:
+    made = network(family)
+    starts, counts = [0, 2, 0, 1, 2], [2, 3, 1, 2, 0]
+    with torch.inference_mode():
+        found = Decoder(made).hidden(shared, ROWS, starts, counts)
+        wanted = [
+            made.model(torch.tensor([shared + row])).last_hidden_state[0, len(shared) :][start : start + count]
+            for row, start, count in zip(ROWS, starts, counts, strict=True)
+        ]
+    torch.testing.assert_close(found, torch.cat(wanted), atol=1e-4, rtol=0)
+
+
+def test_tokens_with_the_same_past_are_computed_once() -> None:
+    batch = _Batch(ROWS, 4, "cpu")
+    assert batch.token_N.tolist() == [10, 11, 12, 13, 14, 15, 16, 17, 18]
+    assert batch.position_N.tolist() == [4, 5, 6, 6, 7, 8, 4, 5, 6]
+    assert batch.places[3] == batch.places[0] and not batch.whole
+    values = torch.arange(9.0)[:, None]
+    assert batch.gather(batch.spread(values)).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["k_proj", "down_proj"]], ids=["all", "some"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_is_added_at_its_strength(family: str, targets: Any) -> None:
+    peft = adapted(network(family), targets)
+    bare = peft.get_base_model()
+    with torch.inference_mode():
+        expected = torch.stack([logits(peft, row)[-1] for row in ROWS])
+        torch.testing.assert_close(Decoder(bare, "default").begin([], ROWS, 0)[0], expected, atol=1e-4, rtol=0)
+        with peft.disable_adapter():
+            plain = torch.stack([logits(peft, row)[-1] for row in ROWS])
+        torch.testing.assert_close(Decoder(bare).begin([], ROWS, 0)[0], plain, atol=1e-4, rtol=0)
+    assert (expected - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["k_proj", "down_proj"]], ids=["all", "some"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_are_autograds(family: str, targets: Any) -> None:
+    peft = adapted(network(family), targets)
+    learning = {name: p for name, p in peft.named_parameters() if p.requires_grad}
+    total = torch.cat([logits(peft, row) for row in ROWS]).log_softmax(-1)[:, 3].sum()
+    expected = dict(zip(learning, torch.autograd.grad(total, learning.values()), strict=True))
+    decoder = Decoder(peft.get_base_model(), learns=True)
+    hidden = decoder.hidden((), ROWS, [0] * len(ROWS), [len(row) for row in ROWS])
+    mine = decoder.head(hidden).log_softmax(-1)[:, 3].sum()
+    torch.testing.assert_close(mine, total, atol=1e-3, rtol=1e-5)
+    for name, grad in zip(learning, torch.autograd.grad(mine, learning.values()), strict=True):
+        torch.testing.assert_close(grad, expected[name], atol=1e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_what_learns_is_the_adapter_that_is_on() -> None:
+    peft = adapted(network("llama"))
+    decoder = Decoder(peft.get_base_model(), learns=True)
+    with torch.no_grad(), peft.disable_adapter():
+        plain = decoder.begin([], ROWS, 0)[0]
+        torch.testing.assert_close(plain, torch.stack([logits(peft, row)[-1] for row in ROWS]), atol=1e-4, rtol=0)
+    with torch.no_grad():
+        before = decoder.begin([], ROWS, 0)[0]
+        peft.get_base_model().model.layers[0].self_attn.q_proj.lora_B["default"].weight.mul_(2)
+        assert not torch.allclose(decoder.begin([], ROWS, 0)[0], before) and not torch.allclose(before, plain)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_in_bfloat16_it_is_as_near_to_float32_as_transformers(learns: bool) -> None:
+    exact = network("llama", num_hidden_layers=6)
+    rows = [[(7 * n + r) % 97 for n in range(40)] for r in range(8)]
+    with torch.inference_mode():
+        expected = torch.cat([logits(exact, row) for row in rows])
+        rough = exact.to(torch.bfloat16)
+        theirs = torch.cat([logits(rough, row) for row in rows]).float()
+        decoder = Decoder(rough, learns=learns)
+        mine = decoder.head(decoder.hidden((), rows, [0] * 8, [40] * 8)).float()
+    assert (mine - expected).abs().mean() < 1.2 * (theirs - expected).abs().mean()
+
+
+@pytest.mark.parametrize("length", [1, 7, QUERIES, 2 * QUERIES + 5])
+@pytest.mark.parametrize("before", [0, 9])
+def test_attention_by_products_is_attention(length: int, before: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(3, n, length, 16, generator=draw, requires_grad=not before) for n in (6, 2, 2))
+    shared = [torch.randn(2, before, 16, generator=draw) for _ in range(2 * bool(before))]
+    keys, values = (
+        torch.cat([*(s.expand(3, -1, -1, -1) for s in shared[n : n + 1]), own], 2) for n, own in enumerate((key, value))
+    )
+    mask = torch.ones(length, before + length, dtype=torch.bool).tril(before)
+    expected = functional.scaled_dot_product_attention(query, keys, values, mask, enable_gqa=True)
+    found = attend(query, key, value, *shared)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    if not before:
+        there = torch.randn(expected.shape, generator=draw)
+        grads = (torch.autograd.grad(out, (query, key, value), there) for out in (found, expected))
+        for mine, theirs in zip(*grads, strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_log_probabilities_of_tokens_and_what_goes_with_them() -> None:
+    logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(0)).mul_(4).requires_grad_()
+    token = torch.tensor([0, 7, 299, 8, int(logits[4].argmax())])
+    every = torch.log_softmax(logits, -1)
+    expected = every[torch.arange(5), token]
+    found, entropy, mean, top = chosen(logits, token)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(entropy, -(every.exp() * every).sum(-1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mean, logits.mean(-1), atol=1e-5, rtol=0)
+    assert top.tolist() == (logits.argmax(-1) == token).tolist()
+    there = torch.tensor([1.0, -2, 0, 3, 0.5])
+    grads = [torch.autograd.grad(out, logits, there)[0] for out in (found, expected)]
+    torch.testing.assert_close(*grads, atol=1e-5, rtol=0)
+
+
+def test_other_models_and_adapters_are_left_to_transformers() -> None:
+    from peft import IA3Config, LoraConfig
+
+    assert all(decodes(config(family)) for family in FAMILIES)
+    assert not decodes(config("mistral", sliding_window=4096))
+    assert not decodes(config("llama", hidden_act="gelu"))
+    assert not decodes(config("qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1))
+    assert not decodes(transformers.Gemma2Config()) and not decodes(transformers.GPT2Config())
+    assert adds_plainly(LoraConfig()) and adds_plainly(LoraConfig(use_rslora=True))
+    assert not adds_plainly(LoraConfig(use_dora=True)) and not adds_plainly(LoraConfig(modules_to_save=["lm_head"]))
+    assert not adds_plainly(LoraConfig(bias="all")) and not adds_plainly(IA3Config())
