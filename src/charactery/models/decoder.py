@@ -70,16 +70,17 @@ class Keys(list[tuple[torch.Tensor, torch.Tensor]]):
 class State:
     """Keys and values of rows that go on, and of what they share, with room for the tokens to come."""
 
-    def __init__(self, shared: Keys, own: Keys, lengths: Sequence[int], room: int) -> None:
-        (key, _), shape = own[0], own[0][0].shape
-        rows, groups, width, head = shape
+    def __init__(self, shared: Keys, own: Keys, row_B: torch.Tensor, lengths: Sequence[int], room: int) -> None:
+        """`own` holds distinct rows, of which the B rows with these lengths are `row_B`."""
+        key, rows = own[0][0], len(row_B)
+        _, groups, width, head = key.shape
         self.shared = [(k[0].transpose(1, 2).contiguous(), v[0]) for k, v in shared]
         self.rows, self.width = rows, width
         self.keys = key.new_empty(len(own), rows, groups, head, width + room)
         self.values = key.new_empty(len(own), rows, groups, width + room, head)
         for n, (k, v) in enumerate(own):
-            self.keys[n, ..., :width] = k.transpose(2, 3)
-            self.values[n, :, :, :width] = v
+            self.keys[n, ..., :width] = k[row_B].transpose(2, 3)
+            self.values[n, :, :, :width] = v[row_B]
         before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
         self.position_B = length_B + before
@@ -142,11 +143,14 @@ class Decoder:
 
     def begin(self, shared: Sequence[int], rows: Sequence[Sequence[int]], room: int) -> tuple[torch.Tensor, State]:
         """Logits after each row, (B, V), and a State to go on from for `room` tokens; rows start with `shared`."""
-        batch = _Batch(rows, len(shared), self.device)
+        unique = list(dict.fromkeys(map(tuple, rows)))  # several answers to a prompt: it is read once
+        place = {row: n for n, row in enumerate(unique)}
+        row_B = self._tensor([place[tuple(row)] for row in rows])
+        batch = _Batch(unique, len(shared), self.device)
         before, own = self._before(shared), Keys()
         hidden_N_C = self._through(batch, before, own)
-        last = [places[-1] for places in batch.places]
-        return self.head(hidden_N_C.index_select(0, self._tensor(last))), State(before, own, batch.lengths, room)
+        last = self._tensor([places[-1] for places in batch.places])
+        return self.head(hidden_N_C[last])[row_B], State(before, own, row_B, [len(row) for row in rows], room)
 
     def hidden(
         self, shared: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int]
@@ -269,8 +273,7 @@ class _Batch:
         token: list[int] = []
         position: list[int] = []
         first: list[int] = []
-        self.lengths = [len(row) for row in rows]
-        width = max(self.lengths)
+        width = max(map(len, rows))
         self.places: list[list[int]] = []
         for r, row in enumerate(rows):
             places, last = [], -1
