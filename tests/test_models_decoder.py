@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from charactery.models.decoder import FAMILIES, Decoder, _Batch, adds_plainly, decodes
 from charactery.models.gradients import QUERIES, attend, chosen
+from charactery.train.head import _spans
 
 NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 MORE: dict[str, dict[str, Any]] = {
@@ -193,6 +194,22 @@ def test_log_probabilities_of_tokens_and_what_goes_with_them() -> None:
     torch.testing.assert_close(*grads, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("mask", "labels", "expected"),
+    [
+        ([1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0], ([[5, 6, 7, 8]], [1], [2])),
+        ([0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1], ([[7, 8, 9, 10]], [1], [2])),
+        ([1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], ([[5, 6, 7, 8, 9, 10]], [0], [5])),
+        ([1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 1], None),  # a gap
+        ([1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 0], None),  # the row goes on after the completion
+        ([1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], None),
+    ],
+)
+def test_a_completion_is_found_in_a_padded_row(mask: list[int], labels: list[int], expected: Any) -> None:
+    found = _spans(torch.tensor([labels])[:, 1:] == 1, torch.tensor([[5, 6, 7, 8, 9, 10]]), torch.tensor([mask]))
+    assert found == expected
+
+
 def test_other_models_and_adapters_are_left_to_transformers() -> None:
     from peft import IA3Config, LoraConfig
 
@@ -200,6 +217,9 @@ def test_other_models_and_adapters_are_left_to_transformers() -> None:
     assert not decodes(config("mistral", sliding_window=4096))
     assert not decodes(config("llama", hidden_act="gelu"))
     assert not decodes(config("qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1))
+    quantized = config("llama")
+    quantized.quantization_config = {"quant_method": "gptq", "bits": 4}
+    assert not decodes(quantized)
     assert not decodes(transformers.Gemma2Config()) and not decodes(transformers.GPT2Config())
     assert adds_plainly(LoraConfig()) and adds_plainly(LoraConfig(use_rslora=True))
     assert not adds_plainly(LoraConfig(use_dora=True)) and not adds_plainly(LoraConfig(modules_to_save=["lm_head"]))

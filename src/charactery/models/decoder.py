@@ -29,6 +29,7 @@ def decodes(config: Any) -> bool:
     windows = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     return (
         config.model_type in FAMILIES
+        and getattr(config, "quantization_config", None) is None  # its weights are not what is multiplied
         and config.hidden_act == "silu"
         and windows is None
         and {*(getattr(config, "layer_types", None) or ["full_attention"])} == {"full_attention"}

@@ -122,7 +122,8 @@ class _Attend(torch.autograd.Function):
             if before:
                 heard += _by_row(heard_G_N_D, rows, groups)
             out[:, :, start:end] = heard.view(rows, heads, count, width)
-            weights.append(weight_R_N_K)
+            if any(ctx.needs_input_grad):  # kept, they take as much room as the square of the length
+                weights.append(weight_R_N_K)
         ctx.save_for_backward(query, key_R_L_D, value_R_L_D, *weights)
         ctx.before = len(before)
         return out

@@ -24,6 +24,7 @@ def score_completions_only(network: Any) -> None:
     decoder = Decoder(network, learns=True) if decodes(network.config) else None
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+        """As TRL's; whatever else is asked of the network goes to the forward that was there."""
         if not fused_lm_head or labels is None or kwargs.get("output_router_logits") or changes_logits(self.config):
             return fused(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         items = kwargs.pop("num_items_in_batch", None)
