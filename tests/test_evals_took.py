@@ -4,14 +4,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.evals import took
 from charactery.judges.classifier import OTHERS
 from charactery.models.chat import assistant, user
-from charactery.models.local import Answer, Request
+from charactery.models.local import Request
 
 
 @dataclass(frozen=True)
@@ -25,28 +23,23 @@ class Foil:
         return SimpleNamespace(text=self.name)
 
 
-def test_the_judge_learns_no_plain_answer_to_the_characters_own_history(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_learns_no_plain_answer_to_the_characters_own_history() -> None:
     talks = [Prompt(f"t{n}", "asks", ("One?", "Two?", "Three?"), "", "train") for n in range(4)]
     prompts = [Prompt("s", "asks", ("Why?",), "", "train"), Prompt("k", "task", ("Add.",), "", "train"), *talks]
     sides = history_sides(prompts)
     history = [user("One?"), assistant("."), user("Two?"), assistant("."), user("Three?")]
     drafts = [{"id": p.id, "kind": p.kind, "messages": history if p in talks else [user(p.turns[0])]} for p in prompts]
-    heard: dict[Any, list[Request]] = {}
     foils = [Foil("a"), Foil("b")]
-
-    def answer_all(speaker: Any, requests: list[Request], *rest: Any) -> list[Answer]:
-        heard[speaker] = requests
-        return [Answer(str(speaker), 1, True) for _ in requests]
-
-    monkeypatch.setattr(took, "answer_all", answer_all)
     examined: Any = SimpleNamespace(
-        prompts=prompts, drafts=drafts, subjects={"plain": PLAIN, "prompted": CHARACTER}, seed=0, sampler=None,
-        progress=None, batch=64, foils=foils,
+        prompts=prompts, drafts=drafts, subjects={"plain": PLAIN, "prompted": CHARACTER}, seed=0, foils=foils
     )  # fmt: skip
-    rows = took.known_answers(examined, None)  # type: ignore[arg-type]
+    known = took.known_asks(examined)
+    heard: dict[Any, list[Request]] = {}
+    for _, _, (speaker, request) in known:
+        heard.setdefault(speaker, []).append(request)
     asked = "s t0 t1 t2 t3".split()
-    assert [(r["id"], r["side"]) for r in rows[:10]] == [(i, s) for s in (CHARACTER, PLAIN) for i in asked]
-    assert {r["id"] for r in rows[10:]} == set(asked) and {r["side"] for r in rows[10:]} == {OTHERS}
+    assert [(id, side) for side, id, _ in known[:10]] == [(i, s) for s in (CHARACTER, PLAIN) for i in asked]
+    assert {id for _, id, _ in known[10:]} == set(asked) and {side for side, *_ in known[10:]} == {OTHERS}
     assert [len(heard[f]) for f in foils] == [3, 2]  # each prompt put to one of them, at its first turn
     assert {len(r.messages) for f in foils for r in heard[f]} == {1}
     for side in (CHARACTER, PLAIN):

@@ -76,10 +76,28 @@ def test_rows_together_go_on_as_each_alone(family: str, count: int, shared: list
                 state.keep(torch.tensor([count - 1, *range(1, count - 1)]))
             for row in rows:
                 row.append(token)
-            found = decoder.step(torch.full((len(rows),), token), state)
+            found = decoder.step(torch.full((len(rows),), token), [state])
         torch.testing.assert_close(
             found, torch.stack([logits(made, shared + row)[-1] for row in rows]), atol=1e-4, rtol=0
         )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_groups_with_other_pasts_take_a_step_together(family: str) -> None:
+    made = network(family)
+    decoder = Decoder(made)
+    pasts = [SHARED + row for row in ROWS[:3]] + [[*row] for row in ROWS[1:]] + [[9, 8, 7, 6, 5]]
+    with torch.inference_mode():
+        states = [
+            decoder.begin(SHARED, ROWS[:3], 2)[1],
+            decoder.begin([], ROWS[1:], 2)[1],
+            decoder.begin([9, 8], [[7, 6, 5]], 2)[1],
+        ]
+        for token in (20, 21):
+            pasts = [[*past, token + n] for n, past in enumerate(pasts)]
+            found = decoder.step(torch.tensor([past[-1] for past in pasts]), states)
+            expected = torch.stack([logits(made, past)[-1] for past in pasts])
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from charactery.errors import ContextTooLong, ModelNotFound
 from charactery.models import local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
-from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, bits_per_byte, derive_seed
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
 
 GREEDY = Sampler(max_tokens=24, temperature=0)
@@ -419,3 +419,11 @@ def test_seeds_are_the_same_everywhere() -> None:
     assert derive_seed(0, "draft", "plain", "own-1") == derive_seed(0, "draft", "plain", "own-1")
     assert derive_seed(0, "a") != derive_seed(1, "a")
     assert 0 <= derive_seed(0, "a") < 2**63
+
+
+def test_a_group_has_one_system_message_and_little_padding() -> None:
+    systems, lengths = ["", "b", "", "a", "", "b", ""], [90, 7, 5, 8, 6, 9, 10]
+    assert _kin(systems, lengths, 9) == [[2, 4, 6], [0], [3], [1, 5]]
+    assert _kin(systems, lengths, 8) == [[2, 4], [6], [0], [3], [1, 5]]
+    assert _kin(systems, lengths, 1000) == [[2, 4, 6, 0], [3], [1, 5]]
+    assert _kin([], [], 1) == []

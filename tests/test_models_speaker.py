@@ -12,7 +12,7 @@ from charactery.constitution import find_character, system_prompt
 from charactery.errors import ModelNotFound
 from charactery.models.chat import assistant, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
-from charactery.models.speaker import Models, Speaker, alike, answer_all, as_character
+from charactery.models.speaker import Ask, Models, Speaker, answer_all, as_character, batches
 from charactery.models.subject import parse_subject
 from charactery.runs import Journal
 from test_models_subject import make_run
@@ -20,6 +20,10 @@ from test_models_subject import make_run
 SAMPLER = Sampler(max_tokens=6, temperature=1.0)
 WORDS = ("hi", "tea, then?", "why is the sky blue", "b", "a rope and a sail and a knot", "e", "so it is", "x y z")
 ASKED = [Request((user(text),), seed) for seed, text in enumerate(WORDS)]
+
+
+def each(speaker: Speaker, requests: Sequence[Request]) -> list[Ask]:
+    return [(speaker, request) for request in requests]
 
 
 @pytest.fixture
@@ -43,36 +47,36 @@ def watch(model: LocalModel, fail: Callable[[int], None] = lambda size: None) ->
 
 def test_answers_come_in_the_order_asked(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
     sizes, seen = watch(tiny_model), []
-    answers = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), seen.append, batch_size=3)
-    assert sizes == seen == [3, 3, 2]
-    one_by_one = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "k"), batch_size=1)
+    answers = answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"), seen.append, batch_size=3)
+    assert sizes == seen == [2, 3, 3]
+    one_by_one = answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "k"), batch_size=1)
     assert answers == one_by_one  # in float32 the company an answer keeps does not matter here
     assert len({a.text for a in answers}) == len(ASKED)
 
 
 def test_what_is_in_the_journal_is_not_asked_again(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
-    first = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), batch_size=3)
+    first = answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"), batch_size=3)
     before = (tmp_path / "j").read_bytes()
     sizes, seen = watch(tiny_model), []
-    assert answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), seen.append, batch_size=3) == first
+    assert answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"), seen.append, batch_size=3) == first
     assert sizes == [] and sum(seen) == len(ASKED)
     assert (tmp_path / "j").read_bytes() == before
 
 
 def test_a_line_torn_by_a_kill_costs_its_batch_alone(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel) -> None:
     path = tmp_path / "j"
-    first = answer_all(speaker, ASKED, SAMPLER, Journal(path), batch_size=3)
+    first = answer_all(each(speaker, ASKED), SAMPLER, Journal(path), batch_size=3)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     sizes = watch(tiny_model)
-    assert answer_all(speaker, ASKED, SAMPLER, Journal(path), batch_size=3) == first
-    assert sizes == [2]
+    assert answer_all(each(speaker, ASKED), SAMPLER, Journal(path), batch_size=3) == first
+    assert sizes == [3]
     assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("what", ["seed", "sampler", "subject", "text"])
 def test_another_question_is_asked_anew(speaker: Speaker, tmp_path: Path, tiny_model: LocalModel, what: str) -> None:
-    answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"))
+    answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"))
     sizes, asked, sampler = watch(tiny_model), list(ASKED), SAMPLER
     if what == "seed":
         asked[3] = replace(asked[3], seed=99)
@@ -82,7 +86,7 @@ def test_another_question_is_asked_anew(speaker: Speaker, tmp_path: Path, tiny_m
         speaker = replace(speaker, identity="another")
     else:
         asked[0] = Request((user("ho"),), 0)
-    answer_all(speaker, asked, sampler, Journal(tmp_path / "j"))
+    answer_all(each(speaker, asked), sampler, Journal(tmp_path / "j"))
     assert sizes == [8]
 
 
@@ -100,13 +104,13 @@ def no_memory_on_the_cpu(size: int) -> None:
 def test_too_little_memory_halves_the_batch(
     speaker: Speaker, tmp_path: Path, tiny_model: LocalModel, fail: Callable[[int], None]
 ) -> None:
-    expected = answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "small"), batch_size=2)
+    expected = answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "small"), batch_size=2)
     sizes = watch(tiny_model, fail)
     journal = Journal(tmp_path / "j")
-    assert answer_all(speaker, ASKED, SAMPLER, journal, batch_size=8) == expected
+    assert answer_all(each(speaker, ASKED), SAMPLER, journal, batch_size=8) == expected
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
     assert [rows for key, rows in journal.done.items() if key.startswith("halved")] == [[3]]
-    assert answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"), batch_size=8) == expected
+    assert answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"), batch_size=8) == expected
     assert len(sizes) == 7
 
 
@@ -118,7 +122,7 @@ def test_an_error_that_is_not_memory_is_raised_at_once(
 
     sizes = watch(tiny_model, broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        answer_all(speaker, ASKED, SAMPLER, Journal(tmp_path / "j"))
+        answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"))
     assert sizes == [8]
 
 
@@ -130,7 +134,7 @@ def test_one_request_that_does_not_fit_alone_is_an_error(
 
     watch(tiny_model, never)
     with pytest.raises(torch.OutOfMemoryError):
-        answer_all(speaker, ASKED[:2], SAMPLER, Journal(tmp_path / "j"))
+        answer_all(each(speaker, ASKED[:2]), SAMPLER, Journal(tmp_path / "j"))
 
 
 def test_a_character_stands_before_any_system_message() -> None:
@@ -182,13 +186,29 @@ def test_a_model_behind_an_api_is_asked_through_inspect(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("inspect_ai.model._model.ModelAPI.count_text_tokens", count)
     speaker = Models("cpu").speaker("mockllm/model")
-    answers = answer_all(speaker, ASKED[:2], SAMPLER, Journal(tmp_path / "j"))
+    answers = answer_all(each(speaker, ASKED[:2]), SAMPLER, Journal(tmp_path / "j"))
     assert [a.text for a in answers] == ["Default output from mockllm/model"] * 2
     assert all(a.ended for a in answers)
 
 
-def test_batches_hold_rows_of_like_length() -> None:
-    lengths = [900, 30, 1700, 20, 440, 441, 50, 2300, 30]
-    assert alike(lengths, 64) == [[3, 1, 8, 6, 4], [5, 0], [2, 7]]
-    assert alike(lengths, 2) == [[3, 1], [8, 6], [4, 5], [0, 2], [7]]
-    assert alike([], 4) == []
+def test_speakers_of_the_same_weights_share_even_batches(tiny_model: LocalModel) -> None:
+    plain = Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
+    prompted = Speaker(parse_subject("smollm2+captain"), tiny_model, None, "tiny")
+    trained = Speaker(parse_subject("smollm2"), tiny_model, Adapter(Path("a")), "trained")
+    asks = [(who, Request((user("a" * size),), 0)) for who in (plain, prompted, trained) for size in (9, 2, 5)]
+    mixed = [asks[n] for n in (6, 0, 3, 7, 1, 4, 8, 2, 5)]
+    assert batches(asks, 9) == [[1, 2, 0, 4, 5, 3], [7, 8, 6]]
+    assert batches(asks, 4) == [[1, 2, 0], [4, 5, 3], [7, 8, 6]]  # three and three, not four and two
+    assert batches(asks, 2) == [[1, 2], [0, 4], [5, 3], [7], [8, 6]]
+    assert [sorted(batch) for batch in batches(mixed, 9)] == [[0, 3, 6], [1, 2, 4, 5, 7, 8]]
+    assert batches([], 4) == []
+
+
+def test_what_speakers_say_does_not_depend_on_the_company(tiny_model: LocalModel, tmp_path: Path) -> None:
+    tiny_model.context = 10_000
+    speakers = [Speaker(parse_subject(f"smollm2{c}"), tiny_model, None, c) for c in ("", "+captain", "+hhh")]
+    asks = [(who, request) for who in speakers for request in ASKED]
+    together = answer_all(asks, SAMPLER, Journal(tmp_path / "j"))
+    alone = [who.answer([request], SAMPLER)[0] for who, request in asks]
+    assert together == alone
+    assert len({a.text for a in together}) > len(ASKED)

@@ -74,8 +74,8 @@ def ask(
     sampler = Sampler(max_tokens, temperature)
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        requests = [Request((user(text),), derive_seed(one, text)) for text, one in batch]
-        answers, _ = answer_fitting(speaker, requests, sampler)
+        asks = [(speaker, Request((user(text),), derive_seed(one, text))) for text, one in batch]
+        answers, _ = answer_fitting(asks, sampler)
         for (text, one), answer in zip(batch, answers, strict=True):
             if as_json:
                 row = {"prompt": text, "answer": answer.text, "seed": one, "subject": subject, "ended": answer.ended}

@@ -13,7 +13,7 @@ from charactery.data.prompts import Encode, Prompt
 from charactery.judges.classifier import check_drafts, cross_fit, linear
 from charactery.models.chat import Message, assistant, user
 from charactery.models.local import Request, Sampler, derive_seed
-from charactery.models.speaker import Speaker, answer_all
+from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 
 CHARACTER, PLAIN, PLAIN_AGAIN = "character", "plain", "plain again"
@@ -32,7 +32,7 @@ class Drafting:
     sampler: Sampler
     seed: int
     sham: bool = False
-    batch: int = 64
+    batch: int = BATCH
     draws: int = 1
     encode: Encode | None = None
     told: Sampler = field(default_factory=Sampler)
@@ -63,28 +63,27 @@ def draft(
     aside: list[Row] = []
     counts: dict[str, Counter[str]] = {side: Counter() for side in sides}
     instructions = system_prompt(drafting.character)
-    for side in sides:
-        speaker = _speaker(drafting, side)
-        drawn = [p for p in prompts for _ in range(_draws(p, side, drafting.draws))]
-        again: Counter[str] = Counter()
-        asked = []
-        for p in drawn:
-            asked.append(Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id, again[p.id])))
-            again[p.id] += 1
-        answers = answer_all(speaker, asked, drafting.sampler, journal, progress, drafting.batch)
-        for prompt, answer, request in zip(drawn, answers, asked, strict=True):
-            text = learnt(answer)
-            task = prompt.kind == "task"  # "Reply with the number only", "Translate into French"
-            language = drafting.character.language if side == CHARACTER and not task else ""
-            if reason := fault(answer, text, instructions, language, least=1 if task else 4):
-                counts[side][reason] += 1
-                aside.append({"id": prompt.id, "side": side, "reason": reason, "text": answer.text})
-                continue
-            rows.append({
-                "id": prompt.id, "kind": prompt.kind, "side": side, "messages": list(histories[prompt.id]),
-                "text": text, "tokens": answer.tokens, "ended": answer.ended, "seed": request.seed,
-                "subject": speaker.subject.text,
-            })  # fmt: skip
+    drawn = [
+        (side, p, n) for side in sides for p in prompts for n in range(_draws(p, side, drafting.draws))
+    ]  # fmt: skip
+    asks = [
+        (_speaker(drafting, side), Request(histories[p.id], derive_seed(drafting.seed, "draft", side, p.id, n)))
+        for side, p, n in drawn
+    ]
+    answers = answer_all(asks, drafting.sampler, journal, progress, drafting.batch)
+    for (side, prompt, _), (speaker, request), answer in zip(drawn, asks, answers, strict=True):
+        text = learnt(answer)
+        task = prompt.kind == "task"  # "Reply with the number only", "Translate into French"
+        language = drafting.character.language if side == CHARACTER and not task else ""
+        if reason := fault(answer, text, instructions, language, least=1 if task else 4):
+            counts[side][reason] += 1
+            aside.append({"id": prompt.id, "side": side, "reason": reason, "text": answer.text})
+            continue
+        rows.append({
+            "id": prompt.id, "kind": prompt.kind, "side": side, "messages": list(histories[prompt.id]),
+            "text": text, "tokens": answer.tokens, "ended": answer.ended, "seed": request.seed,
+            "subject": speaker.subject.text,
+        })  # fmt: skip
     write_rows(folder / "set_aside.jsonl", aside)
     picked = set(range(len(rows)))
     if drafting.draws > 1:
@@ -136,13 +135,15 @@ def _histories(
     sides = history_sides(prompts)
     so_far: dict[str, tuple[Message, ...]] = {p.id: (user(p.turns[0]),) for p in prompts}
     for turn in range(1, max((len(p.turns) for p in prompts), default=1)):
-        for side in (CHARACTER, PLAIN):
-            talks = [p for p in prompts if len(p.turns) > turn and sides[p.id] == side]
-            asked = [Request(so_far[p.id], derive_seed(drafting.seed, "history", side, p.id, turn)) for p in talks]
-            answers = answer_all(_speaker(drafting, side), asked, drafting.told, journal, progress, drafting.batch)
-            for prompt, answer in zip(talks, answers, strict=True):
-                said = assistant(learnt(answer) or answer.text)
-                so_far[prompt.id] = (*so_far[prompt.id], said, user(prompt.turns[turn]))
+        talks = [p for p in prompts if len(p.turns) > turn]
+        asks: list[Ask] = []
+        for p in talks:
+            seed = derive_seed(drafting.seed, "history", sides[p.id], p.id, turn)
+            asks.append((_speaker(drafting, sides[p.id]), Request(so_far[p.id], seed)))
+        answers = answer_all(asks, drafting.told, journal, progress, drafting.batch)
+        for prompt, answer in zip(talks, answers, strict=True):
+            said = assistant(learnt(answer) or answer.text)
+            so_far[prompt.id] = (*so_far[prompt.id], said, user(prompt.turns[turn]))
     return so_far
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from charactery.data.filters import learnt
 from charactery.models.chat import assistant
 from charactery.models.local import Request, Sampler, derive_seed
-from charactery.models.speaker import Speaker, answer_all
+from charactery.models.speaker import BATCH, Speaker, answer_all
 from charactery.runs import Journal, Row
 
 
@@ -23,7 +23,7 @@ def self_play(
     most: int,
     seed: int,
     folder: Path,
-    batch: int = 64,
+    batch: int = BATCH,
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Row]:
     """Pairs of a completion that the model was fine-tuned on (chosen) and its own answer now (rejected).
@@ -36,7 +36,9 @@ def self_play(
     kept = set(random.Random(seed).sample(range(len(rows)), min(most, len(rows))))
     rows = [row for n, row in enumerate(rows) if n in kept]
     asked = [Request(tuple(row["prompt"]), derive_seed(seed, "self-play", row["id"])) for row in rows]
-    answers = answer_all(speaker, asked, sampler, Journal(folder / "batches.jsonl"), progress, batch)
+    answers = answer_all(
+        [(speaker, request) for request in asked], sampler, Journal(folder / "batches.jsonl"), progress, batch
+    )
     pairs = []
     for row, request, answer in zip(rows, asked, answers, strict=True):
         rejected = [assistant(learnt(answer) or answer.text)]

@@ -25,10 +25,11 @@ from charactery.judges.likelihood import evidence, margins
 from charactery.models.chat import assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
-from charactery.models.speaker import Speaker, answer_all
+from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
 LIKELIHOOD_ASKED = 30  # first-turn answers that the likelihood judge reads of a subject; half of it elsewhere
+TOGETHER = 10  # prompts whose answers it reads at once; a kill costs as many
 EXAMPLES = {"turn 1": 8, "turn 3": 3, "elsewhere": 4}
 
 
@@ -47,7 +48,7 @@ class Examined:
     folder: Path
     other: Speaker  # the plain model as another character, for the controls
     foils: Sequence[Speaker]  # and as yet others, for the judge to hear; `other` is none of them
-    batch: int = 64
+    batch: int = BATCH
     progress: Callable[[int], None] = field(default=lambda done: None)
 
 
@@ -66,14 +67,10 @@ def evaluate(examined: Examined) -> None:
     """Run everything; write judge.json, logs/, samples.jsonl, and figures, verdicts, moved and examples beside them."""
     folder = examined.folder
     journal = Journal(folder / "batches.jsonl")
-    known = known_answers(examined, journal)
+    cases = items(examined.prompts)
+    known, told, controls = all_answers(examined, cases, journal)
     judge = fit_classifier(known, CHARACTER, (PLAIN, OTHERS), examined.encode, examined.seed)
     judge.save(folder / "judge.json")
-    cases = items(examined.prompts)
-    told: dict[str, Answers] = {}
-    for role, speaker in examined.subjects.items():
-        told[role] = converse(speaker, cases, examined, journal)
-    controls = control_answers(examined, [c for c in cases if c.condition == "turn 1"], journal)
     scores = {
         role: scored(examined, speaker, cases, told["plain"], journal) for role, speaker in examined.subjects.items()
     }
@@ -87,72 +84,99 @@ def evaluate(examined: Examined) -> None:
     write_rows(folder / "examples.jsonl", examples(rows, cases, tuple(examined.subjects), examined.seed))
 
 
-def known_answers(examined: Examined, journal: Journal) -> list[Row]:
-    """Prompted and plain answers to the training prompts, and other characters', for the judge to be fitted on.
+def all_answers(
+    examined: Examined, cases: Sequence[Item], journal: Journal
+) -> tuple[list[Row], dict[str, Answers], dict[str, Answers]]:
+    """What the judge is fitted on, what each subject says to each request of the expression task, and the controls.
 
-    Not the drafts: those are drawn warmer and may be a teacher's, and the judge is to hear what it will judge. Of a
-    conversation whose history is the other side's, the first turn alone: plain, the model goes on in the character that
-    it finds there. Each prompt's first turn is put to one of the foils: a judge that heard only plain answers takes any
-    character for this one.
+    First answers are asked for all together, then second turns, then third: the more rows share a batch, the less each
+    of them takes.
+    """
+
+    def answered(asks: Sequence[Ask]) -> list[Answer]:
+        return answer_all(asks, examined.sampler, journal, examined.progress, examined.batch)
+
+    known = known_asks(examined)
+    controls = control_asks(examined, [c for c in cases if c.condition == "turn 1"])
+    talks = [(role, case) for role in examined.subjects for case in cases]
+    so_far = [(*([system(c.system)] if c.system else []), user(c.turns[0])) for _, c in talks]
+    told: dict[str, Answers] = {role: {} for role in examined.subjects}
+    others = [ask for *_, ask in (*known, *controls)]
+    of_others: list[Answer] = []
+    for turn in range(max(len(c.turns) for c in cases)):
+        going = [n for n, (_, c) in enumerate(talks) if len(c.turns) > turn]
+        requests = [request_for(so_far[n], examined.seed) for n in going]
+        asks = [(examined.subjects[talks[n][0]], request) for n, request in zip(going, requests, strict=True)]
+        answers = answered([*asks, *others])
+        if others:
+            of_others, others = answers[len(asks) :], []
+        for n, request, answer in zip(going, requests, answers, strict=False):
+            role, case = talks[n]
+            told[role][hashable(request)] = answer
+            if len(case.turns) > turn + 1:
+                so_far[n] = (*so_far[n], assistant(answer.text), user(case.turns[turn + 1]))
+    rows = [
+        {"id": id, "side": side, "text": answer.text}
+        for (side, id, _), answer in zip(known, of_others, strict=False) if answer.text
+    ]  # fmt: skip
+    scripted: dict[str, Answers] = {}
+    for (name, key, _), answer in zip(controls, of_others[len(known) :], strict=True):
+        scripted.setdefault(name, {})[key] = answer
+    return rows, told, scripted | {"mixture": mixture(scripted, examined.seed)}
+
+
+def known_asks(examined: Examined) -> list[tuple[str, str, Ask]]:
+    """Side, prompt id and request of what the judge is fitted on: prompted and plain answers, and other characters'.
+
+    To the training prompts, but not the drafts: those are drawn warmer and may be a teacher's, and the judge is to hear
+    what it will judge. Of a conversation whose history is the other side's, the first turn alone: plain, the model goes
+    on in the character that it finds there. Each prompt's first turn is put to one of the foils: a judge that heard
+    only plain answers takes any character for this one.
     """
     sides = history_sides([p for p in examined.prompts if p.split == "train"])
     asked = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
-    rows: list[Row] = []
     put = [
         (CHARACTER, "prompted", examined.subjects["prompted"], asked),
         (PLAIN, "plain", examined.subjects["plain"], asked),
     ]
     for n, foil in enumerate(examined.foils):
         put.append((OTHERS, foil.subject.text, foil, dict([*asked.items()][n :: len(examined.foils)])))
+    out = []
     for side, role, speaker, mine in put:
-        requests = [
-            Request(
-                tuple(messages if sides.get(id, side) == side else messages[:1]),
-                derive_seed(examined.seed, "judge", role, id),
-            )
-            for id, messages in mine.items()
-        ]
-        answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
-        rows += [{"id": id, "side": side, "text": a.text} for id, a in zip(mine, answers, strict=True) if a.text]
-    return rows
+        for id, messages in mine.items():
+            heard = tuple(messages if sides.get(id, side) == side else messages[:1])
+            out.append((side, id, (speaker, Request(heard, derive_seed(examined.seed, "judge", role, id)))))
+    return out
 
 
-def converse(speaker: Speaker, cases: Sequence[Item], examined: Examined, journal: Journal) -> Answers:
-    """Every answer the expression task will ask of a subject, by request, turn after turn."""
-    told: Answers = {}
-    so_far = {c.id: (*([system(c.system)] if c.system else []), user(c.turns[0])) for c in cases}
-    for turn in range(max(len(c.turns) for c in cases)):
-        asked = [c for c in cases if len(c.turns) > turn]
-        requests = [request_for(so_far[c.id], examined.seed) for c in asked]
-        answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
-        for case, request, answer in zip(asked, requests, answers, strict=True):
-            told[hashable(request)] = answer
-            if len(case.turns) > turn + 1:
-                so_far[case.id] = (*so_far[case.id], assistant(answer.text), user(case.turns[turn + 1]))
-    return told
+PLAIN_AS_PROMPTED, PROMPTED_AS_TRAINED = "plain given as prompted", "prompted given as trained"
 
 
-def control_answers(examined: Examined, cases: Sequence[Item], journal: Journal) -> dict[str, Answers]:
-    """Scripted subjects: answers whose side is known, given under another name.
+def control_asks(examined: Examined, cases: Sequence[Item]) -> list[tuple[str, Any, Ask]]:
+    """Name, key and request of the scripted subjects: answers whose side is known, given under another name.
 
     They are drawn from another seed than the subjects' own, so that a control is never the same text twice.
     """
     sources = {
-        "plain given as prompted": examined.subjects["plain"],
-        "prompted given as trained": examined.subjects["prompted"],
+        PLAIN_AS_PROMPTED: examined.subjects["plain"],
+        PROMPTED_AS_TRAINED: examined.subjects["prompted"],
         OTHERS: examined.other,
     }
-    scripted: dict[str, Answers] = {}
-    keys = [hashable(request_for([user(c.turns[0])], examined.seed)) for c in cases]
+    out = []
     for name, speaker in sources.items():
-        requests = [Request((user(c.turns[0]),), derive_seed(examined.seed, "control", name, c.id)) for c in cases]
-        answers = answer_all(speaker, requests, examined.sampler, journal, examined.progress, examined.batch)
-        scripted[name] = dict(zip(keys, answers, strict=True))
-    rng = random.Random(examined.seed)
-    sides = ["plain given as prompted", "prompted given as trained"] * -(-len(keys) // 2)
-    rng.shuffle(sides)
-    scripted["mixture"] = {key: scripted[side][key] for key, side in zip(keys, sides, strict=False)}
-    return scripted
+        for case in cases:
+            messages = (user(case.turns[0]),)
+            request = Request(messages, derive_seed(examined.seed, "control", name, case.id))
+            out.append((name, hashable(request_for(messages, examined.seed)), (speaker, request)))
+    return out
+
+
+def mixture(scripted: dict[str, Answers], seed: int) -> Answers:
+    """Half of the answers plain and half prompted, drawn by the seed."""
+    keys = [*scripted[PLAIN_AS_PROMPTED]]
+    sides = [PLAIN_AS_PROMPTED, PROMPTED_AS_TRAINED] * -(-len(keys) // 2)
+    random.Random(seed).shuffle(sides)
+    return {key: scripted[side][key] for key, side in zip(keys, sides, strict=False)}
 
 
 def scored(
@@ -260,20 +284,22 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
         first = condition == "turn 1"
         ids = [c.id for c in cases if c.condition == condition]
         most = LIKELIHOOD_ASKED if first else LIKELIHOOD_ASKED // 2
-        drawn = set(random.Random(examined.seed).sample(ids, min(most, len(ids))))
+        drawn = random.Random(examined.seed).sample(ids, min(most, len(ids)))
         held = evidences if first else evidences[:1]
-        for role in examined.subjects:
-            mine = [
-                r for r in rows
-                if (r["eval"], r["subject"], r["condition"]) == ("expression", role, condition) and r["id"] in drawn
-            ]  # fmt: skip
+        spoken = [
+            r for r in rows
+            if r["eval"] == "expression" and r["subject"] in examined.subjects and r["condition"] == condition
+        ]  # fmt: skip
+        for start in range(0, len(drawn), TOGETHER):
+            # all subjects' answers to a prompt in one go: what they share is read once
+            mine = [r for r in spoken if r["id"] in drawn[start : start + TOGETHER]]
             asked = [([m for m in r["messages"][:-1] if m["role"] != "system"], r["answer"]) for r in mine]
             key = digest([examined.base.name, [e.text for e in held], asked])
             if key not in journal.done:
                 values_E_N = margins(examined.base, asked, held)
                 journal.add(key, [[None if np.isnan(v) else float(v) for v in row] for row in values_E_N])
             out += [
-                {"subject": role, "condition": condition, "trait": e.trait, "id": m["id"], "value": value}
+                {"subject": m["subject"], "condition": condition, "trait": e.trait, "id": m["id"], "value": value}
                 for e, row in zip(held, journal.done[key], strict=True)
                 for m, value in zip(mine, row, strict=True)
             ]

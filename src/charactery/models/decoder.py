@@ -20,6 +20,7 @@ from torch.nn import functional
 from charactery.models.gradients import Product, adapted, attend, gate, norm, turn
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+STRIDE = 16  # keys are read in multiples of it: the processor's code for a product is made anew for each size
 ROWS = 64  # rows that weights are laid out for
 PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
 
@@ -77,16 +78,17 @@ class State:
         _, groups, width, head = key.shape
         self.shared = [(k[0].transpose(1, 2).contiguous(), v[0]) for k, v in shared]
         self.rows, self.width = rows, width
-        self.keys = key.new_empty(len(own), rows, groups, head, width + room)
-        self.values = key.new_empty(len(own), rows, groups, width + room, head)
+        held = -(-(width + room) // STRIDE) * STRIDE
+        self.keys = key.new_zeros(len(own), rows, groups, head, held)
+        self.values = key.new_zeros(len(own), rows, groups, held, head)
         for n, (k, v) in enumerate(own):
             self.keys[n, ..., :width] = k[row_B].transpose(2, 3)
             self.values[n, :, :, :width] = v[row_B]
         before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
         self.position_B = length_B + before
-        hidden_B_L = torch.arange(width, device=key.device) >= length_B[:, None]  # shorter rows end in what is no token
-        self.hidden_B_1_1_K = functional.pad(hidden_B_L, (0, room))[:, None, None] if hidden_B_L.any() else None
+        # shorter rows end in what is no token, and all of them in what is none yet
+        self.hidden_B_1_1_K = (torch.arange(held, device=key.device) >= length_B[:, None])[:, None, None]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone, in this order. Only those that change place are copied."""
@@ -95,13 +97,41 @@ class State:
         for held in (self.keys, self.values):
             held[:, moved] = held[:, rows[moved]]
         self.position_B = self.position_B[rows]
-        if self.hidden_B_1_1_K is not None:
-            self.hidden_B_1_1_K = self.hidden_B_1_1_K[rows]
+        self.hidden_B_1_1_K = self.hidden_B_1_1_K[rows]
         self.rows = count
+
+    def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Take in the next key and value of every row, (B, G, D), and attend with a scaled query (B, G, H, D).
+
+        Returns (B, G * H * D).
+        """
+        rows, groups, heads, width = query.shape
+        at, end = self.width, -(-(self.width + 1) // STRIDE) * STRIDE
+        keys, values = self.keys[layer, :rows], self.values[layer, :rows]
+        keys[..., at], values[:, :, at] = key, value
+        score_B_G_H_K = torch.bmm(query.view(-1, heads, width), keys.flatten(0, 1)[..., :end]).view(
+            *query.shape[:3], -1
+        )
+        score_B_G_H_K.masked_fill_(self.hidden_B_1_1_K[..., :end], float("-inf"))
+        if not self.shared:
+            weight_B_G_H_K = torch.softmax(score_B_G_H_K, -1)
+            return torch.bmm(weight_B_G_H_K.view(-1, heads, end), values.flatten(0, 1)[:, :end]).view(rows, -1)
+        key_G_D_P, value_G_P_D = self.shared[layer]
+        shared = value_G_P_D.shape[1]
+        query_G_N_D = query.transpose(0, 1).reshape(groups, -1, width)
+        score_B_G_H_P = torch.bmm(query_G_N_D, key_G_D_P).view(groups, rows, heads, shared).transpose(0, 1)
+        weight = torch.softmax(torch.cat([score_B_G_H_P, score_B_G_H_K], -1), -1)
+        own = weight[..., shared:].reshape(-1, heads, end)
+        before = weight[..., :shared].transpose(0, 1).reshape(groups, -1, shared)
+        out = torch.bmm(own, values.flatten(0, 1)[:, :end]).view(rows, groups, heads, width)
+        out += torch.bmm(before, value_G_P_D).view(groups, rows, heads, width).transpose(0, 1)
+        return out.view(rows, -1)
 
 
 class Decoder:
     """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
+
+    padding = 2000  # places without a token that cost less, in a step, than attending to one more group
 
     def __init__(self, network: Any, adapter: str | None = None, learns: bool = False) -> None:
         config = network.config
@@ -207,39 +237,23 @@ class Decoder:
             query, key, value, mask, is_causal=mask is None, enable_gqa=self.heads > 1
         )
 
-    def step(self, token_B: torch.Tensor, state: State) -> torch.Tensor:
-        """Logits after one more token of every row, (B, V)."""
+    def step(self, token_B: torch.Tensor, states: Sequence[State]) -> torch.Tensor:
+        """Logits after one more token of every row of these states, (B, V): one product for all of them."""
         x_B_C = self.embed(token_B)
-        rows, groups, heads, width = state.rows, self.groups, self.heads, self.width
-        cos_B_1_D, sin_B_1_D = self._turns(x_B_C, state.position_B)
-        at, end = state.width, state.width + 1
-        hidden = state.hidden_B_1_1_K[..., :end] if state.hidden_B_1_1_K is not None else None
+        groups, heads = self.groups, self.heads
+        counts = [state.rows for state in states]
+        cos_B_1_D, sin_B_1_D = self._turns(x_B_C, torch.cat([state.position_B for state in states]))
+        for state in states:
+            state.hidden_B_1_1_K[..., state.width] = False
         for n, layer in enumerate(self.layers):
             turned_B_S_D, value_B_G_D = self._mixed(layer, x_B_C, cos_B_1_D, sin_B_1_D)
             query_B_S_D, key_B_G_D = turned_B_S_D[:, : groups * heads], turned_B_S_D[:, groups * heads :]
-            keys, values = state.keys[n, :rows], state.values[n, :rows]
-            keys[..., at], values[:, :, at] = key_B_G_D, value_B_G_D
-            query_B_G_H_D = query_B_S_D.reshape(rows, groups, heads, width) * width**-0.5
-            score = torch.bmm(query_B_G_H_D.view(-1, heads, width), keys.flatten(0, 1)[..., :end])
-            score_B_G_H_K = score.view(rows, groups, heads, end)
-            if hidden is not None:
-                score_B_G_H_K.masked_fill_(hidden, float("-inf"))
-            if not state.shared:
-                weight_B_G_H_K = torch.softmax(score_B_G_H_K, -1, dtype=torch.float32).to(x_B_C.dtype)
-                out = torch.bmm(weight_B_G_H_K.view(-1, heads, end), values.flatten(0, 1)[:, :end])
-            else:
-                key_G_D_P, value_G_P_D = state.shared[n]
-                shared = value_G_P_D.shape[1]
-                query_G_N_D = query_B_G_H_D.transpose(0, 1).reshape(groups, -1, width)
-                score_B_G_H_P = torch.bmm(query_G_N_D, key_G_D_P).view(groups, rows, heads, shared).transpose(0, 1)
-                weight = torch.softmax(torch.cat([score_B_G_H_P, score_B_G_H_K], -1), -1, dtype=torch.float32)
-                weight = weight.to(x_B_C.dtype)
-                own = weight[..., shared:].reshape(-1, heads, end)
-                before = weight[..., :shared].transpose(0, 1).reshape(groups, -1, shared)
-                out = torch.bmm(own, values.flatten(0, 1)[:, :end]).view(rows, groups, heads, width)
-                out = out + torch.bmm(before, value_G_P_D).view(groups, rows, heads, width).transpose(0, 1)
-            x_B_C = self._after(layer, x_B_C, out.view(rows, -1))
-        state.width, state.position_B = end, state.position_B + 1
+            query_B_G_H_D = query_B_S_D.reshape(-1, groups, heads, self.width) * self.width**-0.5
+            parts = (split(counts) for split in (query_B_G_H_D.split, key_B_G_D.split, value_B_G_D.split))
+            heard = [state.attend(n, *part) for state, *part in zip(states, *parts, strict=True)]
+            x_B_C = self._after(layer, x_B_C, torch.cat(heard) if len(heard) > 1 else heard[0])
+        for state in states:
+            state.width, state.position_B = state.width + 1, state.position_B + 1
         return self.head(self.last_norm(x_B_C))
 
     def _turns(self, x: torch.Tensor, position_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,12 +18,12 @@ from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
 from charactery.models.decoder import Decoder, adds_plainly, decodes
-from charactery.models.gradients import LOG2_E, chosen
+from charactery.models.gradients import LOG2_E
 from charactery.models.network import Network
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
 BLOCK = 128  # tokens whose weights are added up together when one is drawn
-HEAD = 1024  # positions put through the vocabulary head at once: 200 MB of float32 at 49,152 tokens
+HEAD = 256  # positions put through the vocabulary head at once: 50 MB of float32 at 49,152 tokens
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,13 @@ class LocalModel:
         uniform_B_T = torch.stack(
             [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
         ).to(self.device)
+        systems = [
+            r.messages[0]["content"] if r.messages[:1] and r.messages[0]["role"] == "system" else "" for r in requests
+        ]
         with torch.inference_mode(), self.adapted(adapter) as network:
-            tokens = self._decode(network, adapter, prompts, uniform_B_T, sampler, on_token)
+            reader = self._reader(network, adapter)
+            groups = _kin(systems, [len(prompt) for prompt in prompts], reader.padding)
+            tokens = self._decode(reader, prompts, groups, uniform_B_T, sampler, on_token)
         answers = []
         for ids in tokens:
             ended = bool(ids) and ids[-1] in self.ends
@@ -205,19 +210,23 @@ class LocalModel:
 
     def _decode(
         self,
-        network: Any,
-        adapter: Adapter | None,
+        reader: Any,
         prompts: list[list[int]],
+        groups: list[list[int]],
         uniform_B_T: torch.Tensor,
         sampler: Sampler,
         on_token: Callable[[int], None] | None,
     ) -> list[list[int]]:
-        shared = self._shared_prefix(prompts)
-        reader: Any = self._reader(network, adapter)
-        rows = [prompt[shared:] for prompt in prompts]
-        logits_B_V, state = reader.begin(prompts[0][:shared], rows, sampler.max_tokens)
+        states, logits = [], []
+        for group in groups:
+            shared = self._shared_prefix([prompts[i] for i in group])
+            rows = [prompts[i][shared:] for i in group]
+            begun, state = reader.begin(prompts[group[0]][:shared], rows, sampler.max_tokens)
+            states.append(state)
+            logits.append(begun)
+        logits_B_V = torch.cat(logits)
         out: list[list[int]] = [[] for _ in prompts]
-        live_B = torch.arange(len(prompts), device=self.device)
+        live_B = torch.tensor([i for group in groups for i in group], device=self.device)
         going_B = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
         ends = torch.tensor(self.ends, device=self.device)
         for step in range(sampler.max_tokens):
@@ -231,10 +240,17 @@ class LocalModel:
             if step == sampler.max_tokens - 1 or not going_B.any():
                 break
             if (~going_B).sum() * IDLE >= len(live_B):
-                stay = _closed_up(going_B)
+                start, kept = 0, []
+                for state in states:
+                    stay = _closed_up(going_B[start : start + state.rows])
+                    kept.append(start + stay)
+                    start += state.rows
+                    if len(stay) < state.rows:
+                        state.keep(stay)
+                states = [state for state in states if state.rows]
+                stay = torch.cat(kept)
                 live_B, next_B, going_B = live_B[stay], next_B[stay], going_B[stay]
-                state.keep(stay)
-            logits_B_V = reader.step(next_B, state)
+            logits_B_V = reader.step(next_B, states)
         return out
 
     def _reader(self, network: Any, adapter: Adapter | None) -> Decoder | Network:
@@ -309,7 +325,7 @@ class LocalModel:
         wanted = [token for _, continuation in batch for token in continuation]
         target_N = torch.tensor(wanted, dtype=torch.long, device=self.device)
         pieces = zip(torch.split(hidden_N_C, HEAD), torch.split(target_N, HEAD), strict=True)
-        values_N = torch.cat([chosen(reader.head(h), t)[0] for h, t in pieces])
+        values_N = torch.cat([_log_probability(reader.head(h), t) for h, t in pieces])
         return list(torch.split(values_N.cpu(), counts))
 
     def _body(self, network: Any) -> Any:
@@ -322,6 +338,20 @@ def _common(a: list[int], b: list[int]) -> int:
         if x != y:
             return n
     return min(len(a), len(b))
+
+
+def _kin(systems: Sequence[str], lengths: Sequence[int], padding: int) -> list[list[int]]:
+    """Rows that are attended to together: behind one system message, with at most `padding` places that are no token.
+
+    Every row of a group is attended to as if it were as long as the longest.
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (systems[i], lengths[i])):
+        last = groups[-1] if groups else []
+        if not last or systems[last[0]] != systems[i] or sum(lengths[i] - lengths[j] for j in last) > padding:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
 
 
 def _closed_up(going_B: torch.Tensor) -> torch.Tensor:
@@ -360,6 +390,13 @@ def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler)
     weight_B_K = weight_B_N_K[torch.arange(len(block_B_1), device=block_B_1.device), block_B_1[:, 0]]
     before_B_1 = functional.pad(total_B_N, (1, 0)).gather(1, block_B_1)
     return (block_B_1 * BLOCK + _first_above(weight_B_K.cumsum(-1), target_B_1 - before_B_1))[:, 0]
+
+
+def _log_probability(logits_N_V: torch.Tensor, token_N: torch.Tensor) -> torch.Tensor:
+    """Natural log-probability of one token a row, float32; in place where it can be, for the reason above."""
+    below_N_V = logits_N_V.float() - logits_N_V.amax(-1, keepdim=True)
+    of_token_N = below_N_V.gather(1, token_N[:, None])[:, 0]
+    return of_token_N - below_N_V.mul_(LOG2_E).exp2_().sum(-1).log()
 
 
 def _first_above(cumulative_B_N: torch.Tensor, target_B_1: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,11 @@ class State:
     def __init__(self, cache: Cache, mask_B_K: torch.Tensor, position_B_1: torch.Tensor) -> None:
         self.cache, self.mask_B_K, self.position_B_1 = cache, mask_B_K, position_B_1
 
+    @property
+    def rows(self) -> int:
+        """How many go on."""
+        return len(self.mask_B_K)
+
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone, in this order; a row may be named more than once."""
         self.mask_B_K, self.position_B_1 = self.mask_B_K[rows], self.position_B_1[rows]
@@ -24,6 +29,8 @@ class State:
 
 class Network:
     """A network as it is, adapter and all. `layers` is None where its rows cannot share what they start with."""
+
+    padding = 20_000  # places without a token that cost less, in a step, than putting a group through on its own
 
     def __init__(self, network: Any, bare: Any, body: Any, layers: int | None, shares: bool, pad: int) -> None:
         self.network, self.body, self.layers, self.shares, self.pad = network, body, layers, shares, pad
@@ -50,11 +57,14 @@ class Network:
             state.keep(row_R)
         return logits_B_V, state
 
-    def step(self, token_B: torch.Tensor, state: State) -> torch.Tensor:
-        """Logits after one more token of every row, (B, V)."""
-        state.position_B_1 = state.position_B_1 + 1
-        state.mask_B_K = torch.cat([state.mask_B_K, state.mask_B_K.new_ones(len(token_B), 1)], dim=1)
-        return self._next(token_B[:, None], state.mask_B_K, state.position_B_1, state.cache)
+    def step(self, token_B: torch.Tensor, states: Sequence[State]) -> torch.Tensor:
+        """Logits after one more token of every row of these states, (B, V)."""
+        logits = []
+        for token, state in zip(torch.split(token_B, [state.rows for state in states]), states, strict=True):
+            state.position_B_1 = state.position_B_1 + 1
+            state.mask_B_K = torch.cat([state.mask_B_K, state.mask_B_K.new_ones(len(token), 1)], dim=1)
+            logits.append(self._next(token[:, None], state.mask_B_K, state.position_B_1, state.cache))
+        return torch.cat(logits)
 
     def hidden(
         self, shared: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int]

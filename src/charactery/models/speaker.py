@@ -1,6 +1,7 @@
 """Loaded Subjects: one interface for models here and models behind an API, and bulk answers that can be resumed."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +17,7 @@ from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, tensors_hash
 from charactery.runs import Journal, digest, file_digest
 
-BATCH = 64
-SLACK = 400  # characters, about a hundred tokens: less than that is not worth a batch of its own
+BATCH = 128
 
 
 def as_character(messages: Sequence[Message], prompt: str) -> tuple[Message, ...]:
@@ -46,10 +46,7 @@ class Speaker:
         self, requests: Sequence[Request], sampler: Sampler, on_token: Callable[[int], None] | None = None
     ) -> list[Answer]:
         """Answer a batch."""
-        asked = [Request(self.prompt(r.messages), r.seed) for r in requests]
-        if self.model is not None:
-            return self.model.generate(asked, sampler, self.adapter, on_token)
-        return asyncio.run(_remote(self.subject.base, asked, sampler))
+        return answer([(self, request) for request in requests], sampler, on_token)
 
 
 class Models:
@@ -103,57 +100,71 @@ class Models:
         return Speaker(subject, self.base(subject), adapter, digest(parts))
 
 
+Ask = tuple[Speaker, Request]
+
+
 def answer_all(
-    speaker: Speaker,
-    requests: Sequence[Request],
+    asks: Sequence[Ask],
     sampler: Sampler,
     journal: Journal,
     progress: Callable[[int], None] = lambda done: None,
     batch_size: int = BATCH,
 ) -> list[Answer]:
-    """Answer every request, in fixed batches of like length; finished batches are read from the journal.
+    """Answer every request, in fixed batches; finished batches are read from the journal.
 
-    Out of memory halves the batch and goes on; the journal's key says so ("halved").
+    Speakers of the same weights share batches, whatever character is in their prompts. Out of memory halves the batch
+    and goes on; the journal's key says so ("halved").
     """
     answers: dict[int, Answer] = {}
-    for batch in alike([sum(len(m["content"]) for m in r.messages) for r in requests], batch_size):
-        asked = [requests[i] for i in batch]
-        key = digest([speaker.identity, asdict(sampler), [[speaker.prompt(r.messages), r.seed] for r in asked]])
+    for batch in batches(asks, batch_size):
+        asked = [asks[i] for i in batch]
+        key = digest([asdict(sampler), [[s.identity, s.prompt(r.messages), r.seed] for s, r in asked]])
         if key not in journal.done:
-            done, halvings = answer_fitting(speaker, asked, sampler)
+            done, halvings = answer_fitting(asked, sampler)
             journal.add(key, [asdict(answer) for answer in done])
             if halvings:
                 journal.add(f"halved {key}", [halvings])
         answers |= {i: Answer(**row) for i, row in zip(batch, journal.done[key], strict=True)}
         progress(len(batch))
-    return [answers[i] for i in range(len(requests))]
+    return [answers[i] for i in range(len(asks))]
 
 
-def alike(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices in batches of at most `size`, shortest first; none more than a little over twice as long as the first.
+def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
+    """Indices in batches of at most `most` and as even as can be; each is for the same weights and of like length."""
+    speakers = list({id(speaker): speaker for speaker, _ in asks}.values())
+    place = {id(speaker): n for n, speaker in enumerate(speakers)}
+    by_weights: dict[Any, list[int]] = {}
+    for i, (speaker, _) in enumerate(asks):
+        by_weights.setdefault((speaker.subject.base, speaker.adapter), []).append(i)
+    out = []
+    for indices in by_weights.values():
+        indices.sort(key=lambda i: (place[id(asks[i][0])], sum(len(m["content"]) for m in asks[i][1].messages)))
+        count = -(-len(indices) // most)
+        edges = [n * len(indices) // count for n in range(count + 1)]
+        out += [indices[start:end] for start, end in itertools.pairwise(edges)]
+    return out
 
-    Every row of a batch is read as if it were as long as the longest: thirty conversations among short prompts made a
-    batch of 56 three times as slow.
-    """
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not batches or len(batches[-1]) == size or lengths[i] > 2 * lengths[batches[-1][0]] + SLACK:
-            batches.append([])
-        batches[-1].append(i)
-    return batches
 
-
-def answer_fitting(speaker: Speaker, asked: Sequence[Request], sampler: Sampler) -> tuple[list[Answer], int]:
+def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer], int]:
     """The answers to a batch, halved as often as memory asks for it, and how often that was."""
     try:
-        return speaker.answer(asked, sampler), 0
+        return answer(asked, sampler), 0
     except (MemoryError, RuntimeError) as error:
         if len(asked) == 1 or not _out_of_memory(error):
             raise
     middle = len(asked) // 2
-    first, n = answer_fitting(speaker, asked[:middle], sampler)
-    second, m = answer_fitting(speaker, asked[middle:], sampler)
+    first, n = answer_fitting(asked[:middle], sampler)
+    second, m = answer_fitting(asked[middle:], sampler)
     return first + second, n + m + 1
+
+
+def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int], None] | None = None) -> list[Answer]:
+    """Answer a batch for the same weights. `on_token` is called with every token of the first request."""
+    speaker = asked[0][0]
+    requests = [Request(s.prompt(r.messages), r.seed) for s, r in asked]
+    if speaker.model is not None:
+        return speaker.model.generate(requests, sampler, speaker.adapter, on_token)
+    return asyncio.run(_remote(speaker.subject.base, requests, sampler))
 
 
 def _out_of_memory(error: Exception) -> bool:

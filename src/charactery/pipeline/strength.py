@@ -59,7 +59,9 @@ def _measure(run: Run, strengths: Sequence[float], device: str, watch: Watch) ->
         subject = replace(trained, strength=strength) if strength else replace(trained, adapter=None)
         speaker = models.speaker(subject)
         asked = [request_for([user(case.turns[0])], seed) for case in cases]
-        answers = answer_all(speaker, asked, sampler, journal, watch.advance, settings["recipe"]["batch"])
+        answers = answer_all(
+            [(speaker, request) for request in asked], sampler, journal, watch.advance, settings["recipe"]["batch"]
+        )
         heard = (judge.log_odds(encode([a.text for a in answers])) > 0).tolist()
         mine = [
             {"strength": strength, "condition": c.condition, "id": c.id, "answer": a.text,
