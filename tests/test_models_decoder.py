@@ -242,3 +242,23 @@ def test_other_models_and_adapters_are_left_to_transformers() -> None:
     assert adds_plainly(LoraConfig()) and adds_plainly(LoraConfig(use_rslora=True))
     assert not adds_plainly(LoraConfig(use_dora=True)) and not adds_plainly(LoraConfig(modules_to_save=["lm_head"]))
     assert not adds_plainly(LoraConfig(bias="all")) and not adds_plainly(IA3Config())
+
+
+def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = network("llama")
+    product, largest = torch.bmm, 0
+
+    def watched(*args: torch.Tensor) -> torch.Tensor:
+        nonlocal largest
+        out = product(*args)
+        largest = max(largest, out.numel())
+        return out
+
+    monkeypatch.setattr(torch, "bmm", watched)
+    sizes = {}
+    for length in (512, 2048):
+        largest = 0
+        with torch.inference_mode():
+            Decoder(made).begin([], [[n % 50 for n in range(length)]], 0)
+        sizes[length] = largest
+    assert sizes[2048] == 4 * sizes[512] > 0

@@ -221,7 +221,7 @@ def test_checkpoints_stay_as_adapters_without_the_trainers_state(uninterrupted: 
 def test_training_needs_no_gradient_of_the_base(tiny_model_folder: Path, tmp_path: Path) -> None:
     model = killed.load(tiny_model_folder)
     before = {n: p.clone() for n, p in model.model.named_parameters()}
-    settings = Dpo(learning_rate=1e-2, epochs=1, batch=6, nll=0.5)
+    settings = Dpo(learning_rate=1e-2, epochs=1, batch=6)
     start = train_sft(model, killed.sft_rows()[:2], Lora(2, 4), Sft(epochs=1, batch=2), Work(tmp_path / "sft", 0))
     fresh = killed.load(tiny_model_folder)
     train_dpo(fresh, killed.dpo_rows()[:6], start, settings, Work(tmp_path / "dpo", 0))

@@ -25,12 +25,11 @@ class Sft:
 
 @dataclass(frozen=True)
 class Dpo:
-    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), with a share of likelihood loss."""
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
 
     learning_rate: float = 3e-4
     epochs: float = 1.0
     batch: int = 8
     together: int = 2  # pairs in memory at once
     beta: float = 0.1
-    nll: float = 0.0
     warmup: float = 0.1

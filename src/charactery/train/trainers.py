@@ -79,9 +79,8 @@ def train_dpo(model: LocalModel, pairs: Sequence[Row], start: Path, settings: Dp
 
     batch = min(settings.batch, len(pairs))
     pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
-    losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.nll]} if settings.nll else {}
     common = _common(work, settings, batch, len(pairs), model)
-    config = _on_one_device(DPOConfig(**common, max_length=None, beta=settings.beta, **losses))
+    config = _on_one_device(DPOConfig(**common, max_length=None, beta=settings.beta))
     network = PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
     trainer = DPOTrainer(
         model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
