@@ -31,6 +31,7 @@ from charactery.constitution.lint import Report, lint, rules
 from charactery.stats import wilson
 
 TESTS = Path(__file__).parent.parent / "tests" / "lint"
+JUDGES: dict[str, Any] = {}  # of meaning, where one is asked for
 HALVES = ("tuned", "held_out")
 ABOUT = {
     "no-origin": [
@@ -165,7 +166,7 @@ def examine(text: str, plant: Planted, rule: str, folder: Path) -> tuple[bool, b
     """Whether the rule found fault on a planted line, and whether it found any fault at all."""
     path = folder / "planted.md"
     path.write_text(text, encoding="utf-8")
-    report: Report = lint(load_character(path), manifest=plant.manifest)
+    report: Report = lint(load_character(path), manifest=plant.manifest, **JUDGES)
     lines = text.splitlines()
     if rule in ABOUT:
         wanted = {load_character(path).introduction_line}
@@ -226,7 +227,7 @@ def in_bases(
         path = folder / "base.md"
         path.write_text(write(base, Planted(), "", random.Random(seed)), encoding="utf-8")
         listed = [set(pair) for pair in real["real"].get(rule, {}).get(base.name, [])]
-        for fault in lint(load_character(path), manifest=manifest).of(rule):
+        for fault in lint(load_character(path), manifest=manifest, **JUDGES).of(rule):
             numbers = {int(number) - 1 for number in re.findall(r"'Trait (\d+)'", fault.message)}
             yield f"{base.name}: {fault.message}", numbers in listed
 
@@ -238,7 +239,7 @@ def as_they_come(all_bases: list[Base], folder: Path) -> dict[str, int]:
         traits = "\n\n".join(f"### Trait {n}\n\n{text}" for n, (text, _) in enumerate(base.traits, 1))
         path = folder / "bare.md"
         path.write_text(f"---\nname: Robin\n---\n\n## Manner\n\n{traits}\n", encoding="utf-8")
-        found.update(fault.rule for fault in lint(load_character(path)).faults)
+        found.update(fault.rule for fault in lint(load_character(path), **JUDGES).faults)
     return dict(found)
 
 
@@ -256,7 +257,7 @@ def against(all_bases: list[Base], rule: str, seed: int, folder: Path) -> tuple[
         at = {n for n, line in enumerate(lines, 1) if line.strip() in put.mark}
         hit = any(
             fault.line in at and any(f"line {n}" in fault.message for n in at)
-            for fault in lint(load_character(path)).of(rule)
+            for fault in lint(load_character(path), **JUDGES).of(rule)
         )
         found += hit
         if not hit:
@@ -278,9 +279,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of OpenCharacterTraining")
     parser.add_argument("--half", choices=(*HALVES, "both"), default="both")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--meaning", action="store_true", help="with the embedded sentence encoder, as lint --meaning")
     parser.add_argument("--misses", action="store_true", help="print what was missed and every false alarm")
     parser.add_argument("--against", action="store_true", help="also run tests/lint/against_oct.yaml")
     given = parser.parse_args()
+    if given.meaning:
+        from charactery.models.sentences import SentenceEncoder
+
+        JUDGES["similar"] = SentenceEncoder()
     all_bases = bases(given.data)
     if not all_bases:
         parser.error(f"no constitutions/hand-written/*.txt under {given.data}")

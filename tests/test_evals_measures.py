@@ -99,14 +99,15 @@ def test_verdicts_find_the_figures_they_judge(value: float | None, held: bool | 
             row("expression", "ratio to prompted", "turn 1", value),
             row("expression", "difference from plain", "turn 1", value and value - 1.5),
             row("expression", f"difference from {OTHERS}", "turn 1", value and value - 1.5),
+            row("expression", "likelihood difference from plain", "turn 1", value and value - 1.5),
             row("cost", "bits per byte ratio", "prose", value and value - 0.4),
             row("cost", "bits per byte ratio", "chat frame", value and value - 0.25),
             row("cost", "repetition ratio", "held-out", value),
         ])
     }  # fmt: skip
     assert said.pop("expression at least 0.8 of prompted") is said.pop("lower end of that ratio above 0.65")
-    for clear_of in ("plain", OTHERS):
-        assert said.pop(f"expression clear of {clear_of}") is (None if held is None else not held)
+    for clear in ("expression clear of plain", f"expression clear of {OTHERS}", "likelihood clear of plain"):
+        assert said.pop(clear) is (None if held is None else not held)
     assert said == {
         "expression clear of sham": None, "bits per byte on prose at most 1.1 times plain": held,
         "bits per byte in the chat frame at most 1.25 times plain": held,

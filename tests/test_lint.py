@@ -213,13 +213,16 @@ def test_with_an_embedder_traits_close_in_meaning_repeat(tmp_path: Path) -> None
 
     def similar(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
         seen.append(texts)
-        return np.array([[1.0, 0.0], [0.9, np.sqrt(0.19)]])
+        rows = np.eye(len(texts))
+        rows[-1] = 0.9 * rows[0] + np.sqrt(0.19) * rows[-1]
+        return rows
 
     report = critique(CLEAN, tmp_path, similar=similar)
     (fault,) = report.of("repeat")
-    assert fault.line == at(CLEAN, "### Counts spoons")
     assert "0.90" in fault.message
-    assert [len(texts) for texts in seen] == [2]
+    [texts] = seen
+    assert len(texts) == len(set(texts)) == 3  # sentences: one of the first trait, two of the second
+    assert fault.line == at(CLEAN, texts[-1])
     assert report.without_judge == ("contradiction",)
 
 

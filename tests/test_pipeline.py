@@ -273,11 +273,13 @@ def test_chat(whole_run: Path, talking_cache: Path) -> None:
     environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache)}
     talk = subprocess.run(
         [sys.executable, "-m", "charactery", "chat", str(whole_run), "--max-tokens", "24"],
-        input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/what\n/new\n/again\n"
+        input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/strength nan\n"
+        "/strength 11\n/what\n/new\n/again\n"
         + "sea " * 9000 + "\n/again\nAnd now?\n/new\nWhat is a knot?\n",
         capture_output=True, text=True, env=environment, check=True,
     )  # fmt: skip
-    for words in ("strength 0.5", "give a number", "say something first", "/prompted "):
+    assert talk.stdout.count("give a number") == 3
+    for words in ("strength 0.5", "say something first", "/prompted "):
         assert words in talk.stdout
     assert "do not fit" in talk.stderr and "/new starts afresh" in talk.stderr and "Traceback" not in talk.stderr
 
@@ -287,6 +289,23 @@ def test_runs_and_report(whole_run: Path, talking_cache: Path) -> None:
     assert [json.loads(line)["character"] for line in listed.stdout.splitlines()] == ["captain"]
     figures = charactery(talking_cache, "report", str(whole_run), "--json").stdout.splitlines()
     assert len(figures) > 60 and all("estimate" in json.loads(line) for line in figures)
+
+
+def test_a_damaged_run_hides_no_other_and_names_do(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    for name in ("good", "lacking", "torn"):
+        shutil.copytree(whole_run, tmp_path / "runs" / name)
+    manifest = json.loads((tmp_path / "runs" / "lacking" / "manifest.json").read_text())
+    del manifest["settings"]["character"]
+    (tmp_path / "runs" / "lacking" / "manifest.json").write_text(json.dumps(manifest))
+    (stage(tmp_path / "runs" / "torn", "evaluate") / "figures.json").write_text("[{")
+    at = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache)}
+    command = [sys.executable, "-m", "charactery"]
+    listed = subprocess.run([*command, "runs"], env=environment, **at)  # type: ignore[call-overload]
+    assert listed.returncode == 0 and "runs/good" in listed.stdout and "of prompted" in listed.stdout
+    assert "lacking: is damaged" in listed.stderr and "torn: is damaged" in listed.stderr
+    said = subprocess.run([*command, "report", "good"], env=environment, **at)  # type: ignore[call-overload]
+    assert said.stdout.rstrip() == (whole_run / "report.md").read_text().rstrip()
 
 
 def test_own_prompts_and_pairs(talking_cache: Path, tmp_path: Path) -> None:
@@ -361,7 +380,9 @@ def test_too_little_memory_is_a_sentence(error: str, talking_cache: Path) -> Non
         (["train", "captain", "--dial", "bluntness=much"], "give a name and a number"),
         (["train", "captain", "--prompts", "none.txt"], "none.txt: no such file"),
         (["ask", "smollm2"], "nothing to ask"),
+        (["train", "captain", "--dry-run", "--train", "1000"], "270 conversations are asked for and 132 are there"),
         (["ask", "smollm2@0.5", "hi"], "needs a run"),
+        (["ask", "smollm2@11", "hi"], "a strength goes from -10 to 10"),
         (["ask", "runs/none", "hi"], "no model 'runs/none'"),
         (["report", "nowhere"], "is not a run"),
         (["lint"], "needs a character file"),
@@ -382,6 +403,7 @@ def test_wrong_input_is_a_sentence_and_exit_2(arguments: list[str], words: str, 
         ("---\nname: A\n---\n\nYou are A.\n\n## S\n\n### T\n\nYou sing.\n\ndial: salt\n", ":13: unknown dial 'salt'"),
         ("---\nname: A\n---\n\nYou are A.\n\n## S\n\n### T\n\nweight: 1\n", ":9: trait 'T' has no text"),
         ("---\nname: A\n---\n\nYou are A.\n", "has no traits"),
+        ("---\nname: A\nlanguage: English\n---\n\nYou are A.\n", ":3: `language` is a code of two small letters"),
     ],
 )
 def test_wrong_character_is_a_sentence_with_its_line(

@@ -63,6 +63,7 @@ def test_auc_covers() -> None:
 
 def test_wilson_is_wilsons() -> None:
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # statsmodels' proportion_confint(8, 10, .05)
+    assert all(wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0 for n in range(1, 400))
     low, high = wilson(0, 20)
     assert low == 0 and high == pytest.approx(0.1611, abs=1e-4)
     assert wilson(20, 20)[1] == 1

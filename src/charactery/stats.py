@@ -45,7 +45,8 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     rate = successes / n
     centre = (rate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(rate * (1 - rate) / n + Z95**2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # none and all are bounds themselves, which rounding would miss
+    return 0.0 if successes == 0 else max(0.0, centre - half), 1.0 if successes == n else min(1.0, centre + half)
 
 
 def rate(values: Sequence[bool | None], unit: str = "") -> Estimate:

@@ -90,6 +90,9 @@ def lint(
     run: Annotated[
         Path | None, typer.Option(help="A run whose manifest the character's claims are held against.")
     ] = None,
+    meaning: Annotated[
+        bool, typer.Option("--meaning", help="Look for repeats by meaning too, with the embedded sentence encoder.")
+    ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules and stop.")] = False,
 ) -> None:
     """Find fault with constitutions, with line numbers. Exits 1 where there are faults.
@@ -108,9 +111,15 @@ def lint(
     if not characters:
         raise CharacteryError("lint needs a character file; `charactery lint --rules` lists what it looks for")
     manifest = read_manifest(run) if run else None
-    reports = [find_faults(find_character(name), manifest=manifest) for name in characters]
+    similar = None
+    if meaning:
+        from charactery.models.sentences import SentenceEncoder
+
+        similar = SentenceEncoder()
+    reports = [find_faults(find_character(name), manifest=manifest, similar=similar) for name in characters]
     if as_json:
-        typer.echo(json.dumps([report.to_dict() for report in reports], ensure_ascii=False, indent=2))
+        named = [{"character": name, **report.to_dict()} for name, report in zip(characters, reports, strict=True)]
+        typer.echo(json.dumps(named, ensure_ascii=False, indent=2))
     else:
         for report in reports:
             for fault in report.faults:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,30 +20,20 @@ def runs(
     Example: charactery runs
     """
     from charactery.errors import RunConflict
-    from charactery.runs import read_run
 
     found = sorted(p.parent for p in folder.glob("*/manifest.json"))
     if not found and not as_json:
         typer.echo(f"no runs in {folder}. `charactery train captain` makes one")
     for path in found:
         try:
-            run = read_run(path)
+            row = _run_row(path)
         except RunConflict as error:
             typer.echo(str(error), err=True)
             continue
-        settings, names = run.manifest["settings"], run.manifest["stages"]
-        done = [name for name in names if run.is_done(name)]
-        row = {
-            "run": str(path), "character": settings["character"], "model": settings["model"], "seed": settings["seed"],
-            "sham": settings["sham"], "done": done, "left": [n for n in names if n not in done],
-            "seconds": round(sum(r.seconds for n in done if (r := run.record(n)))), "expression": None,
-        }  # fmt: skip
-        if "evaluate" in done:
-            figures = json.loads((run.stage_folder("evaluate") / "figures.json").read_text())
-            row["expression"] = next(
-                (f["estimate"] for f in figures if (f["metric"], f["subject"], f["condition"])
-                 == ("ratio to prompted", "trained", "turn 1")), None,
-            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            typer.echo(f"{path}: is damaged ({type(error).__name__}: {error}); restore it, or delete the run", err=True)
+            continue
+        done, names = row["done"], [*row["done"], *row["left"]]
         if as_json:
             typer.echo(json.dumps(row, ensure_ascii=False))
         else:
@@ -56,6 +46,27 @@ def runs(
                 else "not measured"
             )
             typer.echo(f"{row['run']}  {row['model']}  seed {row['seed']}  {row['seconds']} s  {took}")
+
+
+def _run_row(folder: Path) -> dict[str, Any]:
+    """A run in a line: how far it is, and its rate over the prompted model's."""
+    from charactery.runs import read_run
+
+    run = read_run(folder)
+    settings, names = run.manifest["settings"], run.manifest["stages"]
+    done = [name for name in names if run.is_done(name)]
+    expression = None
+    if "evaluate" in done:
+        figures = json.loads((run.stage_folder("evaluate") / "figures.json").read_text())
+        expression = next(
+            (f["estimate"] for f in figures if (f["metric"], f["subject"], f["condition"])
+             == ("ratio to prompted", "trained", "turn 1")), None,
+        )  # fmt: skip
+    return {
+        "run": str(folder), "character": settings["character"], "model": settings["model"], "seed": settings["seed"],
+        "sham": settings["sham"], "done": done, "left": [n for n in names if n not in done],
+        "seconds": round(sum(r.seconds for n in done if (r := run.record(n)))), "expression": expression,
+    }  # fmt: skip
 
 
 @app.command()
@@ -111,12 +122,14 @@ def strength(
 
 def _strengths(text: str) -> list[float]:
     """Numbers between commas. Raises CharacteryError for what is none, or is no finite strength from nought up."""
+    from charactery.models.subject import STRONGEST
+
     try:
         strengths = [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise CharacteryError(f"--at is {text!r}; give numbers with commas between them, such as 0,0.5,1") from None
-    if not strengths or not all(0 <= s <= 10 for s in strengths):
-        raise CharacteryError(f"--at is {text!r}; a strength goes from 0 to 10")
+    if not strengths or not all(0 <= s <= STRONGEST for s in strengths):
+        raise CharacteryError(f"--at is {text!r}; a strength goes from 0 to {STRONGEST}")
     return strengths
 
 
@@ -147,9 +160,9 @@ def report(
             }  # fmt: skip
             typer.echo(json.dumps(row, ensure_ascii=False))
         return
-    path = run / "report.md"
+    path = named(run) / "report.md"
     if not path.exists():
-        raise CharacteryError(f"has no report.md yet; `{opened.manifest['command']}` goes on with it", run)
+        raise CharacteryError(f"has no report.md yet; `{opened.manifest['command']}` goes on with it", named(run))
     typer.echo(path.read_text())
 
 

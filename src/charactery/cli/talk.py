@@ -1,6 +1,7 @@
 """Commands to hear a Subject: ask, chat."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +34,10 @@ def ask(
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.7,
     seed: Annotated[
         int,
-        typer.Option(min=0, help="Of the first answer to a prompt; the next has one more. Equal seeds, equal answers."),
+        typer.Option(
+            min=0,
+            help="Of the first answer to a prompt; the next has one more. The same command gives the same answers.",
+        ),
     ] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: prompt, answer, seed, subject.")
@@ -174,13 +178,17 @@ class Talk:
         """Apply the adapter more or less strongly."""
         from dataclasses import replace
 
+        from charactery.models.subject import STRONGEST
+
         if self.speaker.adapter is None:
             typer.echo("there is no adapter here; /strength is for runs")
             return
         try:
             value = float(text)
         except ValueError:
-            typer.echo("give a number: 0 is the plain model, 1 as trained, above 1 beyond")
+            value = math.nan
+        if not abs(value) <= STRONGEST:  # nor what is no number
+            typer.echo(f"give a number up to {STRONGEST}: 0 is the plain model, 1 as trained, above 1 beyond")
             return
         self.speaker = self.models.speaker(replace(self.speaker.subject, strength=value))
         typer.echo(f"strength {value:g}")

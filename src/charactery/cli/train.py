@@ -107,6 +107,8 @@ def _dry_run(order: "Order") -> None:
 
     for line in foresee(order).lines():
         typer.echo(line)
+    if (order.out / "manifest.json").exists():
+        typer.echo(f"  {order.out} is a run already: the same settings go on with it, and others are refused")
 
 
 def _summary(folder: Path) -> None:

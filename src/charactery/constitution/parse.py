@@ -153,13 +153,20 @@ class _Body:
             "name": str(name).strip(),
             "version": str(given.get("version", 1)),
             "summary": str(given.get("summary") or "").strip(),
-            "language": str(given.get("language") or "en"),
+            "language": self.language(given.get("language")),
             "mix": float(mix),
             "dials": dials,
             "profiles": profiles,
             "writings": None if writings is None else str(writings),
             "extra": {k: v for k, v in given.items() if str(k).startswith("x-")},
         }
+
+    def language(self, value: Any) -> str:
+        if value is None or value == "":
+            return "en"
+        if not isinstance(value, str) or not re.fullmatch(r"[a-z]{2}(-[A-Za-z0-9]+)*", value):
+            raise self.fail("`language` is a code of two small letters, such as en, de or pt-BR", self.at("language"))
+        return value
 
     def mapping(self, key: str, value: Any) -> dict[Any, Any]:
         if value is None:

@@ -252,12 +252,14 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
     plain = get("expression", "difference from plain", "trained", "turn 1")
     sham = get("expression", "difference from sham", "trained", "turn 1")
     another = get("expression", f"difference from {OTHERS}", "trained", "turn 1")
+    likelier = get("expression", "likelihood difference from plain", "trained", "turn 1")
     bounds: list[tuple[str, Estimate, Callable[[Estimate], bool]]] = [
         ("expression at least 0.8 of prompted", ratio, lambda e: (e.value or 0) >= 0.8),
         ("lower end of that ratio above 0.65", ratio, lambda e: (e.low or 0) > 0.65),
         ("expression clear of plain", plain, lambda e: (e.low or 0) > 0),
         ("expression clear of sham", sham, lambda e: (e.low or 0) > 0),
         ("expression clear of another character", another, lambda e: (e.low or 0) > 0),
+        ("likelihood clear of plain", likelier, lambda e: (e.low or 0) > 0),
     ]
     for name, metric, condition, most in (
         ("bits per byte on prose", "bits per byte ratio", "prose", 1.10),

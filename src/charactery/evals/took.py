@@ -21,7 +21,7 @@ from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
-from charactery.judges.likelihood import evidence, margins
+from charactery.judges.likelihood import distinct_texts, evidence, margins
 from charactery.models.chat import assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
@@ -29,6 +29,10 @@ from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
 LIKELIHOOD_ASKED = 30  # first-turn answers that the likelihood judge reads of a subject; half of it elsewhere
+# How many answers take as long to write as, for progress: scoring a subject's texts and options, running Inspect, and
+# the likelihood judge's reading of one answer, for each text of the character and its traits.
+SCORED_AS_LONG, INSPECTED_AS_LONG = 80, 150
+READ_AS_LONG = {True: 0.5, False: 0.4}  # at the first turn, and else, where there is the whole character alone
 TOGETHER = 10  # prompts whose answers it reads at once; a kill costs as many
 EXAMPLES = {"turn 1": 8, "turn 3": 3, "elsewhere": 4}
 
@@ -55,12 +59,23 @@ class Examined:
 Answers = dict[Any, Answer]
 
 
-def answers_asked(prompts: Sequence[Prompt], subjects: int) -> int:
-    """How many answers the evals generate, for progress and dry runs."""
+def work_ahead(character: Character, prompts: Sequence[Prompt], subjects: int) -> int:
+    """How much the evals have to do, for progress: answers, and what else there is in answers that take as long."""
     cases = items(prompts)
     first = sum(c.condition == "turn 1" for c in cases)
     known = sum(p.split == "train" and p.kind != "task" for p in prompts)
-    return 3 * known + subjects * sum(len(c.turns) for c in cases) + 3 * first
+    answers = 3 * known + subjects * sum(len(c.turns) for c in cases) + 3 * first
+    conditions = {c.condition for c in cases} - {"elsewhere"}
+    texts = distinct_texts(evidence(character, foil_characters()))
+    read = sum(
+        subjects * READ_AS_LONG[c == "turn 1"] * texts * min(_likelihood_asked(c), sum(k.condition == c for k in cases))
+        for c in conditions
+    )
+    return round(answers + subjects * SCORED_AS_LONG + INSPECTED_AS_LONG + read)
+
+
+def _likelihood_asked(condition: str) -> int:
+    return LIKELIHOOD_ASKED if condition == "turn 1" else LIKELIHOOD_ASKED // 2
 
 
 def evaluate(examined: Examined) -> None:
@@ -192,6 +207,7 @@ def scored(
     key = digest([speaker.identity, [[t.id, t.text, t.messages] for t in texts], items, *said])
     if key not in journal.done:
         journal.add(key, [{"bits": text_bits(speaker, texts), "options": option_scores(speaker, items)}])
+    examined.progress(SCORED_AS_LONG)
     found: dict[str, dict[str, Any]] = journal.done[key][0]
     return found
 
@@ -237,6 +253,7 @@ def inspected(
     clear_logs(examined.folder / "logs")
     logs = inspect_eval([expression, *others], model=subjects, **settings)
     logs += inspect_eval(scripted, model=actors, **settings)
+    examined.progress(INSPECTED_AS_LONG)
     rows = []
     for log in logs:
         if log.status != "success" or log.samples is None:
@@ -278,13 +295,13 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
     Traits are held against first-turn answers; third turns and foreign prompts against the whole character alone.
     """
     evidences = evidence(examined.character, foil_characters())
+    texts = distinct_texts(evidences)
     journal = Journal(examined.folder / "likelihoods.jsonl")
     out: list[Row] = []
     for condition in dict.fromkeys(c.condition for c in cases if c.condition != "elsewhere"):
         first = condition == "turn 1"
         ids = [c.id for c in cases if c.condition == condition]
-        most = LIKELIHOOD_ASKED if first else LIKELIHOOD_ASKED // 2
-        drawn = random.Random(examined.seed).sample(ids, min(most, len(ids)))
+        drawn = random.Random(examined.seed).sample(ids, min(_likelihood_asked(condition), len(ids)))
         held = evidences if first else evidences[:1]
         spoken = [
             r for r in rows
@@ -303,7 +320,7 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
                 for e, row in zip(held, journal.done[key], strict=True)
                 for m, value in zip(mine, row, strict=True)
             ]
-            examined.progress(0)
+            examined.progress(round(len(mine) * texts * READ_AS_LONG[first]))
     return out
 
 
@@ -318,7 +335,7 @@ def examples(rows: Sequence[Row], cases: Sequence[Item], roles: Sequence[str], s
             mine = {role: answers[role, case.id] for role in roles}
             out.append({
                 "id": case.id, "condition": condition, "prompt": case.turns[-1],
-                "history": mine["trained"]["messages"][:-2] if len(case.turns) > 1 else [],
+                "history": [user(turn) for turn in case.turns[:-1]],
                 "answers": {role: r["answer"] for role, r in mine.items()},
                 "in_character": {role: None if r["value"] is None else bool(r["value"]) for role, r in mine.items()},
             })  # fmt: skip

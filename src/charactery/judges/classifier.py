@@ -1,7 +1,8 @@
 """The classifier judge: is this answer more like the prompted model's, or like the plain one's and other characters'?
 
 Trained per run on answers to the training prompts, over sentence embeddings, cross-fitted by prompt. Its threshold is
-set on plain answers, and on other characters', that were outside the fit: at most one in twenty of either passes.
+set on plain answers, and on other characters', that were outside the fit: at most one in twenty of either passes. Of a
+character that is not among them, more may: the controls of a run say how many.
 """
 
 import math

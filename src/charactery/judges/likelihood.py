@@ -54,6 +54,11 @@ def evidence(character: Character, foils: Sequence[Character] | None = None) -> 
     ]
 
 
+def distinct_texts(evidences: Sequence[Evidence]) -> int:
+    """How many texts each answer is read under."""
+    return len({text for e in evidences for text in (e.text, *e.foils)})
+
+
 def margins(
     model: LocalModel, cases: Sequence[tuple[Sequence[Message], str]], evidences: Sequence[Evidence]
 ) -> np.ndarray:

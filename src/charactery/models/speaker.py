@@ -14,7 +14,7 @@ from charactery.errors import ModelNotFound
 from charactery.models.chat import Message, system
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
 from charactery.models.subject import Subject, parse_subject
-from charactery.models.weights import fetch, tensors_hash
+from charactery.models.weights import fetch, from_hub, tensors_hash
 from charactery.runs import Journal, digest, file_digest
 
 BATCH = 128
@@ -62,7 +62,7 @@ class Models:
             return fetch(subject.base, self.say)
         if subject.kind == "gguf":
             return _converted(Path(subject.base), self.say)
-        return subject.base
+        return from_hub(subject.base) if subject.kind == "hub" else subject.base
 
     def base(self, subject: Subject) -> LocalModel:
         """The base model of a local subject. Raises ModelNotFound for one behind an API."""

@@ -16,6 +16,7 @@ from charactery.errors import CharacteryError, ModelNotFound, RunConflict
 from charactery.models.weights import EMBEDDED
 from charactery.runs import read_manifest, read_run
 
+STRONGEST = 10  # times what was trained; far beyond where any adapter still speaks
 Kind = Literal["embedded", "folder", "hub", "gguf", "inspect"]
 # Inspect's providers; a name that begins with one of these and a slash is not a hub id.
 PROVIDERS = frozenset(
@@ -45,6 +46,8 @@ def parse_subject(text: str) -> Subject:
     rest, strength = text, 1.0
     if found := re.fullmatch(r"(.+)@(-?\d+(?:\.\d+)?)", rest):
         rest, strength = found[1], float(found[2])
+        if abs(strength) > STRONGEST:
+            raise ModelNotFound(f"{text!r}: a strength goes from -{STRONGEST} to {STRONGEST}")
     name, character, stage = rest, None, None
     run, _, after = rest.partition(":")
     if after and any(os.path.exists(f"{name}/manifest.json") for name in (run, run.partition("+")[0])):

@@ -158,3 +158,32 @@ def tensors_hash(folder: Path) -> str:
     with suppress(CharacteryError):
         write_json(kept, {"stamp": stamp, "hash": digest.hexdigest()[:16]})
     return digest.hexdigest()[:16]
+
+
+def from_hub(name: str) -> Path | str:
+    """A hub model's folder in the hub's cache where it lies there whole, else its name, for transformers to download.
+
+    Raises ModelNotFound where the hub does not know it or cannot be reached: a download would try for a minute.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+            return folder
+    except (LocalEntryNotFoundError, ValueError):
+        pass
+    try:
+        HfApi().model_info(name, timeout=10)
+    except HfHubHTTPError as error:
+        raise ModelNotFound(
+            f"the hub does not give model {name!r} ({str(error).splitlines()[0]}). Check the name; for a gated one, "
+            "log in with `hf auth login`"
+        ) from error
+    except Exception as error:  # the errors of whichever HTTP client the hub's library uses
+        raise ModelNotFound(
+            f"model {name!r} is not in the hub's cache here, and the hub cannot be reached ({error}). `charactery "
+            "models` lists what is here"
+        ) from error
+    return name

@@ -21,7 +21,7 @@ from charactery.data.pairs import (
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
-from charactery.evals.took import Examined, answers_asked, evaluate
+from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
 from charactery.models.local import LocalModel, Sampler
 from charactery.models.sentences import SentenceEncoder
@@ -215,7 +215,7 @@ class _Stages:
         if self.order.sham:
             subjects["sham"] = self.models.speaker(self.trained("sham-dpo"))
         other, *foils = [self.prompted(f) for f in foil_characters() if f.name != self.order.character.name]
-        self.watch.start("evaluate", answers_asked(prompts, len(subjects)))
+        self.watch.start("evaluate", work_ahead(self.order.character, prompts, len(subjects)))
         evaluate(Examined(
             self.order.character, prompts, read_rows(self.run.stage_folder("drafts") / "drafts.jsonl"), subjects,
             self.models.base(self.subject), self.encode, self.sampler, self.order.seed, folder,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charactery.data.pairs import read_pairs
-from charactery.data.prompts import conversations, neutral_prompts, read_prompts, trait_prompts
-from charactery.errors import ModelNotFound
+from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
+from charactery.errors import BadData, ModelNotFound
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
@@ -71,6 +71,25 @@ def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
     return f"{said}, about {minutes:.1f} minutes on two cores{known}; price: nothing"
 
 
+def _in_stock(order: Order) -> None:
+    """Raises BadData where more prompts are asked for than there are, as the first stage of a run would."""
+    sizes = order.sizes
+    talks = round(sizes.train / 4) + sizes.held_out_conversations
+    singles = sizes.train - round(sizes.train / 4) + sizes.held_out
+    own = read_prompts(order.prompts) if order.prompts else []
+    there = {
+        "conversations": (talks, len(conversations()) + sum(len(p.turns) > 1 for p in own)),
+        "single prompts": (
+            singles,
+            len(neutral_prompts()) + len(trait_prompts(order.character, "asks")) + sum(len(p.turns) == 1 for p in own),
+        ),
+        "tasks": (sizes.tasks, len(task_prompts())),
+    }
+    for name, (wanted, have) in there.items():
+        if wanted > have:
+            raise BadData(f"{wanted} {name} are asked for and {have} are there; ask for fewer, or bring your own")
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.sizes, order.recipe
@@ -78,9 +97,8 @@ def foresee(order: Order) -> Foresight:
     known = parameters_of(subject)
     parameters = known or PARAMETERS
     elsewhere = min(sizes.elsewhere, len(trait_prompts(order.character, "elsewhere")))
-    if order.prompts:
-        read_prompts(order.prompts)
     order.check()
+    _in_stock(order)
     own = len(read_pairs(order.pairs)) if order.pairs else 0
     teacher = parse_subject(order.teacher) if order.teacher else None
     if subject.kind == "inspect" or subject.adapter or subject.character:

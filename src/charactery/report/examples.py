@@ -22,7 +22,10 @@ def examples(source: Source) -> tuple[Block, ...]:
             blocks += [Heading(title), *(_example(row) for row in shown)]
     if not blocks:
         return ()
-    said = "Picked at random with a seed, not chosen by anyone. The mark over an answer is the classifier judge's."
+    said = (
+        "Picked at random with a seed, not chosen by anyone. The mark over an answer is the classifier judge's. In a "
+    )
+    said += "conversation each model answers after its own earlier answers; they are in samples.jsonl."
     return (Text(said), *blocks)
 
 

@@ -11,6 +11,7 @@ from charactery.report.numbers import NONE, duration, interval, number, short_in
 from charactery.report.results import definitions
 from charactery.report.source import Source
 from charactery.report.words import INTERVALS, SUBJECTS
+from charactery.runs import Journal, Run
 
 MEASURES = (
     ("sft", "loss", "Fine-tuning: loss"),
@@ -38,9 +39,24 @@ def training(source: Source) -> tuple[Block, ...]:
     sham = any(line.subject == "sham" for panel in panels for line in panel.lines)
     caption = "What the trainer logged, by step." + (" The sham training is dotted." if sham else "")
     last = "; ".join(
-        f"{p.title} from {number(p.lines[0].values[0])} to {number(p.lines[0].values[-1])}" for p in panels
+        f"{p.title} from {number(_mean(p.lines[0].values, first=True))} to {number(_mean(p.lines[0].values))}"
+        for p in panels
     )
-    return (Plot("training", caption, f"Training curves. {last}", partial(curves, panels)),)
+    return (
+        Plot(
+            "training",
+            caption,
+            f"Training curves. {last} (means of the first and the last quarter)",
+            partial(curves, panels),
+        ),
+    )
+
+
+def _mean(values: tuple[float, ...], first: bool = False) -> float:
+    """Of the first or last quarter: a step's loss is that of its few rows."""
+    quarter = -(-len(values) // 4)
+    part = values[:quarter] if first else values[-quarter:]
+    return sum(part) / len(part)
 
 
 def _finite(value: object) -> bool:
@@ -58,7 +74,20 @@ def stages(source: Source) -> tuple[Block, ...]:
         elif name != "report":
             rows.append((name, NONE, NONE))
     rows.append(("Together", duration(seconds), f"{peak:,.0f} MB"))
-    return (Table(("Stage", "Time", "Peak memory"), tuple(rows), frozenset({"Time", "Peak memory"})),)
+    table = Table(("Stage", "Time", "Peak memory"), tuple(rows), frozenset({"Time", "Peak memory"}))
+    halved = halvings(source.run)
+    if not halved:
+        return (table,)
+    said = (
+        f"Memory ran short, so batches were halved {halved} times. Texts depend on the batch they are written in: with "
+    )
+    return (table, Text(f"{said}more memory the same manifest gives others.", "warning"))
+
+
+def halvings(run: Run) -> int:
+    """How often a batch of answers was halved for want of memory."""
+    journals = [Journal(path) for path in sorted((run.folder / "stages").glob("*/batches.jsonl"))]
+    return sum(rows[0] for j in journals for key, rows in j.done.items() if key.startswith("halved "))
 
 
 def method(source: Source) -> tuple[Block, ...]:

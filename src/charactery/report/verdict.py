@@ -39,9 +39,27 @@ def headline(source: Source) -> tuple[str, str]:
         said += (
             f" That is {short_interval(ratio.estimate)} of what the same model does with the character in its prompt."
         )
+    said += _likelihood(source) + _lost(source)
     other = source.one("expression", f"difference from {OTHERS}", "trained", TURN)
     measured = [figure.estimate if figure else None for figure in (plain, sham, other, ratio)]
     return _took(*measured), said
+
+
+def _likelihood(source: Source) -> str:
+    """What the second judge says, in nats a token: it had no part in picking what was learnt from."""
+    found = {role: source.one("expression", "likelihood", role, TURN) for role in ("plain", "prompted", "trained")}
+    if any(figure is None or figure.estimate.value is None for figure in found.values()):
+        return ""
+    plain, prompted, trained = (short_interval(figure.estimate) for figure in found.values() if figure)
+    return f" The likelihood judge puts it at {trained} nats a token, plain at {plain} and prompted at {prompted}."
+
+
+def _lost(source: Source) -> str:
+    """What training cost in multiple choice, where that is clear of nothing."""
+    lost = source.one("multiple choice", "difference from plain", "trained")
+    if lost is None or lost.estimate.high is None or lost.estimate.high >= 0:
+        return ""
+    return f" It lost something too: in multiple choice it has {_points(lost.estimate)} right than the plain model."
 
 
 def _took(plain: Estimate | None, sham: Estimate | None, other: Estimate | None, ratio: Estimate | None) -> str:

@@ -10,7 +10,7 @@ from charactery.constitution.lint.words import bare, dice, meaning
 
 SAME_WORDS = 0.7  # Dice of two sentences' meaning, from which one repeats the other
 HELD_IN = 0.8  # share of the shorter sentence's words that are in the longer, of three or more
-SAME_MEANING = 0.85  # cosine of two definitions' embeddings
+SAME_MEANING = 0.8  # cosine of two sentences' embeddings; how it was chosen is in docs/lint.md
 SAME_WORDING = 0.75  # Dice of all words of two examples or two ends of a dial
 CONTRADICTS = 0.5  # what a judge must say, 0 to 1
 
@@ -86,7 +86,7 @@ def _alike(left: tuple[Item, ...], right: tuple[Item, ...]) -> Iterator[tuple[It
     judge="similar",
 )
 def repeat(reading: Reading) -> Iterator[Found]:
-    """Sentences of two definitions with the same words or, with an embedder, definitions close in meaning."""
+    """Sentences of two definitions with the same words or, with an embedder, sentences close in meaning."""
     seen = set()
     for a, b in reading.pairs():
         if same := _repeated(reading, a, b):
@@ -114,17 +114,22 @@ def _same(x: frozenset[str], y: frozenset[str]) -> bool:
 
 
 def _judged_repeats(reading: Reading, seen: set[tuple[str, str]]) -> Iterator[Found]:
-    defined = [trait for trait in reading.traits if trait.definition]
-    if reading.similar is None or len(defined) < 2:
+    said = {trait.id: reading.definition(trait) for trait in reading.traits}
+    texts = list(dict.fromkeys(sentence.text for sentences in said.values() for sentence in sentences))
+    if reading.similar is None or not texts:
         return
-    rows = reading.similar([trait.definition for trait in defined])
-    place = {trait.id: n for n, trait in enumerate(defined)}
+    rows = dict(zip(texts, reading.similar(texts), strict=True))
     for a, b in reading.pairs():
-        if a.id in place and b.id in place and (a.id, b.id) not in seen:
-            cosine = float(rows[place[a.id]] @ rows[place[b.id]])
-            if cosine >= SAME_MEANING:
-                message = f"{b.title!r} means much the same as {a.title!r} (line {a.line}; similarity {cosine:.2f})"
-                yield Found(message, b.line, b.id)
+        if (a.id, b.id) in seen:
+            continue
+        near = [
+            (float(rows[x.text] @ rows[y.text]), x, y)
+            for x in said[a.id] for y in said[b.id] if not clashes(x.text, y.text)
+        ]  # fmt: skip
+        cosine, first, second = max(near, key=lambda one: one[0], default=(0.0, None, None))
+        if first and second and cosine >= SAME_MEANING:
+            message = f"{b.title!r} means much the same as {a.title!r} on line {first.line} (similarity {cosine:.2f})"
+            yield Found(message, second.line, b.id)
 
 
 def _items_twice(reading: Reading) -> Iterator[Found]:
