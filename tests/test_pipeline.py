@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,26 @@ def charactery(cache: Path, *arguments: str, code: str | None = None) -> subproc
     command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "charactery"]
     environment = {**os.environ, "CHARACTERY_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(talking_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The command line in this process, to save the seconds that loading takes: what it says where it exits with 2."""
+
+    def run(*arguments: str) -> str:
+        from charactery.cli import main
+
+        monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
+        monkeypatch.setattr(sys, "argv", ["charactery", *arguments])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 2
+        return capsys.readouterr().err
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -389,10 +411,8 @@ def test_too_little_memory_is_a_sentence(error: str, talking_cache: Path) -> Non
         (["models", "gpt"], "no embedded model 'gpt'"),
     ],
 )
-def test_wrong_input_is_a_sentence_and_exit_2(arguments: list[str], words: str, talking_cache: Path) -> None:
-    done = charactery(talking_cache, *arguments)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert words in done.stderr and "Traceback" not in done.stderr
+def test_wrong_input_is_a_sentence_and_exit_2(arguments: list[str], words: str, refused: Refused) -> None:
+    assert words in refused(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -406,14 +426,11 @@ def test_wrong_input_is_a_sentence_and_exit_2(arguments: list[str], words: str, 
         ("---\nname: A\nlanguage: English\n---\n\nYou are A.\n", ":3: `language` is a code of two small letters"),
     ],
 )
-def test_wrong_character_is_a_sentence_with_its_line(
-    text: str, words: str, talking_cache: Path, tmp_path: Path
-) -> None:
+def test_wrong_character_is_a_sentence_with_its_line(text: str, words: str, refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_text(text)
-    done = charactery(talking_cache, "train", str(path), "--out", str(tmp_path / "run"))
-    assert done.returncode == 2
-    assert words in done.stderr and str(path) in done.stderr and "Traceback" not in done.stderr
+    said = refused("train", str(path), "--out", str(tmp_path / "run"))
+    assert words in said and str(path) in said
 
 
 def test_init_writes_a_character_that_lints_and_plans(talking_cache: Path, tmp_path: Path) -> None:
