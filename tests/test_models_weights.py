@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from charactery.errors import ModelNotFound
 from charactery.models import weights
 from charactery.models.local import LocalModel
-from charactery.models.weights import Package, embedded_folder, fetch, is_here, tensors_hash
+from charactery.models.speaker import Models
+from charactery.models.weights import Package, embedded_folder, fetch, from_hub, is_here, tensors_hash
 
 
 @pytest.fixture
@@ -120,3 +124,56 @@ def test_a_torn_or_unwritable_note_of_the_hash_is_no_obstacle(
     (tmp_path / "file").touch()
     monkeypatch.setenv("CHARACTERY_CACHE", str(tmp_path / "file"))
     assert tensors_hash(tiny_model_folder) == expected
+
+
+# -- a hub
+
+
+def in_a_hubs_cache(folder: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    repo = folder / "models--org--tiny"
+    shutil.copytree(tiny_model_folder, repo / "snapshots" / "abc")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    return repo / "snapshots" / "abc"
+
+
+def test_what_lies_in_a_hubs_cache_is_read_without_the_hub(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **kwargs: pytest.fail("the hub was asked"))
+    folder = in_a_hubs_cache(tmp_path, tiny_model_folder, monkeypatch)
+    assert from_hub("org/tiny") == folder
+    speaker = Models("cpu").speaker("org/tiny")
+    assert speaker.model is not None and speaker.identity == Models("cpu").speaker(str(folder)).identity
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["not there", "half there"])
+def test_a_hub_that_cannot_be_reached_is_a_sentence_at_once(
+    whole: bool, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    folder = in_a_hubs_cache(tmp_path, tiny_model_folder, monkeypatch)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="cannot be reached"):
+        from_hub("org/tiny" if whole else "org/other")
+
+
+def test_what_the_hub_does_not_know_is_a_sentence_and_what_it_knows_is_left_to_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    def unknown(*args: object, **kwargs: object) -> None:
+        response: Any = SimpleNamespace(headers={}, request=None)
+        raise RepositoryNotFoundError("404: no such repository", response=response)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unknown)
+    with pytest.raises(ModelNotFound, match="does not give model 'org/tiny'"):
+        from_hub("org/tiny")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **kwargs: None)
+    assert from_hub("org/tiny") == "org/tiny"
