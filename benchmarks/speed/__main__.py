@@ -1,0 +1,63 @@
+"""Measure, and write RESULTS.md, results.json and speed.svg.
+
+    python -m benchmarks.speed --data DIR              every row at its bench size, within the hour
+    python -m benchmarks.speed --data DIR --row DPO    one row; the others' results stay
+    python -m benchmarks.speed --data DIR --full       once each at full size, kept beside the others
+
+DIR holds political_typology.jsonl.gz (model-written evaluations, Perez et al. 2022); without it the two rows on
+multiple choice are left out.
+"""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from benchmarks.speed.ceiling import ceiling
+from benchmarks.speed.generate_rows import generate_row, inspect_row
+from benchmarks.speed.measure import ROUNDS, Row, measured
+from benchmarks.speed.results import kept, write
+from benchmarks.speed.score_rows import choice_row, judge_row
+from benchmarks.speed.train_rows import dpo_row, sft_row
+
+from charactery.models.speaker import Models
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--data", type=Path)
+parser.add_argument("--row")
+parser.add_argument("--full", action="store_true")
+options = parser.parse_args()
+
+speaker = Models("cpu").speaker("smollm2")
+model, weights = speaker.model, Path(Models("cpu").folder(speaker.subject))
+assert model is not None
+full, data = options.full, options.data
+rows: dict[str, Callable[[], Row]] = {
+    "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
+    "choice, several tokens": lambda: choice_row(model, weights, data, (" (A)", " (B)"), 500 if full else 40),
+    "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (4, 3))),
+    "generate": lambda: generate_row(model, weights, 256 if full else 64, 1, False),
+    "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (4, 8)), True),
+    "Inspect": lambda: inspect_row(model, weights, 256 if full else 64, 1, False),
+    "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (4, 8)), True),
+    "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
+    "SFT": lambda: sft_row(model, weights, 400 if full else 32),
+}
+wanted = [options.row] if options.row else [r for r in rows if data or not r.startswith("choice")]
+if unknown := [r for r in wanted if r not in rows]:
+    parser.error(f"no row {unknown[0]!r}; there are: {', '.join(rows)}")
+if not data and any(r.startswith("choice") for r in wanted):
+    parser.error("this row needs --data DIR with political_typology.jsonl.gz")
+machine = {
+    "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+    "threads": torch.get_num_threads(), "torch": torch.__version__,
+}  # fmt: skip
+found = kept()
+for name in wanted:
+    print(name, flush=True)
+    limits = ceiling()
+    result = measured(rows[name](), limits, 1 if full else ROUNDS)
+    found[f"{name}, full" if full else name] = result | {"row": f"{name}, full" if full else name, "ceiling": limits}
+    write([*found.values()], machine)

@@ -1,0 +1,169 @@
+"""Generation beside transformers' own, by itself and through Inspect."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.speed import texts
+from benchmarks.speed.measure import Pass, Row
+from benchmarks.speed.score_rows import body, forward, head
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from charactery.models.chat import Message, prompt_text, prompt_tokens
+from charactery.models.local import LocalModel, Request, Sampler
+from charactery.models.speaker import BATCH, Speaker, answer, batches
+from charactery.models.subject import parse_subject
+
+LONGEST, WARMTH = 96, 0.7
+
+
+def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]) -> Callable[[Any, Any], str]:
+    """Whether two lots of answers are drawn from one distribution: their mean log-probability a token by the model.
+
+    By transformers in float32, whatever drew them, at temperature 1.
+    """
+
+    def compare(ours: list[str], theirs: list[str]) -> str:
+        network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        words = []
+        for name, said in (("ours", ours), ("theirs", theirs)):
+            pairs = [
+                (prompt_tokens(model.tokenizer, m), model.tokenizer(text, add_special_tokens=False)["input_ids"])
+                for m, text in zip(messages, said, strict=True)
+            ]
+            pairs = [pair for pair in pairs if pair[1]]
+            sums = forward(network, pairs, 16, model.pad)
+            means = [value / len(k) for value, (_, k) in zip(sums, pairs, strict=True)]
+            spread = 1.96 * statistics.stdev(means) / len(means) ** 0.5
+            words.append(f"{name} {statistics.mean(means):.3f} ± {spread:.3f}")
+        return f"mean log-probability a token under the model in float32: {', '.join(words)}"
+
+    return compare
+
+
+def needed(model: LocalModel, messages: Sequence[Sequence[Message]]) -> tuple[int, str]:
+    """Distinct prompt tokens, and the arithmetic in words."""
+    rows = {tuple(prompt_tokens(model.tokenizer, m)) for m in messages}
+    tokens = len({row[: n + 1] for row in rows for n in range(len(row))})
+    return tokens, (
+        f"2 × {body(model):.3g} parameters × ({tokens:,} distinct prompt tokens + tokens written), the vocabulary for "
+        f"each token written; and the weights are read once in each of {LONGEST} steps of each batch"
+    )
+
+
+def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
+    text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
+    messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
+    speaker = Speaker(parse_subject("smollm2"), model, None, "bench")
+    models: dict[str, Any] = {}
+    sampler = Sampler(LONGEST, WARMTH)
+    turn = [0]
+
+    def ours() -> Pass:
+        turn[0] += 1
+        asks = [(speaker, Request(m, turn[0] * 100_000 + n)) for n, m in enumerate(messages)]
+        out: dict[int, Any] = {}
+        for batch in batches(asks, BATCH):
+            out |= dict(zip(batch, answer([asks[i] for i in batch], sampler), strict=True))
+        return Pass([out[i].text for i in range(len(asks))], sum(a.tokens for a in out.values()))
+
+    def peer(dtype: str, size: int) -> Pass:
+        if dtype not in models:
+            models[dtype] = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        return transformers_answers(models[dtype], folder, model, messages, size)
+
+    tokens, arithmetic = needed(model, messages)
+    return Row(
+        name="generate, one character" if constitution else "generate",
+        work=f"{each} answers to each of {prompts} prompts behind a constitution of 600 tokens" if constitution
+        else f"{prompts} answers to {prompts} prompts, at most {LONGEST} tokens, natural stops",
+        peer="transformers.generate",
+        unit="tokens",
+        target=4.0 if constitution else 2.3,
+        ours=ours,
+        peers={
+            f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
+            for dtype, size in (("bfloat16", 16), ("bfloat16", 32), ("bfloat16", 64), ("float32", 32))
+        },
+        compare=alike(model, folder, messages),
+        operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
+        bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),
+        arithmetic=arithmetic,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def transformers_answers(
+    network: Any, folder: Path, model: LocalModel, messages: Sequence[Sequence[Message]], size: int
+) -> Pass:
+    """`generate` on batches sorted by length, padded on the left. Tokens count up to the first end."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    strings = [prompt_text(tokenizer, m) for m in messages]
+    order = sorted(range(len(strings)), key=lambda i: len(strings[i]))
+    said, total = [""] * len(strings), 0
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        inputs = tokenizer([strings[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
+        out = network.generate(
+            **inputs, do_sample=True, temperature=WARMTH, top_k=0, top_p=1.0, max_new_tokens=LONGEST,
+            pad_token_id=model.pad,
+        )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
+        for i, row in zip(batch, out.tolist(), strict=True):
+            end = next((n for n, token in enumerate(row) if token in model.ends), None)
+            total += len(row) if end is None else end + 1
+            said[i] = tokenizer.decode(row[:end], skip_special_tokens=True).strip()
+    return Pass(said, total)
+
+
+def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
+    from inspect_ai import Epochs, Task
+    from inspect_ai import eval as inspect_eval
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+    from inspect_ai.solver import generate
+
+    text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
+    head_messages = [ChatMessageSystem(content=text)] if text else []
+    samples = [
+        Sample(input=[*head_messages, ChatMessageUser(content=p)], id=n) for n, p in enumerate(texts.prompts(prompts))
+    ]
+    turn = [0]
+
+    def run(who: Any) -> Pass:
+        turn[0] += 1
+        config = GenerateConfig(max_tokens=LONGEST, temperature=WARMTH, seed=turn[0])
+        task = Task(dataset=MemoryDataset(samples), solver=generate(), config=config, epochs=Epochs(each))
+        [log] = inspect_eval(task, model=who, display="none", log_level="error", log_dir="benchmarks/logs")
+        assert log.status == "success" and log.samples
+        said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
+        return Pass(said, sum(len(model.tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in said))
+
+    ours_model = get_model("charactery/smollm2", memoize=False)
+    ours_model.api.speaker = Speaker(parse_subject("smollm2"), model, None, "bench")  # type: ignore[attr-defined]
+    theirs: dict[int, Any] = {}
+
+    def peer(size: int) -> Pass:
+        if size not in theirs:
+            theirs[size] = get_model(
+                f"hf/{folder}", memoize=False, device="cpu", batch_size=size, torch_dtype=torch.bfloat16,
+                config=GenerateConfig(max_connections=size, top_k=0, top_p=1.0),
+            )  # fmt: skip
+        return run(theirs[size])
+
+    messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
+    tokens, arithmetic = needed(model, messages)
+    return Row(
+        name="Inspect, one character" if constitution else "Inspect",
+        work=f"{each} answers to each of {prompts} prompts, through Inspect{', behind a constitution' * constitution}",
+        peer="Inspect's hf provider",
+        unit="tokens",
+        target=3.0,
+        ours=lambda: run(ours_model),
+        peers={f"bfloat16, batches of {size}": lambda s=size: peer(s) for size in (16, 32, 64)},
+        compare=alike(model, folder, messages),
+        operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
+        bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),
+        arithmetic=arithmetic,
+    )

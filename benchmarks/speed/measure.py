@@ -1,0 +1,120 @@
+"""Passes of ours and of a peer in alternation, and what is made of their times."""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over a row's work: what came out, and how much of the row's unit that was."""
+
+    output: Any
+    amount: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `peers` are the settings swept, by name; the fastest is measured against.
+
+    `operations` and `bytes_read` are what the work needs at least, given ours' pass; `arithmetic` says where they come
+    from. `compare` sets the outputs side by side in a sentence.
+    """
+
+    name: str
+    work: str
+    peer: str
+    unit: str
+    target: float
+    ours: Callable[[], Pass]
+    peers: dict[str, Callable[[], Pass]]
+    compare: Callable[[Any, Any], str]
+    operations: Callable[[Pass], float]
+    arithmetic: str
+    bytes_read: Callable[[Pass], float] = lambda done: 0.0
+
+
+@dataclass
+class Timed:
+    """The passes of one side."""
+
+    seconds: list[float] = field(default_factory=list)
+    amounts: list[float] = field(default_factory=list)
+    peak: float = 0.0  # bytes over what was held before
+    last: Pass | None = None
+
+    def run(self, work: Callable[[], Pass]) -> None:
+        with Peak() as memory:
+            began = time.perf_counter()
+            done = work()
+            self.seconds.append(time.perf_counter() - began)
+        self.amounts.append(done.amount)
+        self.peak, self.last = max(self.peak, memory.over), done
+
+    def rates(self) -> list[float]:
+        return [amount / seconds for amount, seconds in zip(self.amounts, self.seconds, strict=True)]
+
+
+class Peak:
+    """The most memory this process holds meanwhile, over what it held at the start, looked at every 20 ms."""
+
+    def __enter__(self) -> "Peak":
+        self.process, self.over, self.done = psutil.Process(), 0.0, threading.Event()
+        self.before = self.process.memory_info().rss
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.02):
+            self.over = max(self.over, self.process.memory_info().rss - self.before)
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.thread.join()
+
+
+def measured(row: Row, ceiling: dict[str, float], rounds: int = ROUNDS) -> dict[str, Any]:
+    """Sweep the peer, then take both in turn. The ratio is of rates, so that unequal amounts count as they should."""
+    sweep = {}
+    for name, work in row.peers.items():
+        trial = Timed()
+        trial.run(work)
+        sweep[name] = trial.rates()[0]
+        print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in {trial.seconds[0]:.1f} s", flush=True)
+    best = max(sweep, key=sweep.__getitem__)
+    row.ours()  # what is made once is made
+    ours, peer = Timed(), Timed()
+    for _ in range(rounds):
+        ours.run(row.ours)
+        peer.run(row.peers[best])
+        print(f"  ours {ours.seconds[-1]:.1f} s, {row.peer} {peer.seconds[-1]:.1f} s", flush=True)
+    ratios = [a / b for a, b in zip(ours.rates(), peer.rates(), strict=True)]
+    assert ours.last and peer.last
+    least = (
+        row.operations(ours.last) / ceiling["bfloat16 operations/s"] + row.bytes_read(ours.last) / ceiling["bytes/s"]
+    )
+    return {
+        "row": row.name,
+        "work": row.work,
+        "ours": statistics.median(ours.rates()),
+        "peer": statistics.median(peer.rates()),
+        "peer_name": f"{row.peer}, {best}",
+        "unit": f"{row.unit}/s",
+        "ratio": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
+        "target": row.target,
+        "bound_share": least / statistics.median(ours.seconds),
+        "arithmetic": row.arithmetic,
+        "bound_seconds": least,
+        "seconds": {"ours": ours.seconds, "peer": peer.seconds},
+        "peak_bytes": {"ours": ours.peak, "peer": peer.peak},
+        "sweep": sweep,
+        "outputs": row.compare(ours.last.output, peer.last.output),
+    }

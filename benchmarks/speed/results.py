@@ -1,0 +1,76 @@
+"""The results as JSON, as a table and as a plot."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent.parent
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """The results there are, by row."""
+    path = FOLDER / "results.json"
+    return {row["row"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+
+
+def write(rows: list[dict[str, Any]], machine: dict[str, Any]) -> None:
+    """results.json, RESULTS.md and speed.svg."""
+    (FOLDER / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (FOLDER / "RESULTS.md").write_text(markdown(rows, machine))
+    plot(rows, FOLDER / "speed.svg")
+
+
+def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
+    said = ", ".join(f"{name} {value}" for name, value in machine.items())
+    ceilings = {name: statistics.median(r["ceiling"][name] for r in rows) for name in rows[0]["ceiling"]}
+    lines = [
+        "# Speed", "",
+        "Written by `make bench`; `results.json` holds every pass and every peer's sweep of settings.", "",
+        f"The machine: {said}. At best, in these runs (medians): "
+        + ", ".join(f"{value / 1e9:.3g} × 10⁹ {name}" for name, value in ceilings.items()) + ".", "",
+        "Ours and the peer's best setting in turn, medians; the ratio with its lowest and highest. The "
+        "share is of the time that the work's least operations (and reading the weights, where tokens come one by "
+        "one) would take at the "
+        "machine's best. Memory is what a pass takes over what was held before.", "",
+        "![Ratios](speed.svg)", "",
+        "| work | ours | peer | ratio | wanted | of the bound | memory, ours and peer |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for r in rows:
+        ratio, memory = r["ratio"], r["peak_bytes"]
+        lines.append(
+            f"| {r['row']} | {r['ours']:.3g} {r['unit']} | {r['peer']:.3g} ({r['peer_name']}) | "
+            f"**{ratio['median']:.2f}** [{ratio['low']:.2f}, {ratio['high']:.2f}] | {r['target']} | "
+            f"{r['bound_share']:.0%} | {memory['ours'] / 1e9:.1f} and {memory['peer'] / 1e9:.1f} GB |"
+        )
+    lines += ["", "## What each row is", ""]
+    for r in rows:
+        lines += [
+            f"**{r['row']}**: {r['work']}. At least {r['arithmetic']}: {r['bound_seconds']:.1f} s, and ours took "
+            f"{statistics.median(r['seconds']['ours']):.1f}. Outputs: {r['outputs']}.", "",
+        ]  # fmt: skip
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Ratios with their spread, and the ones wanted as ticks."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "charactery"
+    figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(rows) + 1))
+    for n, row in enumerate(reversed(rows)):
+        ratio = row["ratio"]
+        axes.barh(n, ratio["median"], color="#3a6ea5", height=0.55)
+        axes.plot([ratio["low"], ratio["high"]], [n, n], color="#1b1b1b", linewidth=1.5)
+        axes.plot([row["target"]] * 2, [n - 0.4, n + 0.4], color="#b5482a", linewidth=2)
+    axes.set_yticks(range(len(rows)), [row["row"] for row in reversed(rows)])
+    axes.axvline(1, color="#888888", linewidth=0.8)
+    axes.set_xlabel("times as fast as the peer's best setting (red: wanted)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

@@ -1,0 +1,139 @@
+"""Scoring: multiple choice beside lm-evaluation-harness, the likelihood judge beside a plain forward."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.speed import texts
+from benchmarks.speed.measure import Pass, Row
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM
+
+from charactery.models.chat import prompt_text
+from charactery.models.local import LocalModel
+
+Pairs = Sequence[tuple[list[int], list[int]]]
+
+
+def distinct(pairs: Pairs) -> int:
+    """Tokens that must be read: those with the same past count once."""
+    return len({tuple((c + k)[: n + 1]) for c, k in pairs for n in range(len(c) + len(k) - 1)})
+
+
+def close(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """How far the summed log-probabilities of continuations lie apart."""
+    gaps = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
+    return f"{len(gaps)} sums differ by {sum(gaps) / len(gaps):.3f} nats on average, at most {max(gaps):.3f}"
+
+
+def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, str], questions: int) -> Row:
+    tokenizer = model.tokenizer
+    asked = [text for both in texts.typology(data, questions) for text in both]
+    pairs: list[tuple[list[int], list[int]]] = []
+    strings: list[tuple[str, str]] = []
+    for text in asked:
+        frame = prompt_text(tokenizer, texts.asked(text))
+        for option in options:
+            strings.append((frame, option))
+            pairs.append((texts.context(tokenizer, text), tokenizer(option, add_special_tokens=False)["input_ids"]))
+    requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(strings)]
+    models: dict[str, HFLM] = {}
+
+    def ours() -> Pass:
+        return Pass([float(v.sum()) for v in model.score(pairs)], len(asked))
+
+    def peer(dtype: str, size: int) -> Pass:
+        if dtype not in models:
+            bare = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+            models[dtype] = HFLM(bare, backend="causal", tokenizer=tokenizer, batch_size=size, device="cpu")
+        models[dtype].batch_size_per_gpu = size
+        return Pass([value for value, _ in models[dtype].loglikelihood(requests, disable_tqdm=True)], len(asked))
+
+    one = len(tokenizer(options[0], add_special_tokens=False)["input_ids"]) == 1
+    return Row(
+        name="choice, one token" if one else "choice, several tokens",
+        work=f"score {questions} political-typology questions with and without the biography, options `{options[0]}` "
+        f"and `{options[1]}`",
+        peer="lm-evaluation-harness hf",
+        unit="questions",
+        target=1.8 if one else 2.5,
+        ours=ours,
+        peers={
+            f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
+            for dtype in ("bfloat16", "float32") for size in (4, 16, 64)
+        },
+        compare=close,
+        operations=lambda done: 2 * body(model) * distinct(pairs) + 2 * head(model) * sum(len(k) for _, k in pairs),
+        arithmetic=f"2 × {body(model):.3g} parameters × {distinct(pairs):,} distinct tokens, and the vocabulary for "
+        f"{sum(len(k) for _, k in pairs):,}",
+    )  # fmt: skip
+
+
+def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
+    tokenizer = model.tokenizer
+    kept = texts.answers(tokenizer, prompts * each, 64)
+    asked = texts.prompts(prompts)
+    pairs = [
+        (texts.context(tokenizer, text, constitution), kept[n * each + k])
+        for constitution in texts.constitutions(tokenizer, 4)
+        for n, text in enumerate(asked)
+        for k in range(each)
+    ]
+    models: dict[str, Any] = {}
+
+    def ours() -> Pass:
+        return Pass([float(v.sum()) for v in model.score(pairs)], len(pairs))
+
+    def peer(dtype: str, size: int) -> Pass:
+        if dtype not in models:
+            models[dtype] = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        return Pass(forward(models[dtype], pairs, size, model.pad), len(pairs))
+
+    return Row(
+        name="likelihood judge",
+        work=f"{prompts} prompts × {each} answers of 64 tokens under a constitution of 600 tokens and three foils",
+        peer="transformers forward, sorted by length",
+        unit="answers",
+        target=4.0,
+        ours=ours,
+        peers={
+            f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
+            for dtype in ("bfloat16", "float32") for size in (4, 16)
+        },
+        compare=close,
+        operations=lambda done: 2 * body(model) * distinct(pairs) + 2 * head(model) * sum(len(k) for _, k in pairs),
+        arithmetic=f"2 × {body(model):.3g} parameters × {distinct(pairs):,} distinct tokens, and the vocabulary for "
+        f"{sum(len(k) for _, k in pairs):,}",
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def forward(network: Any, pairs: Pairs, size: int, pad: int) -> list[float]:
+    """Summed log-probability of each continuation by whole rows, sorted by length, padded on the right."""
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+    sums = [0.0] * len(pairs)
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        rows = [pairs[i][0] + pairs[i][1] for i in batch]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        hidden = network.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        for row, i in enumerate(batch):
+            context, continuation = pairs[i]
+            piece = hidden[row, len(context) - 1 : len(context) + len(continuation) - 1]
+            scores = network.lm_head(piece).float().log_softmax(-1)
+            sums[i] = float(scores.gather(1, torch.tensor(continuation)[:, None]).sum())
+    return sums
+
+
+def body(model: LocalModel) -> int:
+    """Parameters that every token is multiplied with, the vocabulary apart."""
+    return int(model.model.num_parameters()) - head(model)
+
+
+def head(model: LocalModel) -> int:
+    """Parameters of the vocabulary head (for SmolLM2 the embeddings, which are the same)."""
+    return int(model.model.get_output_embeddings().weight.numel())

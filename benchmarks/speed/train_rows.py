@@ -1,0 +1,174 @@
+"""Training beside TRL's own trainers, on the same rows with the same adapter."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from benchmarks.speed import texts
+from benchmarks.speed.measure import Pass, Row
+from benchmarks.speed.score_rows import body, head
+from transformers import AutoModelForCausalLM
+
+from charactery.models.chat import assistant, prompt_tokens, user
+from charactery.models.local import LocalModel
+from charactery.runs import read_rows
+from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.trainers import Work, train_dpo, train_sft
+
+ANSWER = 80  # tokens
+
+
+def examples(model: LocalModel, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows for SFT and pairs for DPO: neutral prompts, and stretches of prose of 80 tokens as their answers."""
+    prompts = texts.prompts(count)
+    said = [model.tokenizer.decode(ids) for ids in texts.answers(model.tokenizer, 2 * len(prompts), ANSWER)]
+    sft = [{"id": str(n), "prompt": [user(p)], "completion": [assistant(said[n])]} for n, p in enumerate(prompts)]
+    pairs = [
+        {"id": str(n), "prompt": [user(p)], "chosen": [assistant(said[n])], "rejected": [assistant(said[-1 - n])]}
+        for n, p in enumerate(prompts)
+    ]
+    return sft, pairs
+
+
+def folder_of(work: Callable[[Path], list[float]]) -> list[float]:
+    """Losses of a pass that writes into a folder of its own."""
+    folder = Path(mkdtemp())
+    try:
+        return work(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_rows(folder / "log.jsonl")]
+
+
+def beside(ours: list[float], theirs: list[float]) -> str:
+    """The first and last losses; batches and order are each side's own."""
+    return (
+        f"losses from {ours[0]:.3f} to {ours[-1]:.3f} in {len(ours)} steps; theirs {theirs[0]:.3f} to {theirs[-1]:.3f}"
+    )
+
+
+def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
+    rows, _ = examples(model, count)
+    settings = Sft(epochs=1.0)
+
+    def ours() -> Pass:
+        fresh = LocalModel.load(weights, "smollm2", "cpu")
+
+        def work(folder: Path) -> list[float]:
+            train_sft(fresh, rows, Lora(), settings, Work(folder, 0))
+            return losses(folder)
+
+        return Pass(folder_of(work), len(rows))
+
+    def peer(packing: bool, size: int) -> Pass:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        data = Dataset.from_list([{k: r[k] for k in ("prompt", "completion")} for r in rows])
+
+        def work(folder: Path) -> list[float]:
+            config = SFTConfig(
+                **stock(folder, settings, size, len(rows)), max_length=512, packing=packing,
+                completion_only_loss=True,
+            )  # fmt: skip
+            return run(SFTTrainer(network(weights), config, train_dataset=data, processing_class=model.tokenizer,
+                                  peft_config=lora()))  # fmt: skip
+
+        return Pass(folder_of(work), len(rows))
+
+    tokens = sum(len(prompt_tokens(model.tokenizer, r["prompt"])) for r in rows) + len(rows) * ANSWER
+    return Row(
+        name="SFT",
+        work=f"{count} answers of {ANSWER} tokens, one epoch, LoRA r16 on all linear layers",
+        peer="TRL SFTTrainer",
+        unit="answers",
+        target=1.5,
+        ours=ours,
+        peers={
+            f"bfloat16, {'packed' if packing else f'{size} rows at once'}": lambda p=packing, s=size: peer(p, s)
+            for packing, size in ((False, 2), (False, 8), (True, 1))
+        },
+        compare=beside,
+        operations=lambda done: 4 * body(model) * tokens + 4 * head(model) * len(rows) * ANSWER,
+        arithmetic=f"4 × {body(model):.3g} parameters (forwards, and back to the activations) × {tokens:,} tokens, the "
+        f"vocabulary for {len(rows) * ANSWER:,}",
+    )
+
+
+def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
+    rows, pairs = examples(model, count)
+    settings = Dpo(learning_rate=1e-4)
+    start = Path(mkdtemp())
+    train_sft(LocalModel.load(weights, "smollm2", "cpu"), rows[:8], Lora(), Sft(epochs=1.0), Work(start, 0))
+
+    def ours() -> Pass:
+        fresh = LocalModel.load(weights, "smollm2", "cpu")
+
+        def work(folder: Path) -> list[float]:
+            train_dpo(fresh, pairs, start / "adapter", settings, Work(folder, 0))
+            return losses(folder)
+
+        return Pass(folder_of(work), len(pairs))
+
+    def peer(size: int) -> Pass:
+        from datasets import Dataset
+        from peft import PeftModel
+        from trl import DPOConfig, DPOTrainer
+
+        data = Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")} for p in pairs])
+
+        def work(folder: Path) -> list[float]:
+            config = DPOConfig(**stock(folder, settings, size, len(pairs)), max_length=512, beta=settings.beta)
+            adapted = PeftModel.from_pretrained(network(weights), start / "adapter", is_trainable=True)
+            return run(DPOTrainer(adapted, args=config, train_dataset=data, processing_class=model.tokenizer))
+
+        return Pass(folder_of(work), len(pairs))
+
+    prompt = sum(len(prompt_tokens(model.tokenizer, p["prompt"])) for p in pairs)
+    tokens = prompt + 2 * len(pairs) * ANSWER
+    return Row(
+        name="DPO",
+        work=f"{count} pairs of answers of {ANSWER} tokens, one epoch, LoRA r16 on all linear layers, with reference",
+        peer="TRL DPOTrainer",
+        unit="pairs",
+        target=2.0,
+        ours=ours,
+        peers={f"bfloat16, {size} pairs at once": lambda s=size: peer(s) for size in (2, 4, 8)},
+        compare=beside,
+        operations=lambda done: 6 * body(model) * tokens + 6 * head(model) * 2 * len(pairs) * ANSWER,
+        arithmetic=f"6 × {body(model):.3g} parameters (reference, forwards, and back to the activations) × {tokens:,} "
+        f"tokens, a prompt once for its pair, the vocabulary for {2 * len(pairs) * ANSWER:,}",
+    )
+
+
+def network(weights: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(weights, dtype=torch.bfloat16)
+
+
+def lora() -> Any:
+    from peft import LoraConfig
+
+    ours = Lora()
+    return LoraConfig(r=ours.rank, lora_alpha=ours.alpha, target_modules=ours.targets, task_type="CAUSAL_LM")
+
+
+def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int) -> dict[str, Any]:
+    """TRL's settings for the same number of rows a step, gradient checkpointing off."""
+    return {
+        "output_dir": str(folder), "num_train_epochs": 1, "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": size, "gradient_accumulation_steps": settings.batch // size,
+        "lr_scheduler_type": "cosine", "logging_steps": 1, "save_strategy": "no", "report_to": "none",
+        "disable_tqdm": True, "gradient_checkpointing": False, "activation_checkpointing": False, "bf16": True,
+        "use_cpu": True, "dataloader_pin_memory": False,
+    }  # fmt: skip
+
+
+def run(trainer: Any) -> list[float]:
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
