@@ -177,3 +177,21 @@ def test_what_the_hub_does_not_know_is_a_sentence_and_what_it_knows_is_left_to_t
         from_hub("org/tiny")
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **kwargs: None)
     assert from_hub("org/tiny") == "org/tiny"
+
+
+def test_a_hub_model_with_a_shard_missing_is_not_whole(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = in_a_hubs_cache(tmp_path, tiny_model_folder, monkeypatch)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **kwargs: None)
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert from_hub("org/tiny") == "org/tiny"
+    (folder / "model-2.safetensors").touch()
+    assert from_hub("org/tiny") == folder
+
+
+def test_what_can_be_no_hub_id_is_a_sentence() -> None:
+    with pytest.raises(ModelNotFound, match="is no hub id"):
+        from_hub("a model/of mine")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from benchmarks.speed import texts
 from benchmarks.speed.measure import Pass, Row
-from benchmarks.speed.score_rows import body, forward, head
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from benchmarks.speed.score_rows import body, forward, head, loaded
+from transformers import AutoTokenizer
 
 from charactery.models.chat import Message, prompt_text, prompt_tokens
 from charactery.models.local import LocalModel, Request, Sampler
@@ -26,7 +26,7 @@ def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
     """
 
     def compare(ours: list[str], theirs: list[str]) -> str:
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        network = loaded(folder, "float32")
         words = []
         for name, said in (("ours", ours), ("theirs", theirs)):
             pairs = [
@@ -45,8 +45,7 @@ def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
 
 def needed(model: LocalModel, messages: Sequence[Sequence[Message]]) -> tuple[int, str]:
     """Distinct prompt tokens, and the arithmetic in words."""
-    rows = {tuple(prompt_tokens(model.tokenizer, m)) for m in messages}
-    tokens = len({row[: n + 1] for row in rows for n in range(len(row))})
+    tokens = texts.distinct(prompt_tokens(model.tokenizer, m) for m in messages)
     return tokens, (
         f"2 × {body(model):.3g} parameters × ({tokens:,} distinct prompt tokens + tokens written), the vocabulary for "
         f"each token written; and the weights are read once in each of {LONGEST} steps of each batch"
@@ -57,7 +56,6 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
     text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
     messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
     speaker = Speaker(parse_subject("smollm2"), model, None, "bench")
-    models: dict[str, Any] = {}
     sampler = Sampler(LONGEST, WARMTH)
     turn = [0]
 
@@ -70,9 +68,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         return Pass([out[i].text for i in range(len(asks))], sum(a.tokens for a in out.values()))
 
     def peer(dtype: str, size: int) -> Pass:
-        if dtype not in models:
-            models[dtype] = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        return transformers_answers(models[dtype], folder, model, messages, size)
+        return transformers_answers(loaded(folder, dtype), folder, model, messages, size)
 
     tokens, arithmetic = needed(model, messages)
     return Row(

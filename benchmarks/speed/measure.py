@@ -98,8 +98,8 @@ def measured(row: Row, ceiling: dict[str, float], rounds: int = ROUNDS) -> dict[
         print(f"  ours {ours.seconds[-1]:.1f} s, {row.peer} {peer.seconds[-1]:.1f} s", flush=True)
     ratios = [a / b for a, b in zip(ours.rates(), peer.rates(), strict=True)]
     assert ours.last and peer.last
-    least = (
-        row.operations(ours.last) / ceiling["bfloat16 operations/s"] + row.bytes_read(ours.last) / ceiling["bytes/s"]
+    least = max(  # at best both go on at once
+        row.operations(ours.last) / ceiling["bfloat16 operations/s"], row.bytes_read(ours.last) / ceiling["bytes/s"]
     )
     return {
         "row": row.name,

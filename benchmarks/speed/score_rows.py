@@ -1,6 +1,7 @@
 """Scoring: multiple choice beside lm-evaluation-harness, the likelihood judge beside a plain forward."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,28 @@ from charactery.models.local import LocalModel
 Pairs = Sequence[tuple[list[int], list[int]]]
 
 
-def distinct(pairs: Pairs) -> int:
-    """Tokens that must be read: those with the same past count once."""
-    return len({tuple((c + k)[: n + 1]) for c, k in pairs for n in range(len(c) + len(k) - 1)})
-
-
 def close(ours: Sequence[float], theirs: Sequence[float]) -> str:
     """How far the summed log-probabilities of continuations lie apart."""
     gaps = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
     return f"{len(gaps)} sums differ by {sum(gaps) / len(gaps):.3f} nats on average, at most {max(gaps):.3f}"
+
+
+def scoring(model: LocalModel, pairs: Pairs, amount: int) -> dict[str, Any]:
+    """What both rows share: ours, how outputs are compared, and what the work needs at least."""
+    tokens = texts.distinct((c + k)[:-1] for c, k in pairs)
+    said = sum(len(k) for _, k in pairs)
+    return {
+        "ours": lambda: Pass([float(v.sum()) for v in model.score(pairs)], amount),
+        "compare": close,
+        "operations": lambda done: 2 * body(model) * tokens + 2 * head(model) * said,
+        "arithmetic": f"2 × {body(model):.3g} parameters × {tokens:,} distinct tokens, and the vocabulary for {said:,}",
+    }
+
+
+@cache
+def loaded(folder: Path, dtype: str) -> Any:
+    """A peer's network, kept for the next row."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
 def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, str], questions: int) -> Row:
@@ -41,13 +55,11 @@ def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, 
     requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(strings)]
     models: dict[str, HFLM] = {}
 
-    def ours() -> Pass:
-        return Pass([float(v.sum()) for v in model.score(pairs)], len(asked))
-
     def peer(dtype: str, size: int) -> Pass:
         if dtype not in models:
-            bare = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-            models[dtype] = HFLM(bare, backend="causal", tokenizer=tokenizer, batch_size=size, device="cpu")
+            models[dtype] = HFLM(
+                loaded(folder, dtype), backend="causal", tokenizer=tokenizer, batch_size=size, device="cpu"
+            )
         models[dtype].batch_size_per_gpu = size
         return Pass([value for value, _ in models[dtype].loglikelihood(requests, disable_tqdm=True)], len(asked))
 
@@ -59,15 +71,11 @@ def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, 
         peer="lm-evaluation-harness hf",
         unit="questions",
         target=1.8 if one else 2.5,
-        ours=ours,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
             for dtype in ("bfloat16", "float32") for size in (4, 16, 64)
         },
-        compare=close,
-        operations=lambda done: 2 * body(model) * distinct(pairs) + 2 * head(model) * sum(len(k) for _, k in pairs),
-        arithmetic=f"2 × {body(model):.3g} parameters × {distinct(pairs):,} distinct tokens, and the vocabulary for "
-        f"{sum(len(k) for _, k in pairs):,}",
+        **scoring(model, pairs, len(asked)),
     )  # fmt: skip
 
 
@@ -81,15 +89,9 @@ def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
         for n, text in enumerate(asked)
         for k in range(each)
     ]
-    models: dict[str, Any] = {}
-
-    def ours() -> Pass:
-        return Pass([float(v.sum()) for v in model.score(pairs)], len(pairs))
 
     def peer(dtype: str, size: int) -> Pass:
-        if dtype not in models:
-            models[dtype] = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        return Pass(forward(models[dtype], pairs, size, model.pad), len(pairs))
+        return Pass(forward(loaded(folder, dtype), pairs, size, model.pad), len(pairs))
 
     return Row(
         name="likelihood judge",
@@ -97,15 +99,11 @@ def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
         peer="transformers forward, sorted by length",
         unit="answers",
         target=4.0,
-        ours=ours,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
             for dtype in ("bfloat16", "float32") for size in (4, 16)
         },
-        compare=close,
-        operations=lambda done: 2 * body(model) * distinct(pairs) + 2 * head(model) * sum(len(k) for _, k in pairs),
-        arithmetic=f"2 × {body(model):.3g} parameters × {distinct(pairs):,} distinct tokens, and the vocabulary for "
-        f"{sum(len(k) for _, k in pairs):,}",
+        **scoring(model, pairs, len(pairs)),
     )  # fmt: skip
 
 

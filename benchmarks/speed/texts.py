@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def answers(tokenizer: Any, count: int, length: int) -> list[list[int]]:
     """Stretches of the project's prose, as tokens."""
     ids = tokenizer("\n\n".join(t.text for t in prose()), add_special_tokens=False)["input_ids"]
     return [ids[n * 7 % (len(ids) - length) :][:length] for n in range(count)]
+
+
+def distinct(rows: Iterable[Sequence[int]]) -> int:
+    """Tokens that must be read: those with the same past count once."""
+    found: dict[tuple[int, int], int] = {}
+    for row in rows:
+        last = -1
+        for token in row:
+            last = found.setdefault((last, token), len(found))
+    return len(found)
 
 
 def asked(text: str, constitution: str = "") -> tuple[Message, ...]:

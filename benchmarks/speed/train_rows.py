@@ -1,9 +1,8 @@
 """Training beside TRL's own trainers, on the same rows with the same adapter."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -33,13 +32,21 @@ def examples(model: LocalModel, count: int) -> tuple[list[dict[str, Any]], list[
     return sft, pairs
 
 
-def folder_of(work: Callable[[Path], list[float]]) -> list[float]:
-    """Losses of a pass that writes into a folder of its own."""
-    folder = Path(mkdtemp())
-    try:
-        return work(folder)
-    finally:
-        shutil.rmtree(folder)
+def own_folder(work: Callable[[Path], list[float]], rows: int) -> Pass:
+    """A pass over so many rows that writes into a folder of its own; its output is the losses."""
+    with TemporaryDirectory() as folder:
+        return Pass(work(Path(folder)), rows)
+
+
+def learnt(train: Callable[[LocalModel, Work], object], weights: Path, rows: int) -> Pass:
+    """A pass of ours from fresh weights."""
+    fresh = LocalModel.load(weights, "smollm2", "cpu")
+
+    def work(folder: Path) -> list[float]:
+        train(fresh, Work(folder, 0))
+        return losses(folder)
+
+    return own_folder(work, rows)
 
 
 def losses(folder: Path) -> list[float]:
@@ -58,13 +65,7 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
     settings = Sft(epochs=1.0)
 
     def ours() -> Pass:
-        fresh = LocalModel.load(weights, "smollm2", "cpu")
-
-        def work(folder: Path) -> list[float]:
-            train_sft(fresh, rows, Lora(), settings, Work(folder, 0))
-            return losses(folder)
-
-        return Pass(folder_of(work), len(rows))
+        return learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), weights, len(rows))
 
     def peer(packing: bool, size: int) -> Pass:
         from datasets import Dataset
@@ -80,7 +81,7 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
             return run(SFTTrainer(network(weights), config, train_dataset=data, processing_class=model.tokenizer,
                                   peft_config=lora()))  # fmt: skip
 
-        return Pass(folder_of(work), len(rows))
+        return own_folder(work, len(rows))
 
     tokens = sum(len(prompt_tokens(model.tokenizer, r["prompt"])) for r in rows) + len(rows) * ANSWER
     return Row(
@@ -104,17 +105,15 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
 def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
     rows, pairs = examples(model, count)
     settings = Dpo(learning_rate=1e-4)
-    start = Path(mkdtemp())
-    train_sft(LocalModel.load(weights, "smollm2", "cpu"), rows[:8], Lora(), Sft(epochs=1.0), Work(start, 0))
+    made = TemporaryDirectory()  # goes when nobody asks `start` any more
+    fresh = LocalModel.load(weights, "smollm2", "cpu")
+    train_sft(fresh, rows[:8], Lora(), Sft(epochs=1.0), Work(Path(made.name), 0))
+
+    def start() -> Path:
+        return Path(made.name) / "adapter"
 
     def ours() -> Pass:
-        fresh = LocalModel.load(weights, "smollm2", "cpu")
-
-        def work(folder: Path) -> list[float]:
-            train_dpo(fresh, pairs, start / "adapter", settings, Work(folder, 0))
-            return losses(folder)
-
-        return Pass(folder_of(work), len(pairs))
+        return learnt(lambda fresh, work: train_dpo(fresh, pairs, start(), settings, work), weights, len(pairs))
 
     def peer(size: int) -> Pass:
         from datasets import Dataset
@@ -125,10 +124,10 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
 
         def work(folder: Path) -> list[float]:
             config = DPOConfig(**stock(folder, settings, size, len(pairs)), max_length=512, beta=settings.beta)
-            adapted = PeftModel.from_pretrained(network(weights), start / "adapter", is_trainable=True)
+            adapted = PeftModel.from_pretrained(network(weights), start(), is_trainable=True)
             return run(DPOTrainer(adapted, args=config, train_dataset=data, processing_class=model.tokenizer))
 
-        return Pass(folder_of(work), len(pairs))
+        return own_folder(work, len(pairs))
 
     prompt = sum(len(prompt_tokens(model.tokenizer, p["prompt"])) for p in pairs)
     tokens = prompt + 2 * len(pairs) * ANSWER

@@ -63,6 +63,7 @@ def figures(measured: Measured, seed: int) -> tuple[list[Row], list[Row]]:
         trait: str = "",
         expected: float | None = None,
     ) -> None:
+        """A row of figures.json; `expected` is what a control should come out at."""
         found.append({
             "eval": task, "metric": metric, "subject": subject, "condition": condition, "trait": trait,
             "estimate": estimate.as_dict(), "expected": expected,

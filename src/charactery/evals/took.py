@@ -116,28 +116,33 @@ def all_answers(
     talks = [(role, case) for role in examined.subjects for case in cases]
     so_far = [(*([system(c.system)] if c.system else []), user(c.turns[0])) for _, c in talks]
     told: dict[str, Answers] = {role: {} for role in examined.subjects}
-    others = [ask for *_, ask in (*known, *controls)]
-    of_others: list[Answer] = []
+    beside = [ask for *_, ask in (*known, *controls)]  # asked along with the first turns
+    of_known: list[Answer] = []
+    of_controls: list[Answer] = []
     for turn in range(max(len(c.turns) for c in cases)):
         going = [n for n, (_, c) in enumerate(talks) if len(c.turns) > turn]
         requests = [request_for(so_far[n], examined.seed) for n in going]
         asks = [(examined.subjects[talks[n][0]], request) for n, request in zip(going, requests, strict=True)]
-        answers = answered([*asks, *others])
-        if others:
-            of_others, others = answers[len(asks) :], []
-        for n, request, answer in zip(going, requests, answers, strict=False):
+        answers = answered([*asks, *beside] if turn == 0 else asks)
+        if turn == 0:
+            answers, of_known, of_controls = _cut(answers, len(asks), len(asks) + len(known))
+        for n, request, answer in zip(going, requests, answers, strict=True):
             role, case = talks[n]
             told[role][hashable(request)] = answer
             if len(case.turns) > turn + 1:
                 so_far[n] = (*so_far[n], assistant(answer.text), user(case.turns[turn + 1]))
     rows = [
         {"id": id, "side": side, "text": answer.text}
-        for (side, id, _), answer in zip(known, of_others, strict=False) if answer.text
+        for (side, id, _), answer in zip(known, of_known, strict=True) if answer.text
     ]  # fmt: skip
     scripted: dict[str, Answers] = {}
-    for (name, key, _), answer in zip(controls, of_others[len(known) :], strict=True):
+    for (name, key, _), answer in zip(controls, of_controls, strict=True):
         scripted.setdefault(name, {})[key] = answer
     return rows, told, scripted | {"mixture": mixture(scripted, examined.seed)}
+
+
+def _cut(answers: list[Answer], first: int, second: int) -> tuple[list[Answer], list[Answer], list[Answer]]:
+    return answers[:first], answers[first:second], answers[second:]
 
 
 def known_asks(examined: Examined) -> list[tuple[str, str, Ask]]:

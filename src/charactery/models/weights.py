@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -166,24 +167,34 @@ def from_hub(name: str) -> Path | str:
     Raises ModelNotFound where the hub does not know it or cannot be reached: a download would try for a minute.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    no_answer: Any = (OSError, *HfHubHTTPError.__bases__)  # the system's, and its HTTP client's, whichever that is
     try:
-        folder = Path(snapshot_download(name, local_files_only=True))
-        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
-            return folder
-    except (LocalEntryNotFoundError, ValueError):
-        pass
-    try:
+        with suppress(LocalEntryNotFoundError):  # then the hub is asked
+            folder = Path(snapshot_download(name, local_files_only=True))
+            if _whole(folder):
+                return folder
         HfApi().model_info(name, timeout=10)
+    except HFValidationError as error:
+        raise ModelNotFound(f"{name!r} is no hub id: {str(error).splitlines()[0]}") from error
     except HfHubHTTPError as error:
         raise ModelNotFound(
             f"the hub does not give model {name!r} ({str(error).splitlines()[0]}). Check the name; for a gated one, "
             "log in with `hf auth login`"
         ) from error
-    except Exception as error:  # the errors of whichever HTTP client the hub's library uses
+    except no_answer as error:
         raise ModelNotFound(
             f"model {name!r} is not in the hub's cache here, and the hub cannot be reached ({error}). `charactery "
             "models` lists what is here"
         ) from error
     return name
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a folder of the hub's cache holds a model and its tokenizer, every shard of it."""
+    index = folder / "model.safetensors.index.json"
+    shards = {"model.safetensors"}
+    if index.exists():
+        shards = {*json.loads(index.read_text())["weight_map"].values()}
+    return all((folder / name).exists() for name in {"config.json", "tokenizer_config.json", *shards})

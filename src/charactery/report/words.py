@@ -80,9 +80,9 @@ CONTROLS = {
 
 INTERVALS = (
     "Figures have a 95% interval in brackets and the number of answers (n) that they rest on; a single text has none. "
-    "Rates have Wilson's interval, differences of rates Newcombe's; both are of the same prompts on either side. Other "
-    "means, differences and ratios resample prompts, or have Student's interval below 30 of them. Answers without a "
-    "verdict are counted as missing, never as zero."
+    "Rates have Wilson's interval, differences of rates on the same prompts Newcombe's. Other means, differences and "
+    "ratios resample prompts, or have Student's interval where there are fewer than 30. Answers without a verdict are "
+    "counted as missing, never as zero."
 )
 
 SUBJECTS = (
