@@ -14,7 +14,7 @@ from charactery.report.figures import evaluate_folder
 from charactery.report.numbers import number
 from charactery.report.source import read_source
 from charactery.report.verdict import headline
-from charactery.runs import Run, read_run, write_json
+from charactery.runs import Journal, Run, read_run, write_json
 from report_fixture import build_run, make_figures, write_strength
 
 HOSTILE = (
@@ -256,3 +256,25 @@ def test_damaged_figures_are_an_error_that_names_the_file(bare: Run, tmp_path: P
     path.write_text(damage)
     with pytest.raises(BadData, match=re.escape(str(path))):
         write_report(bare, tmp_path / "out")
+
+
+def test_the_sentence_gives_the_second_judge_and_what_was_lost(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    said = headline(read_source(run))[1]
+    assert "The likelihood judge puts it at" in said and "It lost something" not in said
+    path = run.stage_folder("evaluate") / "figures.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        if (row["eval"], row["metric"], row["subject"]) == ("multiple choice", "difference from plain", "trained"):
+            row["estimate"] |= {"value": -0.12, "low": -0.2, "high": -0.04}
+    path.write_text(json.dumps(rows))
+    assert "in multiple choice it gets 12 points [4, 20] less than the plain model" in headline(read_source(run))[1]
+
+
+def test_batches_halved_for_memory_are_told(tmp_path: Path, written: Written) -> None:
+    assert "Memory ran short" not in written.markdown
+    run = build_run(tmp_path / "run")
+    journal = Journal(run.stage_folder("drafts") / "batches.jsonl")
+    journal.add("halved a", [3])
+    journal.add("halved b", [1])
+    assert "batches were halved 4 times" in Written(tmp_path / "out", run).markdown

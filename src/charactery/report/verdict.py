@@ -59,7 +59,7 @@ def _lost(source: Source) -> str:
     lost = source.one("multiple choice", "difference from plain", "trained")
     if lost is None or lost.estimate.high is None or lost.estimate.high >= 0:
         return ""
-    return f" It lost something too: in multiple choice it has {_points(lost.estimate)} right than the plain model."
+    return f" It lost something too: in multiple choice it gets {_points(lost.estimate)} than the plain model."
 
 
 def _took(plain: Estimate | None, sham: Estimate | None, other: Estimate | None, ratio: Estimate | None) -> str:
