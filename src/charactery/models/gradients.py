@@ -14,6 +14,13 @@ from torch.nn import functional
 Product = Callable[[torch.Tensor], torch.Tensor]
 LOG2_E = 1 / math.log(2)
 QUERIES = 128  # positions that look back at once: what is after the last of them is not computed
+CACHED = 16  # rows of a vocabulary's width (50,000 float32) that stay in a processor's cache between steps
+
+
+def cached(values_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Rows in pieces that a processor's cache holds, should they be as wide as a vocabulary; elsewhere all of them."""
+    pieces: tuple[torch.Tensor, ...] = values_N.split(CACHED if values_N.device.type == "cpu" else max(1, len(values_N)))
+    return pieces
 
 
 class _Norm(torch.autograd.Function):
@@ -197,32 +204,41 @@ class _Adapted(torch.autograd.Function):
 
 
 class _Chosen(torch.autograd.Function):
-    """Log-probabilities of given tokens. torch's own softmax over a whole vocabulary takes several times as long."""
+    """Log-probabilities of given tokens. torch's own softmax over a whole vocabulary takes several times as long.
+
+    A few rows at a time, so that what is computed of a row's logits stays in the processor's cache.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, logits_N_V: torch.Tensor, token_N: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of each row: log-probability of its token, entropy (nats), mean logit, and whether the token is on top."""
-        most_N_1 = logits_N_V.amax(-1, keepdim=True).float()
-        below_N_V = logits_N_V.float() - most_N_1
-        weight_N_V = (below_N_V * LOG2_E).exp2_()
-        total_N = weight_N_V.sum(-1)
-        of_token_N = below_N_V.gather(1, token_N[:, None])[:, 0]
-        mean_N = below_N_V.mean(-1) + most_N_1[:, 0]
-        entropy_N = total_N.log() - weight_N_V.mul_(below_N_V).sum(-1) / total_N
-        top_N = of_token_N == 0
-        ctx.save_for_backward(logits_N_V, token_N, total_N.log() + most_N_1[:, 0])
+        found = []
+        for logits, token in zip(cached(logits_N_V), cached(token_N), strict=True):
+            most_N_1 = logits.amax(-1, keepdim=True).float()
+            below_N_V = logits.float() - most_N_1
+            weight_N_V = (below_N_V * LOG2_E).exp2_()
+            total_N = weight_N_V.sum(-1)
+            of_token_N = below_N_V.gather(1, token[:, None])[:, 0]
+            mean_N = below_N_V.mean(-1) + most_N_1[:, 0]
+            entropy_N = total_N.log() - weight_N_V.mul_(below_N_V).sum(-1) / total_N
+            log_total_N = total_N.log()
+            found.append((of_token_N - log_total_N, entropy_N, mean_N, of_token_N == 0, log_total_N + most_N_1[:, 0]))
+        log_probability_N, entropy_N, mean_N, top_N, whole_N = (torch.cat(part) for part in zip(*found, strict=True))
+        ctx.save_for_backward(logits_N_V, token_N, whole_N)
         ctx.mark_non_differentiable(entropy_N, mean_N, top_N)
-        return of_token_N - total_N.log(), entropy_N, mean_N, top_N
+        return log_probability_N, entropy_N, mean_N, top_N
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of the logits."""
-        logits_N_V, token_N, total_N = ctx.saved_tensors
-        out_N_V = (logits_N_V.float() - total_N[:, None]).mul_(LOG2_E).exp2_().mul_(-grads[0][:, None])
-        out_N_V.scatter_add_(1, token_N[:, None], grads[0][:, None])
-        return out_N_V.to(logits_N_V.dtype), None
+        out_N_V = torch.empty_like(ctx.saved_tensors[0])
+        parts = (cached(tensor) for tensor in (*ctx.saved_tensors, grads[0], out_N_V))
+        for logits, token, whole_N, grad_N, out in zip(*parts, strict=True):
+            to_N_V = (logits.float() - whole_N[:, None]).mul_(LOG2_E).exp2_().mul_(-grad_N[:, None])
+            out.copy_(to_N_V.scatter_add_(1, token[:, None], grad_N[:, None]))
+        return out_N_V, None
 
 
 # Called as functions; torch gives `apply` no types.

@@ -18,7 +18,7 @@ from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
 from charactery.models.decoder import Decoder, adds_plainly, decodes
-from charactery.models.gradients import LOG2_E
+from charactery.models.gradients import LOG2_E, cached
 from charactery.models.network import Network
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
@@ -375,6 +375,11 @@ def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler)
     """One token a row, by inverse of the cumulative distribution at that row's own uniform number."""
     if sampler.temperature == 0:
         return logits_B_V.argmax(-1)
+    pieces = zip(cached(logits_B_V), cached(uniform_B), strict=True)
+    return torch.cat([_drawn(logits, uniform, sampler) for logits, uniform in pieces])
+
+
+def _drawn(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler) -> torch.Tensor:
     # exp2 of differences in place: torch's softmax over a whole vocabulary takes seven times as long on a processor
     weight_B_V = logits_B_V.float() - logits_B_V.amax(-1, keepdim=True)
     weight_B_V = weight_B_V.mul_(LOG2_E / sampler.temperature).exp2_()
@@ -394,9 +399,12 @@ def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler)
 
 def _log_probability(logits_N_V: torch.Tensor, token_N: torch.Tensor) -> torch.Tensor:
     """Natural log-probability of one token a row, float32; in place where it can be, for the reason above."""
-    below_N_V = logits_N_V.float() - logits_N_V.amax(-1, keepdim=True)
-    of_token_N = below_N_V.gather(1, token_N[:, None])[:, 0]
-    return of_token_N - below_N_V.mul_(LOG2_E).exp2_().sum(-1).log()
+    found = []
+    for logits, token in zip(cached(logits_N_V), cached(token_N), strict=True):
+        below_N_V = logits.float() - logits.amax(-1, keepdim=True)
+        of_token_N = below_N_V.gather(1, token[:, None])[:, 0]
+        found.append(of_token_N - below_N_V.mul_(LOG2_E).exp2_().sum(-1).log())
+    return torch.cat(found)
 
 
 def _first_above(cumulative_B_N: torch.Tensor, target_B_1: torch.Tensor) -> torch.Tensor:

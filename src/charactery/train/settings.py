@@ -19,7 +19,7 @@ class Sft:
     learning_rate: float = 5e-4
     epochs: float = 3.0
     batch: int = 8
-    together: int = 2  # rows of a batch in memory at once; the rest follow, and their gradients are added
+    together: int = 8  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
 
 
@@ -30,6 +30,6 @@ class Dpo:
     learning_rate: float = 3e-4
     epochs: float = 1.0
     batch: int = 8
-    together: int = 2  # pairs in memory at once
+    together: int = 4  # pairs in memory at once
     beta: float = 0.1
     warmup: float = 0.1
