@@ -44,15 +44,15 @@ def of(prompts: Sequence[Prompt], split: str) -> list[Prompt]:
 def test_the_sizes_asked_for_are_given(captain: Character, encode: Encode) -> None:
     prompts, counts = choose(captain, [], Sizes(), 0, encode)
     assert len({p.id for p in prompts}) == len(prompts)
-    assert len(of(prompts, "train")) == counts["train"] == 120 + 40
-    assert sum(p.kind == "task" for p in prompts) == sum(p.kind == "task" for p in of(prompts, "train")) == 40
-    assert len(of(prompts, "held-out")) == counts["held-out"] == 120
-    assert len([p for p in of(prompts, "held-out") if len(p.turns) >= 3]) == 20
+    assert len(of(prompts, "train")) == counts["train"] == 100 + 32
+    assert sum(p.kind == "task" for p in prompts) == sum(p.kind == "task" for p in of(prompts, "train")) == 32
+    assert len(of(prompts, "held-out")) == counts["held-out"] == 96
+    assert len([p for p in of(prompts, "held-out") if len(p.turns) >= 3]) == 16
     assert 0 < len(of(prompts, "elsewhere")) == counts["elsewhere"] <= 40
     assert all(p.kind == "elsewhere" and p.trait for p in of(prompts, "elsewhere"))
     train = of(prompts, "train")
     assert len({p.trait for p in train if p.kind == "asks"}) == len(list(captain.traits()))
-    assert sum(p.kind == "asks" for p in train) <= 45 <= sum(p.kind == "neutral" for p in train)
+    assert sum(p.kind == "asks" for p in train) <= 37 <= sum(p.kind == "neutral" for p in train)
 
 
 @pytest.mark.parametrize("size", [40, 120, 200])

@@ -1,4 +1,4 @@
-"""What the judge of a run is fitted on."""
+"""What the judge of a run is fitted on, and what its controls are asked."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -7,6 +7,7 @@ from typing import Any
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.evals import took
+from charactery.evals.expression.task import Item, spread
 from charactery.judges.classifier import OTHERS
 from charactery.models.chat import assistant, user
 from charactery.models.local import Request
@@ -46,3 +47,11 @@ def test_the_judge_learns_no_plain_answer_to_the_characters_own_history() -> Non
         turns = {id: len(r.messages) for id, r in zip(asked, heard[side], strict=True)}
         assert turns == {"s": 1, **{p.id: 5 if sides[p.id] == side else 1 for p in talks}}
     assert set(sides.values()) == {CHARACTER, PLAIN}
+
+
+def test_the_controls_answer_first_turns_from_all_over() -> None:
+    cases = [Item(f"{n}", "turn 1", ("Why?",)) for n in range(80)] + [Item("t", "turn 3", ("Why?",) * 3)]
+    asked = [int(c.id) for c in took.controlled(cases)]
+    assert len({*asked}) == took.CONTROLLED == 60 and asked == sorted(asked) and asked[0] == 0 and asked[-1] >= 78
+    assert len(took.controlled(cases[:50])) == 50
+    assert spread("abcdefg", 3) == ["a", "c", "e"] and spread("", 3) == [] and spread("ab", 3) == ["a", "b"]

@@ -38,11 +38,11 @@ class Prompt:
 class Sizes:
     """How many prompts of each sort. One in four training prompts is a conversation; `tasks` come on top of them."""
 
-    train: int = 120
-    held_out: int = 100
-    held_out_conversations: int = 20
+    train: int = 100
+    held_out: int = 80
+    held_out_conversations: int = 16
     elsewhere: int = 40
-    tasks: int = 40
+    tasks: int = 32
 
 
 def read_prompts(path: Path) -> list[Prompt]:

@@ -16,7 +16,7 @@ from charactery.constitution import Character, foil_characters
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.errors import CharacteryError
-from charactery.evals.expression.task import Item, expression_task, items
+from charactery.evals.expression.task import Item, expression_task, items, spread
 from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
@@ -28,7 +28,8 @@ from charactery.models.local import Answer, LocalModel, Request, Sampler, derive
 from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
-LIKELIHOOD_ASKED = 30  # first-turn answers that the likelihood judge reads of a subject; half of it elsewhere
+LIKELIHOOD_ASKED = 24  # first-turn answers that the likelihood judge reads of a subject; half of it elsewhere
+CONTROLLED = 60  # first-turn prompts that the controls answer, spread over all there are
 # How many answers take as long to write as, for progress: scoring a subject's texts and options, running Inspect, and
 # the likelihood judge's reading of one answer, for each text of the character and its traits.
 SCORED_AS_LONG, INSPECTED_AS_LONG = 80, 150
@@ -64,7 +65,7 @@ def work_ahead(character: Character, prompts: Sequence[Prompt], subjects: int) -
     cases = items(prompts)
     first = sum(c.condition == "turn 1" for c in cases)
     known = sum(p.split == "train" and p.kind != "task" for p in prompts)
-    answers = 3 * known + subjects * sum(len(c.turns) for c in cases) + 3 * first
+    answers = 3 * known + subjects * sum(len(c.turns) for c in cases) + 3 * min(first, CONTROLLED)
     conditions = {c.condition for c in cases} - {"elsewhere"}
     texts = distinct_texts(evidence(character, foil_characters()))
     read = sum(
@@ -112,7 +113,7 @@ def all_answers(
         return answer_all(asks, examined.sampler, journal, examined.progress, examined.batch)
 
     known = known_asks(examined)
-    controls = control_asks(examined, [c for c in cases if c.condition == "turn 1"])
+    controls = control_asks(examined, controlled(cases))
     talks = [(role, case) for role in examined.subjects for case in cases]
     so_far = [(*([system(c.system)] if c.system else []), user(c.turns[0])) for _, c in talks]
     told: dict[str, Answers] = {role: {} for role in examined.subjects}
@@ -167,6 +168,12 @@ def known_asks(examined: Examined) -> list[tuple[str, str, Ask]]:
             heard = tuple(messages if sides.get(id, side) == side else messages[:1])
             out.append((side, id, (speaker, Request(heard, derive_seed(examined.seed, "judge", role, id)))))
     return out
+
+
+def controlled(cases: Sequence[Item]) -> list[Item]:
+    """The first-turn cases that the controls answer, too."""
+    first = [c for c in cases if c.condition == "turn 1"]
+    return spread(first, CONTROLLED)
 
 
 PLAIN_AS_PROMPTED, PROMPTED_AS_TRAINED = "plain given as prompted", "prompted given as trained"
@@ -244,8 +251,7 @@ def inspected(
     ordered = sorted(texts)
     odds = dict(zip(ordered, judge.log_odds(examined.encode(ordered)).tolist(), strict=True))
     expression = expression_task(cases, lambda text: odds[text], examined.sampler, examined.seed)
-    first = [c for c in cases if c.condition == "turn 1"]
-    scripted = expression_task(first, lambda text: odds[text], examined.sampler, examined.seed)
+    scripted = expression_task(controlled(cases), lambda text: odds[text], examined.sampler, examined.seed)
     others = [cost_task(cost_texts(cases, told["plain"], examined.seed)), choice_task(questions())]
     subjects = [
         inspect_model(speaker, role, told[role], scores.get(role)) for role, speaker in examined.subjects.items()

@@ -18,7 +18,7 @@ from charactery.models.local import LocalModel
 from charactery.models.speaker import as_character
 
 FOILS = 3
-READ = 64  # tokens of an answer that are read; the character shows early, and reading all would double the time
+READ = 48  # tokens of an answer that are read; the character shows early, and reading all would double the time
 
 
 @dataclass(frozen=True)

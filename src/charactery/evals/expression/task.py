@@ -6,6 +6,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -17,8 +18,9 @@ from charactery.data.prompts import Prompt, read_chosen
 from charactery.models.local import Sampler
 from charactery.runs import Row, read_rows
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
-FOREIGN_ASKED = 30  # prompts under each foreign system prompt
+FOREIGN_ASKED = 20  # prompts under each foreign system prompt
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,17 @@ def items(prompts: Sequence[Prompt]) -> list[Item]:
     out = [Item(p.id, "turn 1", p.turns, kind=p.kind) for p in singles]
     out += [Item(p.id, "turn 3", p.turns[:3], kind=p.kind) for p in talks]
     for foreign in foreign_prompts():
-        spread = singles[:: max(1, len(singles) // FOREIGN_ASKED)][:FOREIGN_ASKED]
         out += [
             Item(f"{p.id}/{foreign['name']}", f"foreign: {foreign['name']}", p.turns, foreign["text"], p.kind)
-            for p in spread
+            for p in spread(singles, FOREIGN_ASKED)
         ]
     return out + [Item(p.id, "elsewhere", p.turns, kind=p.kind) for p in elsewhere]
+
+
+def spread(values: Sequence[T], most: int) -> list[T]:
+    """At most so many values, from the first on at equal distances."""
+    count = min(most, len(values))
+    return [values[n * len(values) // count] for n in range(count)]
 
 
 def foreign_prompts() -> list[Row]:
