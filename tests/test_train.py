@@ -19,7 +19,7 @@ from charactery.models.chat import prompt_text, prompt_tokens
 from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
 from charactery.train.head import score_completions_only
-from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.settings import Dpo, Lora, Sft, at_once
 from charactery.train.trainers import Work, _on_one_device, last_checkpoint, plan, train_dpo, train_sft
 
 
@@ -323,3 +323,9 @@ def test_a_base_in_bfloat16_is_trained_as_one_in_float32(tiny_model_folder: Path
             assert {t.dtype for t in load_file(path / "adapter_model.safetensors").values()} == {torch.float32}
     assert len(losses[torch.float32]) == 12
     assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.03, abs=0.03)
+
+
+@pytest.mark.parametrize(("batch", "parameters", "wanted"), [(8, 135e6, 8), (6, 135e6, 6), (8, 7e9, 2), (3, 7e9, 1)])
+def test_rows_in_memory_at_once_divide_the_batch(batch: int, parameters: float, wanted: int) -> None:
+    assert at_once(Sft(together=8), batch, parameters) == wanted
+    assert at_once(Dpo(together=2), batch, 7e9) == 1

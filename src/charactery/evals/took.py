@@ -20,6 +20,7 @@ from charactery.evals.expression.task import Item, expression_task, items, sprea
 from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
+from charactery.evals.sizes import CONTROLLED, LIKELIHOOD_ASKED
 from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import distinct_texts, evidence, margins
 from charactery.models.chat import assistant, system, user
@@ -28,8 +29,6 @@ from charactery.models.local import Answer, LocalModel, Request, Sampler, derive
 from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
-LIKELIHOOD_ASKED = 24  # first-turn answers that the likelihood judge reads of a subject; half of it elsewhere
-CONTROLLED = 60  # first-turn prompts that the controls answer, spread over all there are
 # How many answers take as long to write as, for progress: scoring a subject's texts and options, running Inspect, and
 # the likelihood judge's reading of one answer, for each text of the character and its traits.
 SCORED_AS_LONG, INSPECTED_AS_LONG = 80, 150

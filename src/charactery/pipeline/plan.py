@@ -6,9 +6,11 @@ from pathlib import Path
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
 from charactery.errors import BadData, ModelNotFound
+from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, LIKELIHOOD_ASKED
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
+from charactery.train.settings import at_once
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
 # in proportion to their parameters.
@@ -107,9 +109,9 @@ def foresee(order: Order) -> Foresight:
     mine = sizes.train * order.draws + sizes.tasks
     drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
     subjects = 4 if order.sham else 3
-    asked = sizes.held_out + 3 * sizes.held_out_conversations + 60 + elsewhere
+    asked = sizes.held_out + 3 * sizes.held_out_conversations + 2 * min(FOREIGN_ASKED, sizes.held_out) + elsewhere
     played = min(recipe.self_play, own or sizes.train)
-    answers = drafts + played + 3 * sizes.train + subjects * asked + 3 * sizes.held_out
+    answers = drafts + played + 3 * sizes.train + subjects * asked + 3 * min(CONTROLLED, sizes.held_out)
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
     rows, compared = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
@@ -117,7 +119,7 @@ def foresee(order: Order) -> Foresight:
     tokens = {
         "generate": answers * length,
         "train": int(arms * row * (rows * recipe.sft.epochs + 2 * (compared + played) * recipe.dpo.epochs)),
-        "score": subjects * (30 * 12 * (60 + row) + 8000 + 480 * 30),
+        "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30),
     }
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
@@ -131,7 +133,9 @@ def foresee(order: Order) -> Foresight:
         "conversations to choose from": len(conversations()),
         "answers to generate": answers,
     }
-    together = max(recipe.sft.together, 2 * recipe.dpo.together)  # rows; the longest are conversations of three turns
+    # rows; the longest are conversations of three turns
+    sft, dpo = recipe.sft, recipe.dpo
+    together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
     memory = 1.5 + 2 * parameters * 2 / 1e9 + together * 3 * (length + ASKED_A_TURN) * 1.9e-3 * scale
     return Foresight(
         counts,

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LARGE = 1e9  # parameters above which a quarter as many rows are in memory at once
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -33,3 +35,9 @@ class Dpo:
     together: int = 4  # pairs in memory at once
     beta: float = 0.1
     warmup: float = 0.1
+
+
+def at_once(settings: Sft | Dpo, batch: int, parameters: float) -> int:
+    """How many rows (or pairs) of a batch are in memory at once: a divisor of `batch`, smaller for a large model."""
+    most = settings.together if parameters <= LARGE else settings.together // 4
+    return next(n for n in range(max(1, min(most, batch)), 0, -1) if batch % n == 0)

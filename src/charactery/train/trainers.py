@@ -17,7 +17,7 @@ from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.head import score_completions_only
-from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.settings import Dpo, Lora, Sft, at_once
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
 
@@ -135,7 +135,7 @@ def _on_one_device(config: Any) -> Any:
 
 def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
-    together = next(n for n in range(min(settings.together, batch), 0, -1) if batch % n == 0)
+    together = at_once(settings, batch, sum(p.numel() for p in model.model.parameters()))
     return {
         "output_dir": str(work.folder),
         "max_steps": steps,

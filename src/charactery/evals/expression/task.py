@@ -15,12 +15,12 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from charactery.data.prompts import Prompt, read_chosen
+from charactery.evals.sizes import FOREIGN_ASKED
 from charactery.models.local import Sampler
 from charactery.runs import Row, read_rows
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
-FOREIGN_ASKED = 20  # prompts under each foreign system prompt
 
 
 @dataclass(frozen=True)
