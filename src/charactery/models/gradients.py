@@ -20,7 +20,7 @@ CACHED = 16  # rows of a vocabulary's width (50,000 float32) that stay in a proc
 def cached(values_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Rows in pieces that a processor's cache holds, should they be as wide as a vocabulary; elsewhere all of them."""
     rows = CACHED if values_N.device.type == "cpu" else max(1, len(values_N))
-    return torch.split(values_N, rows)  # type: ignore[no-untyped-call,no-any-return]
+    return torch.split(values_N, rows)
 
 
 class _Norm(torch.autograd.Function):
