@@ -46,8 +46,8 @@ def test_the_sizes_asked_for_are_given(captain: Character, encode: Encode) -> No
     assert len({p.id for p in prompts}) == len(prompts)
     assert len(of(prompts, "train")) == counts["train"] == 100 + 32
     assert sum(p.kind == "task" for p in prompts) == sum(p.kind == "task" for p in of(prompts, "train")) == 32
-    assert len(of(prompts, "held-out")) == counts["held-out"] == 96
-    assert len([p for p in of(prompts, "held-out") if len(p.turns) >= 3]) == 16
+    assert len(of(prompts, "held-out")) == counts["held-out"] == 92
+    assert len([p for p in of(prompts, "held-out") if len(p.turns) >= 3]) == 12
     assert 0 < len(of(prompts, "elsewhere")) == counts["elsewhere"] <= 40
     assert all(p.kind == "elsewhere" and p.trait for p in of(prompts, "elsewhere"))
     train = of(prompts, "train")

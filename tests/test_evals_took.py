@@ -52,6 +52,6 @@ def test_the_judge_learns_no_plain_answer_to_the_characters_own_history() -> Non
 def test_the_controls_answer_first_turns_from_all_over() -> None:
     cases = [Item(f"{n}", "turn 1", ("Why?",)) for n in range(80)] + [Item("t", "turn 3", ("Why?",) * 3)]
     asked = [int(c.id) for c in took.controlled(cases)]
-    assert len({*asked}) == took.CONTROLLED == 60 and asked == sorted(asked) and asked[0] == 0 and asked[-1] >= 78
-    assert len(took.controlled(cases[:50])) == 50
+    assert len({*asked}) == took.CONTROLLED == 50 and asked == sorted(asked) and asked[0] == 0 and asked[-1] >= 78
+    assert len(took.controlled(cases[:40])) == 40
     assert spread("abcdefg", 3) == ["a", "c", "e"] and spread("", 3) == [] and spread("ab", 3) == ["a", "b"]

@@ -33,7 +33,7 @@ def train(
     sham: Annotated[bool, typer.Option("--sham", help="Train a second adapter on plain answers, to compare.")] = False,
     train_: Annotated[int, typer.Option("--train", min=24, help="Training prompts.")] = 100,
     held_out: Annotated[int, typer.Option(min=8, help="Held-out prompts.")] = 80,
-    talks: Annotated[int, typer.Option(min=2, help="Held-out conversations.")] = 16,
+    talks: Annotated[int, typer.Option(min=2, help="Held-out conversations.")] = 12,
     elsewhere: Annotated[int, typer.Option(min=0, help="Prompts where it should not show.")] = 40,
     tasks: Annotated[int, typer.Option(min=0, help="Training prompts that are to be answered plainly.")] = 32,
     max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,

@@ -40,7 +40,7 @@ class Sizes:
 
     train: int = 100
     held_out: int = 80
-    held_out_conversations: int = 16
+    held_out_conversations: int = 12
     elsewhere: int = 40
     tasks: int = 32
 

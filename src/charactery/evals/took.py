@@ -23,10 +23,10 @@ from charactery.evals.scored import Text, choice_task, cost_task, option_scores,
 from charactery.evals.sizes import CONTROLLED, LIKELIHOOD_ASKED
 from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import distinct_texts, evidence, margins
-from charactery.models.chat import Message, assistant, system, user
+from charactery.models.chat import assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
-from charactery.models.speaker import BATCH, Ask, Speaker, answer_all, beside
+from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
 # How many answers take as long to write as, for progress: scoring a subject's texts and options, running Inspect, and
@@ -104,45 +104,45 @@ def all_answers(
 ) -> tuple[list[Row], dict[str, Answers], dict[str, Answers]]:
     """What the judge is fitted on, what each subject says to each request of the expression task, and the controls.
 
-    Conversations go turn by turn, and what has one turn alone is asked beside them: the more rows share a batch, the
-    less each of them takes.
+    First answers are asked for all together, then second turns, then third: the more rows share a batch, the less each
+    of them takes.
     """
+
+    def answered(asks: Sequence[Ask]) -> list[Answer]:
+        return answer_all(asks, examined.sampler, journal, examined.progress, examined.batch)
+
     known = known_asks(examined)
     controls = control_asks(examined, controlled(cases))
-    every = [(role, case) for role in examined.subjects for case in cases]
-    singles = [(role, case, request_for(_opening(case), examined.seed)) for role, case in every if len(case.turns) == 1]
-    talks = [(role, case) for role, case in every if len(case.turns) > 1]
-    free: list[Ask] = [(examined.subjects[role], request) for role, _, request in singles]
-    free += [ask for *_, ask in (*known, *controls)]
-    so_far = [_opening(case) for _, case in talks]
+    talks = [(role, case) for role in examined.subjects for case in cases]
+    so_far = [(*([system(c.system)] if c.system else []), user(c.turns[0])) for _, c in talks]
     told: dict[str, Answers] = {role: {} for role in examined.subjects}
-    found: dict[int, Answer] = {}
-    turns = range(max(len(c.turns) for c in cases))
-    going = [[n for n, (_, case) in enumerate(talks) if len(case.turns) > turn] for turn in turns]
-    rounds = [[examined.subjects[talks[n][0]] for n in there] for there in going]
-    for turn, along in enumerate(beside([speaker for speaker, _ in free], rounds, examined.batch)):
-        requests = [request_for(so_far[n], examined.seed) for n in going[turn]]
-        asks = [*zip(rounds[turn], requests, strict=True), *(free[i] for i in along)]
-        answers = answer_all(asks, examined.sampler, journal, examined.progress, examined.batch)
-        found |= dict(zip(along, answers[len(requests) :], strict=True))
-        for n, request, answer in zip(going[turn], requests, answers, strict=False):
+    beside = [ask for *_, ask in (*known, *controls)]  # asked along with the first turns
+    of_known: list[Answer] = []
+    of_controls: list[Answer] = []
+    for turn in range(max(len(c.turns) for c in cases)):
+        going = [n for n, (_, c) in enumerate(talks) if len(c.turns) > turn]
+        requests = [request_for(so_far[n], examined.seed) for n in going]
+        asks = [(examined.subjects[talks[n][0]], request) for n, request in zip(going, requests, strict=True)]
+        answers = answered([*asks, *beside] if turn == 0 else asks)
+        if turn == 0:
+            answers, of_known, of_controls = _cut(answers, len(asks), len(asks) + len(known))
+        for n, request, answer in zip(going, requests, answers, strict=True):
             role, case = talks[n]
             told[role][hashable(request)] = answer
             if len(case.turns) > turn + 1:
                 so_far[n] = (*so_far[n], assistant(answer.text), user(case.turns[turn + 1]))
-    ordered = iter(found[i] for i in range(len(free)))
-    for role, _, request in singles:
-        told[role][hashable(request)] = next(ordered)
-    rows = [{"id": id, "side": side, "text": next(ordered).text} for side, id, _ in known]
+    rows = [
+        {"id": id, "side": side, "text": answer.text}
+        for (side, id, _), answer in zip(known, of_known, strict=True) if answer.text
+    ]  # fmt: skip
     scripted: dict[str, Answers] = {}
-    for name, key, _ in controls:
-        scripted.setdefault(name, {})[key] = next(ordered)
-    return [row for row in rows if row["text"]], told, scripted | {"mixture": mixture(scripted, examined.seed)}
+    for (name, key, _), answer in zip(controls, of_controls, strict=True):
+        scripted.setdefault(name, {})[key] = answer
+    return rows, told, scripted | {"mixture": mixture(scripted, examined.seed)}
 
 
-def _opening(case: Item) -> tuple[Message, ...]:
-    """What a case starts with."""
-    return (*([system(case.system)] if case.system else []), user(case.turns[0]))
+def _cut(answers: list[Answer], first: int, second: int) -> tuple[list[Answer], list[Answer], list[Answer]]:
+    return answers[:first], answers[first:second], answers[second:]
 
 
 def known_asks(examined: Examined) -> list[tuple[str, str, Ask]]:

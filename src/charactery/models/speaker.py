@@ -133,42 +133,16 @@ def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
     """Indices in batches of at most `most` and as even as can be; each is for the same weights and of like length."""
     speakers = list({id(speaker): speaker for speaker, _ in asks}.values())
     place = {id(speaker): n for n, speaker in enumerate(speakers)}
+    by_weights: dict[Any, list[int]] = {}
+    for i, (speaker, _) in enumerate(asks):
+        by_weights.setdefault((speaker.subject.base, speaker.adapter), []).append(i)
     out = []
-    for indices in _by_weights([speaker for speaker, _ in asks]).values():
+    for indices in by_weights.values():
         indices.sort(key=lambda i: (place[id(asks[i][0])], sum(len(m["content"]) for m in asks[i][1].messages)))
         count = -(-len(indices) // most)
         edges = [n * len(indices) // count for n in range(count + 1)]
         out += [indices[start:end] for start, end in itertools.pairwise(edges)]
     return out
-
-
-def beside(free: Sequence[Speaker], rounds: Sequence[Sequence[Speaker]], most: int = BATCH) -> list[list[int]]:
-    """Which of the `free` asks to put in each round of a conversation, by whom they are for.
-
-    A round waits for the one before, and its few rows alone would take nearly as long as a whole batch. So what waits
-    for nothing is shared out among the rounds, weights by weights, in batches of at most `most`. Every index is in one
-    round.
-    """
-    out: list[list[int]] = [[] for _ in rounds]
-    by_round = [_by_weights(speakers) for speakers in rounds]
-    for weights, indices in _by_weights(free).items():
-        taken = [len(there.get(weights, ())) for there in by_round]
-        total = len(indices) + sum(taken)
-        count = max(-(-total // most), sum(n > 0 for n in taken), 1)
-        start = 0
-        for n in range(len(rounds)):
-            done = round((n + 1) * count / len(rounds)) * total // count  # rows by the end of this round
-            end = len(indices) if n == len(rounds) - 1 else max(start, done - sum(taken[: n + 1]))
-            out[n] += indices[start:end]
-            start = end
-    return out
-
-
-def _by_weights(speakers: Sequence[Speaker]) -> dict[Any, list[int]]:
-    found: dict[Any, list[int]] = {}
-    for i, speaker in enumerate(speakers):
-        found.setdefault((speaker.subject.base, speaker.adapter), []).append(i)
-    return found
 
 
 def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer], int]:

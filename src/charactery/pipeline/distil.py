@@ -124,7 +124,7 @@ class _Stages:
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         drafting = Drafting(
             self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch,
-            self.order.draws, self.encode, self.sampler,
+            self.order.draws, self.encode, replace(self.sampler, max_tokens=min(self.recipe.told, self.sampler.max_tokens)),
         )  # fmt: skip
         draft(prompts, drafting, folder, self.watch.advance)
 

@@ -29,6 +29,7 @@ class Recipe:
     # twice, and that, we suspect, is why a small model then repeats itself.
     draft_temperature: float = 1.0
     draws: int = 3  # drafts of the character to each prompt, of which the one most in character is learnt from
+    told: int = 48  # tokens of an earlier turn's answer in a training conversation: read each time, and never learnt
     contrast: int = 16  # drafted pairs of character against plain; more of them give loops and damage
     self_play: int = 100  # pairs of what was learnt from against the fine-tuned model's own answer, at most
     self_play_temperature: float = 0.3  # cold, so that the loops it falls into are among what is rejected
