@@ -118,7 +118,7 @@ def test_the_seed_decides(captain: Character, encode: Encode) -> None:
 
 
 def test_too_few_prompts_say_so(captain: Character, encode: Encode) -> None:
-    with pytest.raises(BadData, match=r"2160 prompts are asked for and \d+ distinct ones are there; ask for fewer"):
+    with pytest.raises(BadData, match=r"2124 prompts are asked for and \d+ distinct ones are there; ask for fewer"):
         choose(captain, [], Sizes(train=2000), 0, encode)
 
 

@@ -122,9 +122,10 @@ class _Stages:
         teacher = teaching(order, self.models) if order.teacher else self.prompted(order.character)
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
+        told = replace(self.sampler, max_tokens=min(self.recipe.told, self.sampler.max_tokens))
         drafting = Drafting(
             self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch,
-            self.order.draws, self.encode, replace(self.sampler, max_tokens=min(self.recipe.told, self.sampler.max_tokens)),
+            self.order.draws, self.encode, told,
         )  # fmt: skip
         draft(prompts, drafting, folder, self.watch.advance)
 
