@@ -1,15 +1,20 @@
 """What the judge of a run is fitted on, and what its controls are asked."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pytest
+
+from charactery.constitution import find_character
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.evals import took
 from charactery.evals.expression.task import Item, spread
 from charactery.judges.classifier import OTHERS
-from charactery.models.chat import assistant, user
+from charactery.models.chat import assistant, system, user
 from charactery.models.local import Request
 
 
@@ -55,3 +60,35 @@ def test_the_controls_answer_first_turns_from_all_over() -> None:
     assert len({*asked}) == took.CONTROLLED == 50 and asked == sorted(asked) and asked[0] == 0 and asked[-1] >= 78
     assert len(took.controlled(cases[:40])) == 40
     assert spread("abcdefg", 3) == ["a", "c", "e"] and spread("", 3) == [] and spread("ab", 3) == ["a", "b"]
+
+
+def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was said before, and under whatever system prompt; the same prompts of every subject."""
+    character = find_character("captain")
+    cases = [Item(f"{n}", "turn 3", (f"One {n}?", "Two?", f"Three {n}?")) for n in range(30)]
+    rows = [
+        {
+            "eval": "expression", "subject": subject, "condition": "turn 3", "id": case.id, "answer": f"{subject} {n}",
+            "messages": [
+                system("Be terse."), user(case.turns[0]), assistant("Aye."), user(case.turns[2]), assistant("Ask me."),
+            ],
+        }
+        for subject in ("plain", "trained")
+        for n, case in enumerate(cases)
+    ]  # fmt: skip
+    heard: list[Any] = []
+
+    def margins(model: Any, asked: Any, held: Any) -> Any:
+        heard.extend(asked)
+        return np.zeros((len(held), len(asked)))
+
+    monkeypatch.setattr(took, "margins", margins)
+    examined: Any = SimpleNamespace(
+        character=character, folder=tmp_path, seed=0, subjects={"plain": 0, "trained": 0},
+        base=SimpleNamespace(name="b"), progress=lambda done: None,
+    )  # fmt: skip
+    found = took.likelihoods(examined, rows, cases)
+    assert len(heard) == len(found) == took.LIKELIHOOD_ASKED  # half of them of each of two subjects
+    for messages, answer in heard:
+        assert messages == [user(f"Three {answer.split()[1]}?")]
+    assert [f["id"] for f in found if f["subject"] == "plain"] == [f["id"] for f in found if f["subject"] == "trained"]

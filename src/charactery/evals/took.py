@@ -20,7 +20,7 @@ from charactery.evals.expression.task import Item, expression_task, items, sprea
 from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
-from charactery.evals.sizes import CONTROLLED, LIKELIHOOD_ASKED
+from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
 from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import distinct_texts, evidence, margins
 from charactery.models.chat import assistant, system, user
@@ -63,7 +63,7 @@ def work_ahead(character: Character, prompts: Sequence[Prompt], subjects: int) -
     """How much the evals have to do, for progress: answers, and what else there is in answers that take as long."""
     cases = items(prompts)
     first = sum(c.condition == "turn 1" for c in cases)
-    known = sum(p.split == "train" and p.kind != "task" for p in prompts)
+    known = min(JUDGED, sum(p.split == "train" and p.kind != "task" for p in prompts))
     answers = 3 * known + subjects * sum(len(c.turns) for c in cases) + 3 * min(first, CONTROLLED)
     conditions = {c.condition for c in cases} - {"elsewhere"}
     texts = distinct_texts(evidence(character, foil_characters()))
@@ -154,7 +154,7 @@ def known_asks(examined: Examined) -> list[tuple[str, str, Ask]]:
     only plain answers takes any character for this one.
     """
     sides = history_sides([p for p in examined.prompts if p.split == "train"])
-    asked = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
+    asked = dict(spread([*{d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}.items()], JUDGED))
     put = [
         (CHARACTER, "prompted", examined.subjects["prompted"], asked),
         (PLAIN, "plain", examined.subjects["plain"], asked),

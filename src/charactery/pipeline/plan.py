@@ -6,7 +6,7 @@ from pathlib import Path
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
 from charactery.errors import BadData, ModelNotFound
-from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, LIKELIHOOD_ASKED
+from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
@@ -111,7 +111,7 @@ def foresee(order: Order) -> Foresight:
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 2 * min(FOREIGN_ASKED, sizes.held_out) + elsewhere
     played = min(recipe.self_play, own or sizes.train)
-    answers = drafts + played + 3 * sizes.train + subjects * asked + 3 * min(CONTROLLED, sizes.held_out)
+    answers = drafts + played + 3 * min(JUDGED, sizes.train) + subjects * asked + 3 * min(CONTROLLED, sizes.held_out)
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
     rows, compared = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
