@@ -26,8 +26,9 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("character")
 parser.add_argument("dial")
 parser.add_argument("--out", type=Path, default=Path("runs/dials"))
-parser.add_argument("rest", nargs=argparse.REMAINDER, help="more options for charactery train, after --")
-options = parser.parse_args()
+# not argparse's REMAINDER: after positional arguments it takes --out, too
+end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+options, more = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
 
 character = find_character(options.character)
 ends = {"low": character.turned({options.dial: 0.0}), "high": character.turned({options.dial: 1.0})}
@@ -35,7 +36,7 @@ answers: dict[str, dict[str, str]] = {}
 for name, value in (("low", "0"), ("high", "1")):
     folder = options.out / name
     command = [sys.executable, "-m", "charactery", "train", options.character, "--dial", f"{options.dial}={value}"]
-    subprocess.run([*command, "--out", str(folder), *[r for r in options.rest if r != "--"]], check=True)
+    subprocess.run([*command, "--out", str(folder), *more], check=True)
     rows = read_rows(read_run(folder).stage_folder("evaluate") / "samples.jsonl")
     answers[name] = {
         r["id"]: json.dumps([r["messages"][0]["content"], r["answer"]])
