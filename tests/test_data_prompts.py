@@ -10,6 +10,7 @@ import pytest
 
 from charactery.constitution import Character, find_character
 from charactery.data.prompts import (
+    ALIKE,
     HERE,
     NEAR,
     Prompt,
@@ -82,6 +83,18 @@ def test_no_prompt_is_near_one_of_another_split(captain: Character, encode: Enco
         near = (vectors_N_D @ vectors_N_D.T)[splits[:, None] != splits[None, :]]
         assert near.max() <= NEAR
         assert f"  {elsewhere} " not in [p.turns[0] for p in prompts]  # the trait's own prompt is kept elsewhere
+
+
+def test_no_task_is_trained_on_that_is_like_an_elsewhere_prompt(captain: Character, encode: Encode) -> None:
+    prompts, counts = choose(captain, [], Sizes(), 0, encode)
+    tasks = [p.turns[0] for p in of(prompts, "train") if p.kind == "task"]
+    likeness = encode(tasks) @ encode([p.turns[0] for p in of(prompts, "elsewhere")]).T
+    assert len(tasks) == 32 and likeness.max() <= ALIKE < NEAR
+    stock = [p.turns[0] for p in task_prompts()]
+    assert (
+        encode(stock) @ encode([p.turns[0] for p in of(prompts, "elsewhere")]).T
+    ).max() > ALIKE  # some were left out
+    assert counts["dropped_near_duplicates"] > 0
 
 
 def test_a_turn_that_another_prompt_has_anywhere_makes_it_a_duplicate(encode: Encode) -> None:

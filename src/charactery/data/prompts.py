@@ -14,6 +14,7 @@ from charactery.runs import Row, digest, numbered_rows, read_rows, read_utf8
 
 HERE = Path(__file__).parent
 NEAR = 0.85  # cosine of sentence embeddings above which two prompts count as the same
+ALIKE = 0.6  # the same above which a task is too much like an elsewhere prompt for that to be a test
 SHORT = 4  # words up to which a follow-up is not compared
 Split = Literal["train", "held-out", "elsewhere"]
 Encode = Callable[[Sequence[str]], np.ndarray]
@@ -108,7 +109,7 @@ def choose(
 
     Half of the single prompts come from the traits, the rest are neutral; the user's own come before both, two thirds
     of the single ones in training. Groups of near-duplicates (cosine above 0.85 on any turn) are kept on one side: only
-    the first of a group is used.
+    the first of a group is used. Tasks keep a greater distance from the elsewhere prompts (0.6): they are trained on.
     Raises BadData where there are too few prompts for the sizes asked.
     """
     rng = random.Random(seed)
@@ -124,6 +125,9 @@ def choose(
     mine, asked, neutral, tasks = (
         [p for p in kept if p.kind == kind and len(p.turns) == 1] for kind in ("own", "asks", "neutral", "task")
     )
+    told_apart = _unlike(tasks, [p for p in kept if p.kind == "elsewhere"], encode)
+    dropped += len(tasks) - len(told_apart)
+    tasks = told_apart
     train_talks = round(sizes.train / 4)
     singles = sizes.train - train_talks
     train_mine = min(-(-len(mine) * 2 // 3), singles)
@@ -154,6 +158,15 @@ def choose(
 def _take(pool: list[Prompt], count: int, split: Split) -> list[Prompt]:
     taken, pool[:] = pool[:count], pool[count:]
     return [replace(p, split=split) for p in taken]
+
+
+def _unlike(tasks: list[Prompt], elsewhere: list[Prompt], encode: Encode) -> list[Prompt]:
+    """The tasks that are like none of the elsewhere prompts."""
+    if not tasks or not elsewhere:
+        return tasks
+    vectors_N_D = encode([p.turns[0] for p in (*tasks, *elsewhere)])
+    likeness_N_M = vectors_N_D[: len(tasks)] @ vectors_N_D[len(tasks) :].T
+    return [p for p, most in zip(tasks, likeness_N_M.max(1), strict=True) if most <= ALIKE]
 
 
 def _distinct(prompts: list[Prompt], encode: Encode) -> tuple[list[Prompt], int]:
