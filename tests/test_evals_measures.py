@@ -172,3 +172,4 @@ def test_a_mixture_that_could_be_anything_is_not_recovered() -> None:
         return next(v["held"] for v in verdicts([row | {"trait": "", "estimate": wide}]) if "mixture" in v["name"])
 
     assert held(0.3, 0.7) is True and held(0.6, 0.9) is False and held(-2.5, 4.0) is False
+    assert held(0.39, 1.0) is False

@@ -15,6 +15,7 @@ CONTROL_ORDER = ("plain given as prompted", "prompted given as trained", OTHERS,
 # The plain model's first answers to sixty prompts repeat 0.3% to 3.6% of their 4-grams, by the luck of the draw. All
 # held-out answers together are a little steadier. Not elsewhere: code and forms repeat themselves rightly.
 ALL = "held-out"
+WIDEST = 0.6  # of the mixture's interval: a wider one would hold nearly any share, and so recovers none
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,6 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
     bounds.append((
         "a 50:50 mixture recovered",
         recovered,
-        # an interval as wide as all shares there are would hold any share: the judge told nothing apart
-        lambda e: (e.low or 0) <= 0.5 <= (e.high or 0) < (e.low or 0) + 1,
+        lambda e: (e.low or 0) <= 0.5 <= (e.high or 0) < (e.low or 0) + WIDEST,
     ))  # fmt: skip
     return [{"name": name, "held": None if e.value is None else held(e), "said": str(e)} for name, e, held in bounds]
