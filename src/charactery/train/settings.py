@@ -19,7 +19,7 @@ class Sft:
     """Supervised fine-tuning on the character's answers."""
 
     learning_rate: float = 5e-4
-    epochs: float = 3.0
+    epochs: float = 3.5
     batch: int = 8
     together: int = 8  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
