@@ -14,7 +14,7 @@ from charactery.train.settings import at_once
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
 # in proportion to their parameters.
-TOKENS_PER_SECOND = {"generate": 400.0, "train": 385.0, "score": 950.0}
+TOKENS_PER_SECOND = {"generate": 440.0, "train": 625.0, "score": 2100.0}
 PARAMETERS = 135e6
 TOKENS_ASKED = 100  # of an average prompt with its frame
 ASKED_A_TURN = 55
