@@ -7,6 +7,7 @@ import pytest
 
 from charactery.evals.measures import Measured, _cost, _likelihood, figures, verdicts
 from charactery.judges.classifier import OTHERS
+from charactery.models.chat import user
 from charactery.runs import Row
 from charactery.stats import Estimate, nothing
 
@@ -163,6 +164,31 @@ def test_figures_say_what_the_answers_say() -> None:
     }  # fmt: skip
     assert {key: found[key].value for key in values} == pytest.approx(values)
     assert found["expression", "rate", "trained", "turn 1"].missing == 1
+
+
+def test_cost_is_compared_with_plain_and_with_prompted_on_the_same_texts() -> None:
+    def row(subject: str, task: str, condition: str, n: int, value: float | None, answer: str = "") -> Row:
+        return {
+            "subject": subject, "eval": task, "condition": condition, "id": f"{condition} {n}", "value": value,
+            "answer": answer, "messages": [user("x" * 10)],
+        }  # fmt: skip
+
+    bits = {"plain": 1.0, "prompted": 2.0, "trained": 3.0}
+    rows = [row(s, "cost", "chat frame", n, value + n / 10) for s, value in bits.items() for n in range(4)]
+    rows += [row(s, "cost", "prose: news", 0, None if s == "prompted" else 1.0) for s in bits]
+    rows += [row(s, "expression", "turn 1", n, 1.0, "la " * int(6 * v)) for s, v in bits.items() for n in range(4)]
+    right = {"plain": "1111", "prompted": "1100", "trained": "1000"}
+    rows += [row(s, "multiple_choice", "facts", n, float(v)) for s, vs in right.items() for n, v in enumerate(vs)]
+    judge: Any = SimpleNamespace(auc={"plain": nothing()}, length_auc=nothing())
+    found, _ = figures(Measured(rows, [], judge, (*bits,)), 0)
+    values = {(f["metric"], f["subject"], f["condition"]): f["estimate"]["value"] for f in found}
+    assert values["bits per byte ratio to prompted", "trained", "chat frame"] == pytest.approx(12.6 / 8.6)
+    assert values["length ratio to prompted", "trained", "turn 1"] == pytest.approx(1.5)
+    assert values["length ratio", "trained", "turn 1"] == pytest.approx(3)
+    assert values["difference from prompted", "trained", "all"] == pytest.approx(-0.25)
+    assert values["difference from plain", "trained", "all"] == pytest.approx(-0.75)
+    assert ("bits per byte ratio to prompted", "trained", "prose") not in values  # nobody prompted reads raw prose
+    assert not any("to prompted" in metric for metric, subject, _ in values if subject == "prompted")
 
 
 def test_a_mixture_that_could_be_anything_is_not_recovered() -> None:

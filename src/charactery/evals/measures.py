@@ -188,10 +188,11 @@ def _cost(measured: Measured, add: Add, seed: int) -> None:
             one = [v for v in values if v is not None]
             whole = paired_ratio(list(bits.values()), [sizes[id] for id in bits], seed, "bits/byte")
             add("cost", "bits per byte", whole if len(values) > 1 else _single(one, "bits/byte"), role, name)
-            if role != "plain" and name in ("prose", "chat frame"):
-                shared = [i for i in bits if columns["plain"].get(i) is not None]
-                plain = [columns["plain"][i] * sizes[i] for i in shared]  # type: ignore[operator]
-                add("cost", "bits per byte ratio", paired_ratio([bits[i] for i in shared], plain, seed), role, name)
+            for other, metric in _compared(role, "bits per byte ratio") if name in ("prose", "chat frame") else ():
+                shared = [i for i in bits if columns.get(other, {}).get(i) is not None]
+                if shared:  # the prompted model reads no prose
+                    theirs = [columns[other][i] * sizes[i] for i in shared]  # type: ignore[operator]
+                    add("cost", metric, paired_ratio([bits[i] for i in shared], theirs, seed), role, name)
     for metric, measure, unit in (
         ("repetition", repeated_share, "share of 4-grams"),
         ("length", lambda text: float(len(text.split())), "words"),
@@ -200,10 +201,17 @@ def _cost(measured: Measured, add: Add, seed: int) -> None:
             per_role = {role: _of_answers(measured, role, condition, measure) for role in measured.roles}
             for role in measured.roles:
                 add("cost", metric, mean(list(per_role[role].values()), seed, unit), role, condition)
-                if role != "plain":
-                    shared = [i for i in per_role[role] if i in per_role["plain"]]
-                    pair = ([per_role[role][i] for i in shared], [per_role["plain"][i] for i in shared])
-                    add("cost", f"{metric} ratio", paired_ratio(*pair, seed), role, condition)
+                for other, name in _compared(role, f"{metric} ratio"):
+                    there = per_role.get(other, {})
+                    shared = [i for i in per_role[role] if i in there]
+                    pair = ([per_role[role][i] for i in shared], [there[i] for i in shared])
+                    add("cost", name, paired_ratio(*pair, seed), role, condition)
+
+
+def _compared(role: str, metric: str) -> list[tuple[str, str]]:
+    """Whom a role is compared with pair by pair, and the figure's name: all with plain, trained with prompted too."""
+    prompted = [("prompted", f"{metric} to prompted")] if role == "trained" else []
+    return [] if role == "plain" else [("plain", metric), *prompted]
 
 
 def _of_answers(
@@ -234,9 +242,9 @@ def _choice(measured: Measured, add: Add, seed: int) -> None:
     for role in [r for r in measured.roles if any(v is not None for v in columns[r].values())]:
         add("multiple choice", "accuracy", rate(_truths(columns[role])), role, "all")
     for role in measured.roles:
-        if role != "plain":
-            pair = ([columns[role][i] for i in columns["plain"]], list(columns["plain"].values()))
-            add("multiple choice", "difference from plain", paired_difference(*pair, seed), role, "all")
+        for other in ("plain", "prompted") if role == "trained" else ("plain",) if role != "plain" else ():
+            pair = ([columns[role][i] for i in columns[other]], list(columns[other].values()))
+            add("multiple choice", f"difference from {other}", paired_difference(*pair, seed), role, "all")
 
 
 def verdicts(found: Sequence[Row]) -> list[Row]:

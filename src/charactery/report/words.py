@@ -67,8 +67,12 @@ DEFINITIONS = {
     "expected.",
     ("cost", "repetition ratio"): "Repeated word sequences in the answers, over the plain model's.",
     ("cost", "length ratio"): "Length of the answers, over the plain model's.",
+    ("cost", "bits per byte ratio to prompted"): "Bits per byte over the prompted model's, on the same texts.",
+    ("cost", "repetition ratio to prompted"): "Repeated word sequences in the answers, over the prompted model's.",
+    ("cost", "length ratio to prompted"): "Length of the answers, over the prompted model's.",
     ("multiple choice", "accuracy"): "Share of questions whose right option the model finds the likeliest.",
     ("multiple choice", "difference from plain"): "Accuracy less the plain model's, on the same questions.",
+    ("multiple choice", "difference from prompted"): "Accuracy less the prompted model's, on the same questions.",
 }
 
 CONTROLS = {
