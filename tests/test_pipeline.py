@@ -402,7 +402,7 @@ def test_too_little_memory_is_a_sentence(error: str, talking_cache: Path) -> Non
         (["train", "captain", "--dial", "bluntness=much"], "give a name and a number"),
         (["train", "captain", "--prompts", "none.txt"], "none.txt: no such file"),
         (["ask", "smollm2"], "nothing to ask"),
-        (["train", "captain", "--dry-run", "--train", "1000"], "270 conversations are asked for and 132 are there"),
+        (["train", "captain", "--dry-run", "--train", "1000"], "262 conversations are asked for and 132 are there"),
         (["ask", "smollm2@0.5", "hi"], "needs a run"),
         (["ask", "smollm2@11", "hi"], "a strength goes from -10 to 10"),
         (["ask", "runs/none", "hi"], "no model 'runs/none'"),

@@ -33,7 +33,7 @@ def work(folder: Path, **order: Any) -> Any:
 
 
 @pytest.mark.parametrize(("pairs", "draws"), [(None, 2), (Path("mine.jsonl"), 1)])
-def test_drafts_are_warm_and_earlier_turns_are_not(
+def test_drafts_are_warm_and_earlier_turns_are_not_and_are_short(
     pairs: Path | None, draws: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_rows(tmp_path / "prompts.jsonl", [Prompt("1", "neutral", ("Why?",)).row()])
@@ -41,8 +41,12 @@ def test_drafts_are_warm_and_earlier_turns_are_not(
     monkeypatch.setattr(distil, "draft", lambda prompts, drafting, *rest: seen.append(drafting))
     work(tmp_path, pairs=pairs).drafts(tmp_path)
     [drafting] = seen
-    assert drafting.sampler == Sampler(50, 0.9) and drafting.told == Sampler(50, 0.6)
+    assert drafting.sampler == Sampler(50, 0.9) and drafting.told == Sampler(48, 0.6)
     assert drafting.draws == draws and drafting.encode is not None
+    longer = work(tmp_path)
+    longer.recipe = replace(RECIPE, told=80)
+    longer.drafts(tmp_path)
+    assert seen[1].told == Sampler(50, 0.6)  # never longer than what is asked of an answer
 
 
 def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
