@@ -53,6 +53,57 @@ def test_the_pages_have_commands() -> None:
     assert len(commands("docs/first-character.md")) >= 10
 
 
+def mentions(page: str) -> list[list[str]]:
+    """Commands that are shown and not run, for want of a hub, a key or hours: sh blocks and code within sentences."""
+    text = re.sub(r"```console\n.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`(charactery\s[^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("charactery")]
+
+
+def unknown_in(arguments: list[str]) -> list[str]:
+    """What of a command line the program does not know: the command, or options of it."""
+    from typer.main import get_command
+
+    from charactery.cli import app
+
+    if arguments[0].startswith("-"):
+        return []
+    command = get_command(app).commands.get(arguments[0])  # type: ignore[attr-defined]
+    if command is None:
+        return arguments[:1]
+    known = {"--help", *(o for p in command.params for o in (*p.opts, *p.secondary_opts))}
+    return [a for a in arguments[1:] if a.startswith("-") and a != "--" and a.split("=")[0] not in known]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p != "docs/cli.md" and mentions(p)])
+def test_what_is_only_shown_exists(page: str) -> None:
+    wrong = {shlex.join(m): unknown_in(m) for m in mentions(page) if unknown_in(m)}
+    assert not wrong
+
+
+def test_unknown_commands_and_options_would_be_seen() -> None:
+    assert unknown_in(["trian", "captain"]) == ["trian"]
+    assert unknown_in(["train", "captain", "--seeds", "1"]) == ["--seeds"]
+    assert unknown_in(["train", "captain", "--seed", "1"]) == []
+    assert any("hf:openai/gpt-oss-20b" in m for m in mentions("docs/models.md"))
+
+
+def test_the_python_in_the_docs_runs(tmp_path: Path) -> None:
+    """In a folder with a card called ada.png, which is what the pages suppose."""
+    from test_formats import card, picture
+
+    blocks = [b for p in PAGES for b in re.findall(r"```python\n(.*?)```", (ROOT / p).read_text(), re.DOTALL)]
+    assert blocks
+    for number, block in enumerate(blocks):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "ada.png").write_bytes(picture({"chara": card()}))
+        done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
+
+
 def test_every_command_is_in_the_reference() -> None:
     from typer.main import get_command
 
