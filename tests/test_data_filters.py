@@ -102,3 +102,7 @@ def test_shares_and_leaks() -> None:
 
 def test_sentences_end_in_other_scripts_too() -> None:
     assert trim("港は静かだ。「行こう。」そして") == "港は静かだ。「行こう。」"
+
+
+def test_what_did_not_fit_the_context_says_so() -> None:
+    assert fault(Answer("", 0, False, "a prompt of 9 tokens …"), "", INSTRUCTIONS, "en") == "longer than the context"

@@ -93,6 +93,18 @@ def test_what_is_asked_together_is_answered_together(speaker: Speaker, tmp_path:
     assert sum(sizes) == 6 and max(sizes) > 1
 
 
+def test_a_request_longer_than_the_context_is_that_samples_alone(speaker: Speaker, tmp_path: Path) -> None:
+    samples = [Sample(id=1, input="Why is the sky blue?"), Sample(id=2, input="tea " * 1200)]
+    task = Task(dataset=samples, solver=generate(), config=CONFIG)
+    model = inspect_model(speaker, "tiny", {})
+    [log] = inspect_eval(task, model=model, log_dir=str(tmp_path), display="none", log_level="error")
+    assert log.status == "success" and log.samples is not None
+    one, two = sorted(log.samples, key=lambda s: str(s.id))
+    assert one.output.completion == direct(speaker)[0][1].text and one.output.error is None
+    assert (two.output.completion, two.output.stop_reason) == ("", "model_length")
+    assert "do not fit" in str(two.output.error)
+
+
 def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: LocalModel) -> None:
     def broken(size: int) -> None:
         raise RuntimeError("no such luck")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from charactery.errors import ContextTooLong, ModelNotFound
+from charactery.errors import ModelNotFound
 from charactery.models import local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
@@ -175,15 +175,22 @@ def test_streaming_gives_every_token_of_the_first_request(tiny_model: LocalModel
     assert tiny_model.tokenizer.decode(tokens, skip_special_tokens=True).strip() == first.text
 
 
-def test_a_prompt_that_leaves_no_room_says_so(tiny_model: LocalModel) -> None:
+def test_a_prompt_that_leaves_no_room_says_so_and_the_others_are_answered(tiny_model: LocalModel) -> None:
     long = (user("tea " * 900),)
     count = len(prompt_tokens(tiny_model.tokenizer, long))
-    with pytest.raises(ContextTooLong) as caught:
-        tiny_model.generate(requests([SHARING[0], long]), Sampler(max_tokens=300))
+    sampler = Sampler(max_tokens=300, temperature=0)
+    first, none, last = tiny_model.generate(requests([SHARING[0], long, SHARING[1]]), sampler)
+    assert [first, last] == tiny_model.generate(requests(SHARING[:2]), sampler) and not first.error
+    assert (none.text, none.tokens, none.ended) == ("", 0, False)
     for words in (str(count), "300", "1024", "tiny", "--max-tokens"):
-        assert words in str(caught.value)
-    with pytest.raises(ContextTooLong, match="1024"):
-        tiny_model.score([([1] * 1000, [5] * 25)])
+        assert words in none.error
+    streamed: list[int] = []
+    tiny_model.generate(requests([long, SHARING[0]]), sampler, on_token=streamed.append)
+    assert not streamed  # it is the first request's tokens that are asked for
+    pairs = [([1] * 10, [5] * 3), ([1] * 1000, [5] * 25), ([1] * 999, [5] * 25)]
+    values = tiny_model.score(pairs)
+    assert [len(v) for v in values] == [3, 25, 25]
+    assert [bool(v.isnan().any()) for v in values] == [False, True, False] and values[1].isnan().all()
 
 
 def test_a_folder_that_is_no_model_says_what_to_do(tiny_model_folder: Path, tmp_path: Path) -> None:

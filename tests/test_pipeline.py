@@ -259,6 +259,17 @@ def test_ask_every_subject(whole_run: Path, talking_cache: Path) -> None:
         assert {r["subject"] for r in rows} == {subject} and [r["seed"] for r in rows] == [0, 1]
 
 
+def test_a_prompt_that_does_not_fit_is_told_and_the_others_are_answered(talking_cache: Path) -> None:
+    long = "sea " * 4000
+    asked = charactery(talking_cache, "ask", "smollm2", long, "Hello?", "--json", "--max-tokens", "20")
+    none, answered = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert asked.returncode == 2 and "1 of 2 prompts have no answer" in asked.stderr
+    assert not none["answer"] and "--max-tokens" in none["error"]
+    assert answered["answer"] and "error" not in answered
+    alone = charactery(talking_cache, "ask", "smollm2", long, "--max-tokens", "20")
+    assert alone.returncode == 2 and "do not fit" in alone.stderr and "Traceback" not in alone.stderr
+
+
 def test_an_answers_seed_gives_it_again(whole_run: Path, talking_cache: Path) -> None:
     asking = ("ask", str(whole_run), "What is a budget?", "--json", "--max-tokens", "20")
     first = [json.loads(row) for row in charactery(talking_cache, *asking, "-n", "2").stdout.splitlines()]
@@ -383,6 +394,21 @@ def test_too_little_memory_is_a_sentence(error: str, talking_cache: Path) -> Non
     )
     failed = charactery(talking_cache, "ask", "smollm2", "Hello?", code=code)
     assert failed.returncode == 2 and "out of memory" in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_a_batch_halved_for_memory_is_a_line(talking_cache: Path) -> None:
+    code = (
+        "import torch, charactery.models.local as l\n"
+        "whole = l.LocalModel.generate\n"
+        "def generate(self, asked, *more):\n"
+        "    if len(asked) > 1: raise torch.OutOfMemoryError('CUDA out of memory')\n"
+        "    return whole(self, asked, *more)\n"
+        "l.LocalModel.generate = generate\n"
+        "from charactery.cli import main\nmain()\n"
+    )
+    asked = charactery(talking_cache, "ask", "smollm2", "Hello?", "-n", "2", "--json", "--max-tokens", "8", code=code)
+    assert asked.returncode == 0 and len(asked.stdout.splitlines()) == 2
+    assert "charactery: memory ran short: 2 answers" in asked.stderr and "speaker.py" not in asked.stderr
 
 
 @pytest.mark.parametrize(

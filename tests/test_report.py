@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from charactery.errors import BadData, CharacteryError
+from charactery.pipeline import distil
 from charactery.report import load_figures, write_report
 from charactery.report.figures import evaluate_folder
 from charactery.report.numbers import number
@@ -278,3 +279,5 @@ def test_batches_halved_for_memory_are_told(tmp_path: Path, written: Written) ->
     journal.add("halved a", [3])
     journal.add("halved b", [1])
     assert "batches were halved 4 times" in Written(tmp_path / "out", run).markdown
+    distil._report(run)
+    assert json.loads((run.folder / "manifest.json").read_text())["batches_halved"] == 4

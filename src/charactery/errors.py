@@ -38,7 +38,7 @@ class RunConflict(CharacteryError):
 
 
 class ContextTooLong(CharacteryError):
-    """A request longer than the model's context."""
+    """A request longer than the model's context, where it was the only one."""
 
 
 class CharacteryWarning(UserWarning):

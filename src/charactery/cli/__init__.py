@@ -3,11 +3,12 @@
 import errno
 import os
 import sys
+from typing import Any
 
 import typer
 
 from charactery import __version__
-from charactery.errors import CharacteryError
+from charactery.errors import CharacteryError, CharacteryWarning
 
 app = typer.Typer(
     name="charactery",
@@ -64,6 +65,15 @@ def main() -> None:
 
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|trl)\.")
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, CharacteryWarning):  # a sentence for people, not a place in our code
+                print(f"charactery: {message}", file=sys.stderr)
+            else:
+                shown(message, category, *where)
+
+        warnings.showwarning = show
     try:
         app(standalone_mode=True)
     except CharacteryError as error:

@@ -4,12 +4,13 @@ import json
 import math
 import sys
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charactery.cli import app
-from charactery.errors import CharacteryError
+from charactery.errors import CharacteryError, ContextTooLong
 
 if TYPE_CHECKING:
     from charactery.models.chat import Message
@@ -75,17 +76,23 @@ def ask(
         return
     speaker = Models(device, lambda line: typer.echo(line, err=True)).speaker(who)
     rows = [(p.turns[0], seed + k) for p in asked for k in range(n)]
-    sampler = Sampler(max_tokens, temperature)
+    sampler, failed = Sampler(max_tokens, temperature), 0
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         asks = [(speaker, Request((user(text),), derive_seed(one, text))) for text, one in batch]
         answers, _ = answer_fitting(asks, sampler)
         for (text, one), answer in zip(batch, answers, strict=True):
+            failed += bool(answer.error)
             if as_json:
                 row = {"prompt": text, "answer": answer.text, "seed": one, "subject": subject, "ended": answer.ended}
-                typer.echo(json.dumps(row, ensure_ascii=False))
+                typer.echo(json.dumps(row | ({"error": answer.error} if answer.error else {}), ensure_ascii=False))
+            elif answer.error and len(rows) > 1:
+                typer.echo(f"> {shorten(text, 60)}\n{answer.error}\n", err=True)
             else:
                 typer.echo(f"> {text}\n{answer.text}\n" if len(rows) > 1 else answer.text)
+    if failed:
+        many = f"{failed} of {len(rows)} prompts have no answer, as said above; the others have theirs"
+        raise ContextTooLong(many if len(rows) > 1 else answer.error)
 
 
 @app.command()
@@ -218,6 +225,8 @@ class Talk:
         except KeyboardInterrupt:
             print()
             return shown
+        if answer.error:
+            raise ContextTooLong(answer.error)
         if not shown:
             print(answer.text, end="")
         print()

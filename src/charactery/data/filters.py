@@ -70,6 +70,8 @@ def other_language(text: str, language: str) -> bool:
 
 def fault(answer: Answer, text: str, instructions: str, language: str, least: int = 4) -> str | None:
     """Why a draft is set aside, or None. `text` is the answer as it would be learnt, of `least` words and more."""
+    if answer.error:
+        return "longer than the context"
     if not answer.text.strip():
         return "empty"
     if count_words(text) < least:

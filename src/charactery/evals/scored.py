@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +65,14 @@ def text_bits(speaker: Speaker, texts: Sequence[Text]) -> dict[str, float]:
     for text in texts:
         ids = tokenizer(text.text, add_special_tokens=False)["input_ids"]
         context = prompt_tokens(tokenizer, speaker.prompt(text.messages)) if text.messages else start
-        room = min(WINDOW, speaker.model.context - len(context))
+        room = max(1, min(WINDOW, speaker.model.context - len(context)))
         windows = [ids[n : n + room] for n in range(0, len(ids), room)]
         pairs += [(context, window) for window in windows]
         owners += [text.id] * len(windows)
     sums = dict.fromkeys((t.id for t in texts), 0.0)
     for owner, values in zip(owners, speaker.model.score(pairs, speaker.adapter), strict=True):
         sums[owner] += float(values.sum())
-    return {t.id: bits_per_byte(sums[t.id], t.text) for t in texts if t.text}
+    return {t.id: bits_per_byte(sums[t.id], t.text) for t in texts if t.text and not math.isnan(sums[t.id])}
 
 
 def option_scores(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -83,7 +84,8 @@ def option_scores(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float
         context = prompt_tokens(tokenizer, speaker.prompt([user(row["question"])]))
         pairs += [(context, tokenizer(o, add_special_tokens=False)["input_ids"]) for o in row["options"]]
     means = iter([float(values.mean()) for values in speaker.model.score(pairs, speaker.adapter)])
-    return {row["id"]: [next(means) for _ in row["options"]] for row in rows}
+    found = {row["id"]: [next(means) for _ in row["options"]] for row in rows}
+    return {id: values for id, values in found.items() if not any(map(math.isnan, values))}
 
 
 def cost_task(texts: Sequence[Text]) -> Task:

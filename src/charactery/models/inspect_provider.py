@@ -11,6 +11,7 @@ from inspect_ai.model import (
     ModelAPI,
     ModelOutput,
     ModelUsage,
+    StopReason,
     get_model,
     modelapi,
 )
@@ -60,7 +61,8 @@ class CharacteryAPI(ModelAPI):
         answer = self.answers.get(hashable(request))
         if answer is None:
             answer = await self._ask(request, _sampler(config))
-        output = ModelOutput.from_content(self.model_name, answer.text, "stop" if answer.ended else "max_tokens")
+        reason: StopReason = "stop" if answer.ended else "model_length" if answer.error else "max_tokens"
+        output = ModelOutput.from_content(self.model_name, answer.text, reason, answer.error or None)
         output.usage = ModelUsage(output_tokens=answer.tokens, total_tokens=answer.tokens)
         return output
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from charactery.errors import ContextTooLong, ModelNotFound
+from charactery.errors import ModelNotFound
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
@@ -45,11 +45,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: its text, its length in tokens, and whether it ended by itself (False: cut off)."""
+    """One answer: its text, its length in tokens, and whether it ended by itself (False: cut off).
+
+    `error` says why there is none, where the request was longer than the context.
+    """
 
     text: str
     tokens: int
     ended: bool
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,15 +186,19 @@ class LocalModel:
         """Answer a batch of requests together.
 
         Each request draws from its own seed, so a fixed batch gives fixed answers. `on_token` is called with every
-        token of the first request, for streaming. Raises ContextTooLong where a prompt leaves no room to answer.
+        token of the first request, for streaming. A prompt that leaves no room to answer gets an Answer with an error,
+        and the others theirs.
         """
         prompts = [prompt_tokens(self.tokenizer, r.messages) for r in requests]
-        for prompt in prompts:
-            if len(prompt) + sampler.max_tokens > self.context:
-                raise ContextTooLong(
-                    f"a prompt of {len(prompt)} tokens and an answer of {sampler.max_tokens} do not fit "
-                    f"{self.name}'s context of {self.context}; shorten the prompt or lower --max-tokens"
-                )
+        fit = [n for n, prompt in enumerate(prompts) if len(prompt) + sampler.max_tokens <= self.context]
+        if len(fit) < len(requests):
+            answers = [Answer("", 0, False, self._too_long(len(prompt), sampler.max_tokens)) for prompt in prompts]
+            stream = on_token if fit[:1] == [0] else None
+            for n, answer in zip(
+                fit, self.generate([requests[n] for n in fit], sampler, adapter, stream) if fit else [], strict=True
+            ):
+                answers[n] = answer
+            return answers
         uniform_B_T = torch.stack(
             [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
         ).to(self.device)
@@ -207,6 +215,12 @@ class LocalModel:
             text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
             answers.append(Answer(text.strip(), len(ids), ended))
         return answers
+
+    def _too_long(self, prompt: int, answer: int) -> str:
+        return (
+            f"a prompt of {prompt} tokens and an answer of {answer} do not fit {self.name}'s context of "
+            f"{self.context}; shorten the prompt or lower --max-tokens"
+        )
 
     def _decode(
         self,
@@ -282,10 +296,13 @@ class LocalModel:
         """Log-probability of every token of each continuation given its context, natural log, float32.
 
         `pairs` are (context ids, continuation ids); a context has at least one token. Rows are sorted so that those
-        with the same context meet in a batch, where what they share is computed once. Raises ContextTooLong.
+        with the same context meet in a batch, where what they share is computed once. A row longer than the model's
+        context has NaN for every token.
         """
-        order = sorted(range(len(pairs)), key=lambda i: (pairs[i][0], len(pairs[i][1])))
-        results: list[torch.Tensor] = [torch.empty(0)] * len(pairs)
+        assert all(context for context, _ in pairs)
+        results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
+        fit = [i for i, (context, continuation) in enumerate(pairs) if len(context) + len(continuation) <= self.context]
+        order = sorted(fit, key=lambda i: (pairs[i][0], len(pairs[i][1])))
         with torch.inference_mode(), self.adapted(adapter) as network:
             reader, start = self._reader(network, adapter), 0
             while start < len(order):
@@ -303,10 +320,6 @@ class LocalModel:
         shared = len(first) - 1 if self.layers is not None else 0
         for index in order:
             context, continuation = pairs[index]
-            if not context or len(context) + len(continuation) > self.context:
-                raise ContextTooLong(
-                    f"{len(context) + len(continuation)} tokens do not fit {self.name}'s {self.context}"
-                )
             both = min(shared, _common(first, context), len(context) - 1)
             width = max(longest + shared - both, len(context) + len(continuation) - both)
             if batch and width * (len(batch) + 1) > room:

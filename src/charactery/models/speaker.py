@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from charactery.constitution import system_prompt
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.chat import Message, system
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
 from charactery.models.subject import Subject, parse_subject
@@ -152,6 +153,9 @@ def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer]
     except (MemoryError, RuntimeError) as error:
         if len(asked) == 1 or not _out_of_memory(error):
             raise
+    warnings.warn(
+        f"memory ran short: {len(asked)} answers are asked for in two halves", CharacteryWarning, stacklevel=1
+    )
     middle = len(asked) // 2
     first, n = answer_fitting(asked[:middle], sampler)
     second, m = answer_fitting(asked[middle:], sampler)

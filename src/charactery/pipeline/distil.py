@@ -29,7 +29,7 @@ from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
 from charactery.pipeline.manifest import manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
-from charactery.report import write_report
+from charactery.report import halvings, write_report
 from charactery.runs import Row, Run, open_run, read_rows, write_json, write_rows, write_text
 from charactery.stats import mean
 from charactery.train.trainers import Work, train_dpo, train_sft
@@ -74,6 +74,9 @@ def train(order: Order, watch: Watch) -> Run:
 
 
 def _report(run: Run) -> None:
+    if halved := halvings(run):
+        run.manifest["batches_halved"] = halved  # texts depend on the batch they are written in
+        write_json(run.folder / "manifest.json", run.manifest)
     write_report(run, run.folder)
 
 
