@@ -67,13 +67,13 @@ def main() -> None:
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|trl)\.")
         shown = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, CharacteryWarning):  # a sentence for people, not a place in our code
                 print(f"charactery: {message}", file=sys.stderr)
             else:
-                shown(message, category, *where)
+                shown(message, category, *where, **more)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
     try:
         app(standalone_mode=True)
     except CharacteryError as error:
