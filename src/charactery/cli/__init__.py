@@ -73,7 +73,7 @@ def main() -> None:
             else:
                 shown(message, category, *where, **more)
 
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
     try:
         app(standalone_mode=True)
     except CharacteryError as error:
