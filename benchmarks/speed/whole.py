@@ -64,11 +64,12 @@ def main() -> None:
     whole = time.monotonic() - began
     best.append(ceiling()["bfloat16 operations/s"])
     rate = max(best)
+    measured = " and ".join(f"{one / 1e9:.0f}" for one in best)
     lines = [
         "# `train captain`, by stage", "",
         "Written by `python -m benchmarks.speed.whole`, at the sizes that ship. At best are the products with the "
         f"weights at {rate / 1e9:.0f} × 10⁹ bfloat16 operations a second, the better of two measurements, before "
-        f"and after ({' and '.join(f'{one / 1e9:.0f}' for one in best)}), on {torch.get_num_threads()} threads; attention, "
+        f"and after ({measured}), on {torch.get_num_threads()} threads; attention, "
         "sampling, the encoder and Inspect come on top. Before is a run of 120 training and 100 held-out prompts.", "",
         "| stage | seconds | products, 10¹² operations | at best, seconds | share | before, seconds |",
         "|---|---|---|---|---|---|",
