@@ -99,6 +99,7 @@ CASES = {
     "before-mark": ("sft", {}, lambda: die_before_mark(4)),
     "before-adapter": ("sft", {}, lambda: setattr(trainers, "write_rows", die_before_adapter)),
     "before-any-checkpoint": ("sft", {"progress": die_at_step(1)}, lambda: None),
+    "left-to-two-processes": ("sft", {"progress": die_at_step(5)}, lambda: None),
     "dpo-after-checkpoint": ("dpo", {"progress": die_at_step(5)}, lambda: None),
 }
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from charactery.runs import read_rows
+
 SIZES = ["--train", "32", "--held-out", "12", "--talks", "4", "--elsewhere", "8", "--tasks", "8", "--max-tokens", "40"]
 STAGES = ["prompts", "drafts", "pairs", "sft", "self-play", "dpo", "evaluate", "report"]
 
@@ -220,6 +222,32 @@ def test_finished_run_is_left_alone(whole_run: Path, talking_cache: Path) -> Non
     assert again.returncode == 0
     assert "evaluate: done before" in again.stderr
     assert (whole_run / "report.html").stat().st_mtime_ns == before
+
+
+def test_two_processes_train_the_run_that_one_does(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    """Its training stages again, and its report: the first process alone writes and prints."""
+    out = tmp_path / "run"
+    shutil.copytree(whole_run, out)
+    for name in ("sft", "dpo"):
+        shutil.rmtree(stage(out, name))
+    (stage(out, "report") / "done").unlink()
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
+    environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, "charactery", "train", "captain", "--device", "cpu", "--out", str(out), *SIZES],
+        capture_output=True, text=True, env=environment, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for line in ("pairs: done before", "sft: ", "self-play: done before", "dpo: "):
+        assert done.stderr.count(line) == 1, done.stderr
+    assert done.stdout.count("report: ") == 1
+    assert sorted(p.relative_to(out) for p in out.rglob("*")) == sorted(
+        p.relative_to(whole_run) for p in whole_run.rglob("*")
+    )
+    for name in ("sft", "dpo"):
+        one, two = (read_rows(stage(run, name) / "log.jsonl") for run in (whole_run, out))
+        for figure in ("loss", "grad_norm"):
+            assert [e[figure] for e in two] == pytest.approx([e[figure] for e in one], rel=1e-3), (name, figure)
 
 
 def test_other_settings_are_refused(whole_run: Path, talking_cache: Path) -> None:

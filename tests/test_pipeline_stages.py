@@ -91,6 +91,13 @@ def test_what_could_not_be_trained_is_refused_before_hours_of_it(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_step_that_processes_cannot_share_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(CharacteryError, match="of 8 rows cannot be shared by 3 processes; start one of 1, 2, 4, 8"):
+        distil.train(distil.Order(find_character("captain"), tmp_path / "run"), distil.Watch())
+    assert not (tmp_path / "run").exists()
+
+
 def test_three_pairs_are_refused_before_hours_of_drafting(tmp_path: Path) -> None:
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"prompt": "Q?", "chosen": "Aye.", "rejected": "Yes."}\n' * 3)

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from charactery.errors import BadData, CharacteryError, RunConflict
 from charactery.runs import (
+    Helper,
     Journal,
     digest,
     numbered_rows,
@@ -154,6 +156,27 @@ def test_a_stage_is_done_once(tmp_path: Path) -> None:
     assert read_run(tmp_path / "run").record("sft") is None
     with pytest.raises(RunConflict, match="its stages are drafts, sft"):
         run.stage_folder("dpo")
+
+
+def test_a_helper_takes_part_in_what_is_shared_and_waits_for_the_rest(tmp_path: Path) -> None:
+    run, did = Helper(tmp_path, MANIFEST), list[str]()
+
+    def help_along() -> None:
+        run.stage("drafts", lambda folder: did.append("drafts"), print)
+        did.append("waited")
+        run.stage("sft", lambda folder: did.append("sft"), print, shared=True)
+        did.append("over")
+
+    thread = Thread(target=help_along, daemon=True)
+    thread.start()
+    for stage, then in ((None, []), ("drafts", ["waited", "sft"]), ("sft", ["waited", "sft", "over"])):
+        if stage:
+            write_json(run.stage_folder(stage) / "done", {})
+        thread.join(1.5)
+        assert did == then
+    run.stage("sft", lambda folder: did.append("again"), print, shared=True)
+    assert did == ["waited", "sft", "over"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["done", "done"]  # those written above
 
 
 def test_a_stage_that_fails_is_not_done_and_its_time_counts(tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ def weights(adapter: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(adapter / "adapter_model.safetensors"))
 
 
-def assert_same(one: Path, other: Path) -> None:
+def assert_same(one: Path, other: Path, atol: float = 1e-6) -> None:
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys() and len(first) > 20
     for name in first:
-        torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=0)
+        torch.testing.assert_close(first[name], second[name], atol=atol, rtol=0)
 
 
 # -- the plan
@@ -329,3 +329,108 @@ def test_a_base_in_bfloat16_is_trained_as_one_in_float32(tiny_model_folder: Path
 def test_rows_in_memory_at_once_divide_the_batch(batch: int, parameters: float, wanted: int) -> None:
     assert at_once(Sft(together=8), batch, parameters) == wanted
     assert at_once(Dpo(together=2), batch, 7e9) == 1
+
+
+# -- against TRL's own
+
+
+def assert_every_step_is_trls(folder: Path, theirs: Any) -> None:
+    """Loss and gradient norm of each of 20 steps, of our log and of a trainer of TRL's own."""
+    theirs.train()
+    ours, log = read_rows(folder / "log.jsonl"), [e for e in theirs.state.log_history if "loss" in e]
+    assert len(ours) == len(log) == 20
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert [e[name] for e in ours] == pytest.approx([e[name] for e in log], rel=1e-3), name
+    assert len({round(e["loss"], 4) for e in ours}) > 15, "the steps differ, or this shows nothing"
+
+
+def trls(folder: Path, settings: Sft | Dpo) -> Row:
+    """What TRL's trainers are told so that they take the same steps; the rest is TRL's own."""
+    return {
+        "output_dir": str(folder), "max_steps": 20, "per_device_train_batch_size": 4, "max_length": None,
+        "learning_rate": settings.learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": 2, "logging_steps": 1,
+        "train_sampling_strategy": "sequential", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
+        "use_cpu": True, "bf16": False, "seed": 3,
+    }  # fmt: skip
+
+
+def test_twenty_steps_of_sft_are_trls(tiny_model_folder: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    settings, model = Sft(learning_rate=5e-3, epochs=20 / 3, batch=4), killed.load(tiny_model_folder)
+    train_sft(model, killed.sft_rows(), killed.LORA, settings, Work(tmp_path / "ours", 3))
+    rows = plan(killed.sft_rows(), model.tokenizer, "completion", settings, 3)
+    torch.manual_seed(3)
+    theirs = SFTTrainer(
+        AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32),
+        SFTConfig(**trls(tmp_path / "theirs", settings), completion_only_loss=True), processing_class=model.tokenizer,
+        train_dataset=Dataset.from_list([{c: r[c] for c in ("prompt", "completion")} for r in rows]),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )  # fmt: skip
+    assert_every_step_is_trls(tmp_path / "ours", theirs)
+
+
+def test_twenty_steps_of_dpo_are_trls(tiny_model_folder: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    settings, model = Dpo(learning_rate=1e-3, epochs=20 / 3, batch=4, beta=0.2), killed.load(tiny_model_folder)
+    start = uninterrupted / "start"
+    train_dpo(model, killed.dpo_rows(), start, settings, Work(tmp_path / "ours", 3))
+    rows = plan(killed.dpo_rows(), model.tokenizer, "chosen", settings, 3)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    theirs = DPOTrainer(
+        PeftModel.from_pretrained(base, start, is_trainable=True), processing_class=model.tokenizer,
+        args=DPOConfig(**trls(tmp_path / "theirs", settings), beta=0.2),
+        train_dataset=Dataset.from_list([{c: r[c] for c in ("prompt", "chosen", "rejected")} for r in rows]),
+    )  # fmt: skip
+    assert_every_step_is_trls(tmp_path / "ours", theirs)
+
+
+# -- several processes
+
+
+@pytest.fixture(scope="module")
+def together(
+    tiny_model_folder: Path, uninterrupted: Path, kills: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What `processes.py` leaves, run by accelerate in two processes on the processor."""
+    out = tmp_path_factory.mktemp("together")
+    shutil.copytree(uninterrupted / "start", out / "start")
+    shutil.copytree(kills / "left-to-two-processes" / "sft", out / "resumed")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    script = Path(killed.__file__).with_name("processes.py")
+    done = subprocess.run(
+        [*launch, "--main_process_port", "0", str(script), str(tiny_model_folder), str(out)], capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_two_processes_train_as_one_does(uninterrupted: Path, together: Path, kind: str) -> None:
+    one, two = (read_rows(folder / kind / "log.jsonl") for folder in (uninterrupted, together))
+    assert len(one) == len(two) == 6
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert [e[name] for e in two] == pytest.approx([e[name] for e in one], rel=1e-4), name
+    assert_same(uninterrupted / kind / "adapter", together / kind / "adapter", 1e-4)
+    assert sorted(p.name for p in (together / kind).iterdir()) == sorted(
+        p.name for p in (uninterrupted / kind).iterdir()
+    )
+    for checkpoint in (together / kind).glob("checkpoint-*"):
+        assert not [p.name for p in checkpoint.iterdir() if p.suffix in (".pt", ".pth", ".bin")]
+
+
+def test_what_one_process_began_two_go_on_with(uninterrupted: Path, together: Path) -> None:
+    assert_same(uninterrupted / "sft" / "adapter", together / "resumed" / "adapter", 1e-4)
+
+
+def test_only_the_first_process_tells(together: Path) -> None:
+    first, second = (json.loads((together / f"told-{rank}.json").read_text()) for rank in (0, 1))
+    assert first == [*range(1, 7), *range(1, 7), 5, 6] and second == []

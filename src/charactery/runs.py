@@ -173,8 +173,11 @@ class Run:
         kept = json.loads((folder / "done").read_text())
         return StageRecord(name, folder, kept["seconds"], kept["peak_mb"])
 
-    def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None]) -> Path:
-        """Do a stage unless it is done, and mark it. Time spent before a kill is counted too."""
+    def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False) -> Path:
+        """Do a stage unless it is done, and mark it. Time spent before a kill is counted too.
+
+        In a `shared` stage the other processes take part (see `Helper`).
+        """
         folder = self.stage_folder(name)
         if self.is_done(name):
             say(f"{name}: done before")
@@ -186,6 +189,32 @@ class Run:
         _give_back_memory()
         write_json(folder / "done", {"seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)})
         return folder
+
+
+class Helper(Run):
+    """The run in a process other than the first: takes part in shared stages, and waits while the first does others.
+
+    It waits on the markers, since a wait in torch.distributed would time out while the first process drafts.
+    """
+
+    def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False) -> Path:
+        """Do a part of a shared stage unless it is done; return once the first process has marked it."""
+        folder = self.stage_folder(name)
+        if shared and not self.is_done(name):
+            work(folder)
+        while not self.is_done(name):
+            time.sleep(0.5)
+        return folder
+
+
+def process_count() -> int:
+    """How many processes work on this together, as `accelerate launch` and `torchrun` say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _give_back_memory() -> None:

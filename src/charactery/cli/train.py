@@ -9,6 +9,7 @@ import typer
 from charactery.cli import app
 from charactery.cli.characters import Dials, Given, chosen
 from charactery.errors import CharacteryError
+from charactery.runs import is_first_process
 from charactery.train.settings import Dpo, Lora, Sft
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def train(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, recipe, device, report_to,
         ("charactery", *sys.argv[1:]),
     )  # fmt: skip
+    if not is_first_process():  # of several; it helps in silence
+        if not dry_run:
+            run_training(order, Watch())
+        return
     if dry_run:
         _dry_run(order)
         return

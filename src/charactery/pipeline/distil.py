@@ -1,9 +1,12 @@
 """`charactery train`: from a character file to a trained model and its report, stage by stage, resumable."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from charactery.constitution import Character, dump_character
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
@@ -23,14 +26,25 @@ from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
-from charactery.models.local import LocalModel, Sampler
+from charactery.models.local import LocalModel, Sampler, pick_device
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
 from charactery.pipeline.manifest import manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
+from charactery.pipeline.recipe import stages
 from charactery.report import halvings, write_report
-from charactery.runs import Row, Run, open_run, read_rows, write_json, write_rows, write_text
+from charactery.runs import (
+    Helper,
+    Row,
+    Run,
+    is_first_process,
+    open_run,
+    read_rows,
+    write_json,
+    write_rows,
+    write_text,
+)
 from charactery.stats import mean
 from charactery.train.trainers import Work, train_dpo, train_sft
 
@@ -45,7 +59,10 @@ class Watch:
 
 
 def train(order: Order, watch: Watch) -> Run:
-    """Do every stage that is not done yet. Raises CharacteryError for whatever the user can mend."""
+    """Do every stage that is not done yet. Raises CharacteryError for whatever the user can mend.
+
+    Of several processes (`accelerate launch`) the first does what a single one would; the others only help it train.
+    """
     order.check()
     own = read_prompts(order.prompts) if order.prompts else []
     own_pairs = read_pairs(order.pairs) if order.pairs else None
@@ -53,24 +70,34 @@ def train(order: Order, watch: Watch) -> Run:
     if subject.kind == "inspect" or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     models = Models(order.device, watch.say)
+    if not is_first_process():
+        if pick_device(order.device) == "cuda":  # "cuda" is then this process's own card, and not the first's
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        helper = Helper(order.out, {"stages": stages(order.sham)})
+        _do(_Stages(helper, order, models, subject, Watch()), own, own_pairs)
+        return helper
     made = manifest(order, models, subject)
     with open_run(order.out, made) as run:
         if run.manifest.get("environment", {}).get("code") != made["environment"]["code"]:
             watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
-        work = _Stages(run, order, models, subject, watch)
-        run.stage("prompts", lambda folder: work.prompts(folder, own), watch.say)
-        run.stage("drafts", work.drafts, watch.say)
-        run.stage("pairs", lambda folder: work.pairs(folder, own_pairs), watch.say)
-        run.stage("sft", lambda folder: work.sft(folder, ""), watch.say)
-        run.stage("self-play", work.self_play, watch.say)
-        run.stage("dpo", lambda folder: work.dpo(folder, ""), watch.say)
-        if order.sham:
-            run.stage("sham-sft", lambda folder: work.sft(folder, "sham-"), watch.say)
-            run.stage("sham-dpo", lambda folder: work.dpo(folder, "sham-"), watch.say)
-        run.stage("evaluate", work.evaluate, watch.say)
-        run.stage("report", lambda folder: _report(run), watch.say)
+        _do(_Stages(run, order, models, subject, watch), own, own_pairs)
         return run
+
+
+def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None:
+    run, say = work.run, work.watch.say
+    run.stage("prompts", lambda folder: work.prompts(folder, own), say)
+    run.stage("drafts", work.drafts, say)
+    run.stage("pairs", lambda folder: work.pairs(folder, own_pairs), say)
+    run.stage("sft", lambda folder: work.sft(folder, ""), say, shared=True)
+    run.stage("self-play", work.self_play, say)
+    run.stage("dpo", lambda folder: work.dpo(folder, ""), say, shared=True)
+    if work.order.sham:
+        run.stage("sham-sft", lambda folder: work.sft(folder, "sham-"), say, shared=True)
+        run.stage("sham-dpo", lambda folder: work.dpo(folder, "sham-"), say, shared=True)
+    run.stage("evaluate", work.evaluate, say)
+    run.stage("report", lambda folder: _report(run), say)
 
 
 def _report(run: Run) -> None:
@@ -203,9 +230,10 @@ class _Stages:
         rows = pairs + self.rows("self-play", "pairs")
         if prefix:
             rows = _cycled(self.rows("pairs", f"{prefix}pairs"), len(rows))
-        else:
-            write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))
-        write_rows(folder / "pairs.jsonl", rows)
+        if is_first_process():
+            if not prefix:
+                write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))
+            write_rows(folder / "pairs.jsonl", rows)
         start = self.run.stage_folder(f"{prefix}sft") / "adapter"
         train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
 

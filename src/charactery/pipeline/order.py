@@ -10,6 +10,7 @@ from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
 from charactery.models.local import pick_device
 from charactery.pipeline.recipe import Recipe
+from charactery.train.settings import share
 
 LEAST_PAIRS = 4
 
@@ -58,6 +59,8 @@ class Order:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
         if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
+        share(recipe.sft.batch)
+        share(recipe.dpo.batch)
         check_loggers(self.report_to)
         pick_device(self.device)
 

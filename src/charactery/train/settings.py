@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from charactery.errors import CharacteryError
+from charactery.runs import process_count
+
 LARGE = 1e9  # parameters above which a quarter as many rows are in memory at once
 
 
@@ -37,7 +40,18 @@ class Dpo:
     warmup: float = 0.1
 
 
+def share(batch: int) -> int:
+    """How many rows (or pairs) of a batch each process has. Raises CharacteryError where they do not divide."""
+    processes = process_count()
+    if batch % processes:
+        fits = ", ".join(str(n) for n in range(1, batch + 1) if batch % n == 0)
+        raise CharacteryError(
+            f"a training step of {batch} rows cannot be shared by {processes} processes; start one of {fits} processes"
+        )
+    return batch // processes
+
+
 def at_once(settings: Sft | Dpo, batch: int, parameters: float) -> int:
-    """How many rows (or pairs) of a batch are in memory at once: a divisor of `batch`, smaller for a large model."""
+    """How many rows (or pairs) of a process's `batch` are in memory at once: a divisor, smaller for a large model."""
     most = settings.together if parameters <= LARGE else settings.together // 4
     return next(n for n in range(max(1, min(most, batch)), 0, -1) if batch % n == 0)

@@ -17,9 +17,10 @@ from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.head import score_completions_only
-from charactery.train.settings import Dpo, Lora, Sft, at_once
+from charactery.train.settings import Dpo, Lora, Sft, at_once, share
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,18 @@ class Work:
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]
-    """Marks checkpoints, keeps the log, tells progress."""
+    """Marks checkpoints and tells progress, in the first process."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        write_json(folder / "done", {"step": state.global_step})
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(folder / "done", {"step": state.global_step})
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Row | None = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
+        if state.is_world_process_zero and logs and "loss" in logs:
             self.work.progress(state.global_step, state.max_steps, logs)
 
 
@@ -135,14 +137,15 @@ def _on_one_device(config: Any) -> Any:
 
 def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
-    together = at_once(settings, batch, sum(p.numel() for p in model.model.parameters()))
+    mine = share(batch)
+    together = at_once(settings, mine, sum(p.numel() for p in model.model.parameters()))
     return {
         "output_dir": str(work.folder),
         "max_steps": steps,
         "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": together,
-        "gradient_accumulation_steps": batch // together,
-        "train_sampling_strategy": "sequential",
+        "gradient_accumulation_steps": mine // together,
+        "train_sampling_strategy": "sequential",  # dealt out to processes in turn: a step has the rows planned for it
         "warmup_steps": round(settings.warmup * steps),
         "lr_scheduler_type": "cosine",
         "weight_decay": 0.0,
@@ -163,11 +166,12 @@ def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: Local
 
 
 def _run(trainer: Any, work: Work) -> Path:
-    """Train from the last whole checkpoint, then write log and adapter."""
+    """Train from the last whole checkpoint, then write log and adapter, the first process alone."""
     from peft.helpers import disable_input_dtype_casting
 
     adapter = work.folder / "adapter"
-    last = last_checkpoint(work.folder)
+    with trainer.accelerator.main_process_first():  # it deletes what is half written
+        last = last_checkpoint(work.folder)
     trainer.remove_callback(_printer())
     if trainer.accelerator.device.type != "cuda":
         score_completions_only(trainer.model.get_base_model())
@@ -177,17 +181,30 @@ def _run(trainer: Any, work: Work) -> Path:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         signal.signal(signal.SIGINT, previous)
-    write_rows(work.folder / "log.jsonl", [entry for entry in trainer.state.log_history if "loss" in entry])
-    fresh = work.folder / "adapter.tmp"
+    trainer.accelerator.wait_for_everyone()  # each process writes a file to the last checkpoint
+    if trainer.is_world_process_zero():
+        write_rows(work.folder / "log.jsonl", [entry for entry in trainer.state.log_history if "loss" in entry])
+        _keep_adapter(work.folder, adapter)
+    trainer.accelerator.wait_for_everyone()
+    return adapter
+
+
+def _keep_adapter(folder: Path, adapter: Path) -> None:
+    """Copy the adapter out of the last checkpoint, which the trainer writes at its last step, however spread it was."""
+    last, fresh = last_checkpoint(folder), adapter.with_name("adapter.tmp")
+    assert last is not None
     remove_partial(fresh)
-    trainer.model.save_pretrained(fresh, selected_adapters=["default"])
+    fresh.mkdir()
+    for name in ADAPTER:
+        shutil.copyfile(last / name, fresh / name)
     remove_partial(adapter)
     fresh.rename(adapter)
-    for checkpoint in work.folder.glob("checkpoint-*"):  # the trainer's state has done its work; adapters stay
-        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
-            (checkpoint / name).unlink(missing_ok=True)
+    for checkpoint in folder.glob("checkpoint-*"):  # the trainer's state has done its work; adapters stay
+        for path in (checkpoint / name for name in ("optimizer.pt", "scheduler.pt", "training_args.bin")):
+            path.unlink(missing_ok=True)
+        for path in checkpoint.glob("rng_state*.pth"):
+            path.unlink()
         shutil.rmtree(checkpoint / "ref", ignore_errors=True)
-    return adapter
 
 
 def _printer() -> Any:
