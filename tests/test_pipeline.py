@@ -246,8 +246,9 @@ def test_two_processes_train_the_run_that_one_does(whole_run: Path, talking_cach
     )
     for name in ("sft", "dpo"):
         one, two = (read_rows(stage(run, name) / "log.jsonl") for run in (whole_run, out))
-        for figure in ("loss", "grad_norm"):
-            assert [e[figure] for e in two] == pytest.approx([e[figure] for e in one], rel=1e-3), (name, figure)
+        # in bfloat16, which keeps eight bits, what is computed beside a row shows; tests/test_train.py has float32
+        for figure, rel in (("loss", 1e-2), ("grad_norm", 5e-2)):
+            assert [e[figure] for e in two] == pytest.approx([e[figure] for e in one], rel=rel), (name, figure)
 
 
 def test_other_settings_are_refused(whole_run: Path, talking_cache: Path) -> None:
