@@ -192,7 +192,8 @@ class LocalModel:
         prompts = [prompt_tokens(self.tokenizer, r.messages) for r in requests]
         fit = [n for n, prompt in enumerate(prompts) if len(prompt) + sampler.max_tokens <= self.context]
         if len(fit) < len(requests):
-            answers = [Answer("", 0, False, self._too_long(len(prompt), sampler.max_tokens)) for prompt in prompts]
+            said = [too_long(self.name, len(prompt), sampler.max_tokens, self.context) for prompt in prompts]
+            answers = [Answer("", 0, False, error) for error in said]
             stream = on_token if fit[:1] == [0] else None
             for n, answer in zip(
                 fit, self.generate([requests[n] for n in fit], sampler, adapter, stream) if fit else [], strict=True
@@ -215,12 +216,6 @@ class LocalModel:
             text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
             answers.append(Answer(text.strip(), len(ids), ended))
         return answers
-
-    def _too_long(self, prompt: int, answer: int) -> str:
-        return (
-            f"a prompt of {prompt} tokens and an answer of {answer} do not fit {self.name}'s context of "
-            f"{self.context}; shorten the prompt or lower --max-tokens"
-        )
 
     def _decode(
         self,
@@ -344,6 +339,14 @@ class LocalModel:
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""
         return (network.get_base_model() if network is self._peft else network).base_model
+
+
+def too_long(name: str, prompt: int, answer: int, context: int) -> str:
+    """What a request says that does not fit the model's context; all in tokens."""
+    return (
+        f"a prompt of {prompt} tokens and an answer of {answer} do not fit {name}'s context of {context}; shorten the "
+        "prompt or lower --max-tokens"
+    )
 
 
 def _common(a: list[int], b: list[int]) -> int:

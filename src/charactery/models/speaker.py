@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,9 @@ from charactery.models.local import Adapter, Answer, LocalModel, Request, Sample
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, from_hub, tensors_hash
 from charactery.runs import Journal, digest, file_digest
+
+if TYPE_CHECKING:
+    from charactery.models.server import ServerModel
 
 BATCH = 128
 
@@ -33,7 +36,7 @@ class Speaker:
     """A Subject that is loaded. `identity` names exactly what answers, for journals and manifests."""
 
     subject: Subject
-    model: LocalModel | None
+    model: "LocalModel | ServerModel | None"
     adapter: Adapter | None
     identity: str
 
@@ -56,6 +59,7 @@ class Models:
     def __init__(self, device: str = "auto", say: Callable[[str], None] = lambda line: None) -> None:
         self.device, self.say = device, say
         self._bases: dict[str, LocalModel] = {}
+        self._servers: dict[str, ServerModel] = {}
 
     def folder(self, subject: Subject) -> Path | str:
         """Where a local subject's weights lie: a folder, or a hub id."""
@@ -66,8 +70,8 @@ class Models:
         return from_hub(subject.base) if subject.kind == "hub" else subject.base
 
     def base(self, subject: Subject) -> LocalModel:
-        """The base model of a local subject. Raises ModelNotFound for one behind an API."""
-        if subject.kind == "inspect":
+        """The base model of a local subject. Raises ModelNotFound for one behind an API or on a server."""
+        if not subject.here:
             raise ModelNotFound(f"{subject.base} answers over an API; this step needs a model on this machine")
         if subject.base not in self._bases:
             self._bases[subject.base] = LocalModel.load(self.folder(subject), subject.base, self.device)
@@ -79,7 +83,7 @@ class Models:
 
     def base_hash(self, subject: Subject) -> str:
         """What names the base in a manifest: the hash of its tensors, or the name of what has none here."""
-        if subject.kind == "inspect":
+        if not subject.here:
             return subject.base
         folder = self.folder(subject)
         if not Path(folder).exists():  # a hub id: its files lie in the hub's cache once it is loaded
@@ -98,7 +102,16 @@ class Models:
         parts: list[Any] = [self.base_hash(subject)]
         if subject.adapter:
             parts += [file_digest(subject.adapter / "adapter_model.safetensors"), subject.strength]
-        return Speaker(subject, self.base(subject), adapter, digest(parts))
+        return Speaker(subject, self._model(subject), adapter, digest(parts))
+
+    def _model(self, subject: Subject) -> "LocalModel | ServerModel":
+        if subject.kind != "server":
+            return self.base(subject)
+        if subject.base not in self._servers:
+            from charactery.models.server import ServerModel
+
+            self._servers[subject.base] = ServerModel(subject.base)
+        return self._servers[subject.base]
 
 
 Ask = tuple[Speaker, Request]

@@ -1,7 +1,7 @@
 """What answers: a model, perhaps a character in its prompt, perhaps an adapter at some strength.
 
 Written `MODEL[+CHARACTER][:STAGE[/STEP]][@STRENGTH]`, for example `smollm2+captain`, `runs/captain@0.5`,
-`runs/captain:dpo/40`.
+`runs/captain:dpo/40`. MODEL may be a server's address, `http://localhost:8000/v1[#NAME or #RUN]`.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from charactery.models.weights import EMBEDDED
 from charactery.runs import read_manifest, read_run
 
 STRONGEST = 10  # times what was trained; far beyond where any adapter still speaks
-Kind = Literal["embedded", "folder", "hub", "gguf", "inspect"]
+Kind = Literal["embedded", "folder", "hub", "gguf", "server", "inspect"]
 # Inspect's providers; a name that begins with one of these and a slash is not a hub id.
 PROVIDERS = frozenset(
     "anthropic azureai bedrock cf cloudflare deepseek fireworks google grok groq llama-cpp-python mistral mockllm "
@@ -37,6 +37,11 @@ class Subject:
     adapter: Path | None = None
     strength: float = 1.0
     run: Path | None = field(default=None, compare=False)
+
+    @property
+    def here(self) -> bool:
+        """Whether its weights are on this machine, to be trained."""
+        return self.kind not in ("server", "inspect")
 
 
 def parse_subject(text: str) -> Subject:
@@ -61,6 +66,8 @@ def parse_subject(text: str) -> Subject:
 
 def _model(text: str, name: str, character: Character | None, stage: str | None, strength: float) -> Subject:
     path = Path(name)
+    if name.startswith(("http://", "https://")):
+        return _on_server(text, name, character, strength)
     if os.path.exists(name):
         if (path / "manifest.json").exists():
             return _trained(text, path, character, stage, strength)
@@ -82,9 +89,21 @@ def _model(text: str, name: str, character: Character | None, stage: str | None,
     near = difflib.get_close_matches(name, [DEFAULT], 1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ModelNotFound(
-        f"no model {name!r}: it is no folder, run or .gguf file here, not {DEFAULT}, no hub id (org/name) and no "
-        f"Inspect name (openai/…, vllm/…).{hint} `charactery models` lists what is here"
+        f"no model {name!r}: it is no folder, run or .gguf file here, not {DEFAULT}, no hub id (org/name), no "
+        f"server (http://…) and no Inspect name (openai/…).{hint} `charactery models` lists what is here"
     )
+
+
+def _on_server(text: str, name: str, character: Character | None, strength: float) -> Subject:
+    """`URL`, `URL#NAME` for a model or adapter it serves, or `URL#RUN[:STAGE]` for a run's adapter here."""
+    url, _, served = name.partition("#")
+    run, _, stage = served.partition(":")
+    if served and os.path.exists(f"{run}/manifest.json"):
+        adapter = _trained(text, Path(run), character, stage or None, strength).adapter
+        return Subject(text, url, "server", character, adapter, strength, Path(run))
+    if strength != 1.0:
+        raise ModelNotFound(f"{text!r}: a strength needs a run after the #, and {served!r} is no run here")
+    return Subject(text, name, "server", character)
 
 
 def _trained(text: str, path: Path, character: Character | None, stage: str | None, strength: float) -> Subject:

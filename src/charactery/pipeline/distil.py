@@ -67,7 +67,7 @@ def train(order: Order, watch: Watch) -> Run:
     own = read_prompts(order.prompts) if order.prompts else []
     own_pairs = read_pairs(order.pairs) if order.pairs else None
     subject = parse_subject(order.model)
-    if subject.kind == "inspect" or subject.adapter or subject.character:
+    if not subject.here or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     models = Models(order.device, watch.say)
     if not is_first_process():

@@ -66,7 +66,7 @@ def parameters_of(subject: Subject) -> float | None:
 def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
     """What so many answers of a Subject would take, in a sentence."""
     said = f"nothing is asked. It would be {answers} answers of at most {max_tokens} tokens"
-    if subject.kind == "inspect":
+    if not subject.here:
         return f"{said} from {subject.base}; the price is what they cost there"
     scale = (parameters_of(subject) or PARAMETERS) / PARAMETERS
     known = "" if parameters_of(subject) else " of a model of 135M parameters, since its weights are not here"
@@ -104,7 +104,7 @@ def foresee(order: Order) -> Foresight:
     _in_stock(order)
     own = len(read_pairs(order.pairs)) if order.pairs else 0
     teacher = parse_subject(order.teacher) if order.teacher else None
-    if subject.kind == "inspect" or subject.adapter or subject.character:
+    if not subject.here or subject.adapter or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     talks = round(sizes.train / 4)
     mine = sizes.train * order.draws + sizes.tasks
@@ -146,5 +146,5 @@ def foresee(order: Order) -> Foresight:
         memory,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        mine + 2 * talks if teacher and teacher.kind == "inspect" else 0,
+        mine + 2 * talks if teacher and not teacher.here else 0,
     )

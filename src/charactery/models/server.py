@@ -1,0 +1,172 @@
+"""A model on a server with vLLM's completions API: the same generate and score as a model here has.
+
+Prompts are sent as tokens, so that the chat frame is ours. Log-probabilities are the server's `prompt_logprobs`, which
+OpenAI's own API does not have. An adapter goes by its name on the server; a run's is loaded there by its path.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import torch
+from transformers import AutoTokenizer, GenerationConfig
+
+from charactery.errors import ModelNotFound
+from charactery.models.chat import BASE_TEMPLATE, prompt_tokens
+from charactery.models.local import Adapter, Answer, Request, Sampler, too_long
+from charactery.models.weights import cache_folder
+from charactery.runs import digest, file_digest
+
+KEY = "CHARACTERY_SERVER_KEY"  # the environment's variable for a server that asks for a key
+IN_FLIGHT = 64  # requests at once; the server batches them as it likes
+TRIES, BUSY = 6, (429, 503)
+LONG = 600.0  # seconds for one answer: a server under load keeps requests waiting
+
+
+class ServerModel:
+    """One model of a server, `URL` or `URL#NAME` (default: the first it serves), with its tokenizer here."""
+
+    def __init__(self, address: str) -> None:
+        """Raises ModelNotFound where no server answers, or it has no such model, or there is no tokenizer for it."""
+        self.name = address
+        self.url, _, wanted = address.partition("#")
+        self.url = self.url.rstrip("/")
+        headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if os.environ.get(KEY) else {}
+        self.client = httpx.Client(headers=headers, timeout=httpx.Timeout(LONG, connect=10.0))
+        models = {m["id"]: m for m in self._call("GET", "models")["data"]}
+        bases = [m for m in models.values() if not m.get("parent")]
+        if wanted and wanted not in models:
+            raise ModelNotFound(f"{self.url} serves no {wanted!r}; it serves {', '.join(models) or 'nothing'}")
+        if not bases:
+            raise ModelNotFound(f"{self.url} serves no model")
+        self.served = wanted or bases[0]["id"]
+        base = models.get(models[self.served].get("parent") or self.served, bases[0])
+        self.context = int(base.get("max_model_len") or 2048)
+        source = base.get("root") or base["id"]
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise ModelNotFound(
+                f"{self.url} serves {source}, whose tokenizer cannot be loaded here: {str(error).splitlines()[0]}"
+            ) from error
+        if self.tokenizer.chat_template is None:
+            self.tokenizer.chat_template = BASE_TEMPLATE
+        self.ends = sorted({*_ends(source), self.tokenizer.eos_token_id} - {None})
+        self._adapters: dict[Adapter, str] = {}
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampler: Sampler,
+        adapter: Adapter | None = None,
+        on_token: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """Answer each request, with its seed; what a seed gives depends on the server. Nothing is streamed.
+
+        A prompt that leaves no room to answer gets an Answer with an error. Raises ModelNotFound where a server fails.
+        """
+        model = self._served(adapter)
+
+        def one(request: Request) -> Answer:
+            prompt = prompt_tokens(self.tokenizer, request.messages)
+            if len(prompt) + sampler.max_tokens > self.context:
+                return Answer("", 0, False, too_long(self.name, len(prompt), sampler.max_tokens, self.context))
+            said = self._call("POST", "completions", {
+                "model": model, "prompt": prompt, "max_tokens": sampler.max_tokens, "temperature": sampler.temperature,
+                # the server would fill in the model's own defaults
+                "top_p": sampler.top_p, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0,
+                "seed": request.seed % 2**63, "stop_token_ids": self.ends,
+            })  # fmt: skip
+            choice, ended = said["choices"][0], said["choices"][0]["finish_reason"] == "stop"
+            return Answer(choice["text"].strip(), int(said["usage"]["completion_tokens"]), ended)
+
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            return list(pool.map(one, requests))
+
+    def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None) -> list[torch.Tensor]:
+        """Log-probability of every token of each continuation given its context, natural log, float32.
+
+        A row longer than the model's context has NaN for every token, as on this machine.
+        """
+        model = self._served(adapter)
+
+        def one(pair: tuple[list[int], list[int]]) -> torch.Tensor:
+            context, continuation = pair
+            ids = context + continuation
+            if len(ids) >= self.context:  # the server adds a token
+                return torch.full((len(continuation),), math.nan)
+            said = self._call("POST", "completions", {
+                "model": model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1,
+            })  # fmt: skip
+            told = said["choices"][0].get("prompt_logprobs")
+            if told is None:
+                raise ModelNotFound(
+                    f"{self.url} gives no log-probabilities of a prompt (prompt_logprobs), as vLLM does"
+                )
+            places = zip(ids[len(context) :], told[len(context) :], strict=True)
+            return torch.tensor([place[str(token)]["logprob"] for token, place in places], dtype=torch.float32)
+
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            return list(pool.map(one, pairs))
+
+    def _served(self, adapter: Adapter | None) -> str:
+        """The name under which the server has this adapter; loaded there on first use, from this file system."""
+        if adapter is None or adapter.strength == 0:
+            return self.served
+        if adapter not in self._adapters:
+            folder = adapter.folder.resolve()
+            name = f"charactery-{digest([file_digest(folder / 'adapter_model.safetensors'), adapter.strength])[:16]}"
+            path = folder if adapter.strength == 1 else _scaled(folder, adapter.strength, name)
+            self._call("POST", "load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+            self._adapters[adapter] = name
+        return self._adapters[adapter]
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        for attempt in range(TRIES):
+            try:
+                reply = self.client.request(method, f"{self.url}/{path}", json=body)
+            except httpx.HTTPError as error:
+                raise ModelNotFound(
+                    f"no server answers at {self.url} ({type(error).__name__}); start one, with `vllm serve MODEL` say"
+                ) from error
+            if reply.status_code not in BUSY:
+                break
+            time.sleep(0.5 * 2**attempt)
+        if path == "load_lora_adapter" and (reply.status_code == 200 or "already" in reply.text):
+            return None
+        if path == "load_lora_adapter":
+            raise ModelNotFound(
+                f"{self.url} does not load adapters ({reply.status_code}); start it with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, on this file system, or give the name of one it serves"
+            )
+        if reply.status_code != 200:
+            raise ModelNotFound(f"{self.url} answers {reply.status_code}: {' '.join(reply.text.split())[:200]}")
+        return reply.json()
+
+
+def _ends(source: str) -> list[int]:
+    """The end tokens that a model's generation settings name."""
+    try:
+        ends = GenerationConfig.from_pretrained(source).eos_token_id
+    except OSError:
+        return []
+    return ends if isinstance(ends, list) else [ends] if ends is not None else []
+
+
+def _scaled(folder: Path, strength: float, name: str) -> Path:
+    """A copy of an adapter at another strength: the server has no scale of its own for one."""
+    from safetensors.torch import load_file, save_file
+
+    out = cache_folder() / "scaled" / name
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {k: v * strength if ".lora_B." in k else v for k, v in tensors.items()}, out / "adapter_model.safetensors"
+    )
+    (out / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
+    return out

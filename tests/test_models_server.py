@@ -1,0 +1,206 @@
+"""A model on a server: a stand-in that answers with vLLM's JSON, by the tiny model, against that model here."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from charactery.errors import ModelNotFound
+from charactery.models import server
+from charactery.models.chat import prompt_tokens, system, user
+from charactery.models.local import Adapter, LocalModel, Request, Sampler
+from charactery.models.server import ServerModel
+from charactery.models.speaker import Models, answer
+from charactery.models.subject import parse_subject
+
+GREEDY = Sampler(16, 0)
+ASKED = [
+    Request((user("Why is the sky blue?"),), 1),
+    Request((system("Be brief."), user("Tea?")), 2),
+    Request((user("Tell me of the sea."),), 3),
+]
+
+
+class Stand(ThreadingHTTPServer):
+    """As much of vLLM's server as is asked of it; `seen` holds the requests."""
+
+    daemon_threads = True
+
+    def __init__(self, model: LocalModel, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.model, self.folder, self.lock = model, folder, threading.Lock()
+        self.loras: dict[str, Path] = {}
+        self.seen: list[tuple[str, Any]] = []
+        self.busy, self.loads, self.key = 0, True, ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Stand
+
+    def log_message(self, *words: Any) -> None: ...
+
+    def reply(self, status: int, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        base = {"id": "org/tiny", "root": str(self.server.folder), "parent": None, "max_model_len": 1024}
+        loras = [{"id": n, "root": str(p), "parent": "org/tiny"} for n, p in self.server.loras.items()]
+        self.reply(200, {"object": "list", "data": [base, *loras]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.seen.append((self.path, body))
+            if self.server.key and self.headers["Authorization"] != f"Bearer {self.server.key}":
+                return self.reply(401, {"error": "Unauthorized"})
+            if self.server.busy:
+                self.server.busy -= 1
+                return self.reply(503, {"error": "overloaded"})
+            if self.path == "/v1/load_lora_adapter":
+                if not self.server.loads:
+                    return self.reply(404, {"detail": "Not Found"})
+                if body["lora_name"] in self.server.loras:
+                    return self.reply(400, {"error": {"message": "has already been loaded"}})
+                self.server.loras[body["lora_name"]] = Path(body["lora_path"])
+                return self.reply(200, "Success")
+            if body["model"] != "org/tiny" and body["model"] not in self.server.loras:
+                return self.reply(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
+            return self.reply(200, self.completion(body))
+
+    def completion(self, body: Any) -> Any:
+        model, prompt = self.server.model, body["prompt"]
+        adapter = Adapter(self.server.loras[body["model"]]) if body["model"] in self.server.loras else None
+        if "prompt_logprobs" in body:
+            [values] = model.score([(prompt[:1], prompt[1:])], adapter)
+            told = [None] + [
+                {str(t): {"logprob": v, "rank": 9}, "-1": {"logprob": -0.1, "rank": 1}}
+                for t, v in zip(prompt[1:], values.tolist(), strict=True)
+            ]
+            return {"choices": [{"text": "x", "finish_reason": "length", "prompt_logprobs": told}], "usage": {}}
+        assert body["top_k"] == -1 and body["top_p"] == 1.0 and body["stop_token_ids"] == model.ends
+        out: list[int] = []
+        with torch.inference_mode(), model.adapted(adapter) as network:
+            for _ in range(body["max_tokens"]):
+                out.append(int(network(torch.tensor([prompt + out])).logits[0, -1].argmax()))
+                if out[-1] in model.ends:
+                    break
+        ended = out[-1] in model.ends
+        text = model.tokenizer.decode(out[:-1] if ended else out, skip_special_tokens=True)
+        choice = {"text": text, "finish_reason": "stop" if ended else "length"}
+        return {"choices": [choice], "usage": {"completion_tokens": len(out)}}
+
+
+@pytest.fixture
+def stand(tiny_model_folder: Path) -> Iterator[Stand]:
+    at = Stand(LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.float32), tiny_model_folder)
+    threading.Thread(target=at.serve_forever, daemon=True).start()
+    yield at
+    at.shutdown()
+
+
+@pytest.fixture
+def here(tiny_model_folder: Path) -> LocalModel:
+    return LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.float32)
+
+
+def pairs(model: LocalModel) -> list[tuple[list[int], list[int]]]:
+    context = prompt_tokens(model.tokenizer, [user("Why is the sky blue?")])
+    return [(context, [40, 41, 42]), (context, [50]), (context[:3], [60, 61])]
+
+
+@pytest.mark.parametrize("strength", [None, 0.0, 1.0, 0.5])
+def test_answers_and_scores_are_those_of_the_model_here(
+    stand: Stand, here: LocalModel, tiny_adapters: list[Path], strength: float | None
+) -> None:
+    adapter = None if strength is None else Adapter(tiny_adapters[0], strength)
+    there = ServerModel(stand.url)
+    assert there.generate(ASKED, GREEDY, adapter) == here.generate(ASKED, GREEDY, adapter)
+    for one, two in zip(there.score(pairs(here), adapter), here.score(pairs(here), adapter), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+    assert len(stand.loras) == (1 if strength else 0)
+    if strength:  # or this shows nothing
+        plain = here.score(pairs(here))
+        assert not torch.allclose(plain[0], there.score(pairs(here), adapter)[0], atol=1e-3)
+
+
+def test_each_request_has_its_seed_and_its_temperature(stand: Stand) -> None:
+    ServerModel(stand.url).generate(ASKED, Sampler(4, 0.7))
+    asked = [body for path, body in stand.seen if path == "/v1/completions"]
+    assert sorted(body["seed"] for body in asked) == [1, 2, 3]
+    assert {body["temperature"] for body in asked} == {0.7}
+
+
+def test_what_does_not_fit_is_that_rows_alone(stand: Stand) -> None:
+    there = ServerModel(stand.url)
+    first, none = there.generate([ASKED[0], Request((user("tea " * 1200),), 1)], GREEDY)
+    assert first.text and not first.error and "do not fit" in none.error
+    assert [bool(v.isnan().any()) for v in there.score([([1], [5, 6]), ([1] * 1000, [5] * 24)])] == [False, True]
+
+
+def test_a_busy_server_is_asked_again(stand: Stand, here: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(server, "time", SimpleNamespace(sleep=waits.append))
+    there = ServerModel(stand.url)
+    stand.busy = 2
+    assert there.generate(ASKED[:1], GREEDY) == here.generate(ASKED[:1], GREEDY)
+    assert waits == [0.5, 1.0]
+    stand.busy = 100
+    with pytest.raises(ModelNotFound, match=r"answers 503: .*overloaded"):
+        there.generate(ASKED[:1], GREEDY)
+
+
+def test_a_key_is_sent(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.key = "secret"
+    with pytest.raises(ModelNotFound, match="answers 401"):
+        ServerModel(stand.url).generate(ASKED[:1], GREEDY)
+    monkeypatch.setenv(server.KEY, "secret")
+    assert ServerModel(stand.url).generate(ASKED[:1], GREEDY)[0].text
+
+
+def test_what_is_not_there_says_so(stand: Stand, tiny_adapters: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"no server answers at http://127.0.0.1:9/v1 .*vllm serve"):
+        ServerModel("http://127.0.0.1:9/v1")
+    with pytest.raises(ModelNotFound, match="serves no 'sea'; it serves org/tiny"):
+        ServerModel(f"{stand.url}#sea")
+    stand.loads = False
+    with pytest.raises(ModelNotFound, match="--enable-lora"):
+        ServerModel(stand.url).generate(ASKED, GREEDY, Adapter(tiny_adapters[0]))
+    stand.folder = tmp_path  # no tokenizer there
+    with pytest.raises(ModelNotFound, match="tokenizer cannot be loaded"):
+        ServerModel(stand.url)
+
+
+def test_an_adapter_that_is_there_already_is_used(stand: Stand, here: LocalModel, tiny_adapters: list[Path]) -> None:
+    adapter = Adapter(tiny_adapters[0])
+    expected = here.generate(ASKED, GREEDY, adapter)
+    for _ in range(2):  # another command, the same server
+        assert ServerModel(stand.url).generate(ASKED, GREEDY, adapter) == expected
+    [name] = stand.loras
+    assert ServerModel(f"{stand.url}#{name}").generate(ASKED, GREEDY) == expected
+
+
+def test_a_subject_on_a_server(stand: Stand, here: LocalModel) -> None:
+    subject = parse_subject(f"{stand.url}#org/tiny+captain")
+    assert (subject.base, subject.kind, subject.here) == (f"{stand.url}#org/tiny", "server", False)
+    assert subject.character is not None and subject.character.name == "Captain Elias Marrow"
+    speaker = Models().speaker(subject)
+    [told] = answer([(speaker, ASKED[0])], GREEDY)
+    assert told == here.generate([Request(speaker.prompt(ASKED[0].messages), 1)], GREEDY)[0]
+    with pytest.raises(ModelNotFound, match="a strength needs a run after the #"):
+        parse_subject(f"{stand.url}#org/tiny@0.5")
+    with pytest.raises(ModelNotFound, match="needs a model on this machine"):
+        Models().base(subject)
