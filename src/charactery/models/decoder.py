@@ -187,9 +187,11 @@ class Decoder:
         self, shared: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int]
     ) -> torch.Tensor:
         """What the last layer says of `counts` tokens of each row from `starts` on, one after the other, (N, C)."""
-        batch = _Batch(rows, len(shared), self.device)
+        unique = list(dict.fromkeys(map(tuple, rows)))  # options of one token to a question: attended to once
+        batch = _Batch(unique, len(shared), self.device)
+        places = dict(zip(unique, batch.places, strict=True))
         hidden_N_C = self._through(batch, self._before(shared), None)
-        wanted = [p for row, s, n in zip(batch.places, starts, counts, strict=True) for p in row[s : s + n]]
+        wanted = [p for row, s, n in zip(rows, starts, counts, strict=True) for p in places[tuple(row)][s : s + n]]
         return hidden_N_C.index_select(0, self._tensor(wanted))
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
