@@ -286,7 +286,7 @@ class LocalModel:
     # -- scoring
 
     def score(
-        self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None, batch_tokens: int = 4096
+        self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None, batch_tokens: int = 8192
     ) -> list[torch.Tensor]:
         """Log-probability of every token of each continuation given its context, natural log, float32.
 
