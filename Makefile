@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-smollm2 docs docs-full bench clean
+.PHONY: demo test check test-smollm2 docs docs-full bench lint-faults clean
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -40,6 +40,11 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/help_time.py
 	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)") $(if $(ROW),--row "$(ROW)") $(if $(FULL),--full)
+	$(if $(ROW)$(FULL),,$(BIN)/python -m benchmarks.speed.checks)
+
+# who is told from whom by the lint rules, over the planted faults
+lint-faults: .venv/ready
+	$(BIN)/python benchmarks/lint_faults.py
 
 clean:
 	rm -rf .venv site dist build
