@@ -1,18 +1,22 @@
 """Other engines for generation on a processor, beside ours: openvino-genai and ctranslate2.
 
     pip install openvino-genai ctranslate2
-    python benchmarks/engines.py [--prompts 64] [--tokens 96] [--rounds 5]
+    python benchmarks/engines.py [--prompts 16 64 128] [--tokens 96] [--rounds 3]
 
-An engine that is not installed is left out. All answer the same prompts at temperature 0.7 without top-p or top-k, up
-to their natural stop; tokens are counted by us, the end token with them. Behind the speeds stands the mean
-log-probability that transformers in float32 gives each engine's texts: one that draws from another distribution shows.
-openvino-genai reads GGUF, and of what it reads only 16-bit weights answer sensibly, so the embedded model is written as
-such first. It gives equal prompts of one batch equal samples, and passes over a LoRA on GGUF without a word.
+Writes benchmarks/ENGINES.md. An engine that is not installed is left out. All answer the same prompts at temperature
+0.7 without top-p or top-k, up to their natural stop; tokens are counted by us, the end token with them. Behind the
+speeds stands the mean log-probability that transformers in float32 gives each engine's texts: one that draws from
+another distribution shows. openvino-genai reads GGUF, and of what it reads only 16-bit weights answer sensibly, so the
+embedded model is written as such first. It gives equal prompts of one batch equal samples, and passes over a LoRA on
+GGUF without a word.
 """
 
 import argparse
 import importlib.util
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -113,27 +117,14 @@ def ctranslate(model: LocalModel, folder: Path, prompts: Sequence[str], tokens: 
     return answer
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("prompts", 64), ("tokens", 96), ("rounds", 5)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    options = parser.parse_args()
+def compared(options: argparse.Namespace) -> dict[str, Any]:
+    """One engine and ours in turn, in this process: no other engine's threads wait beside them."""
     folder = Path(fetch("smollm2", print))
     model = LocalModel.load(folder, "smollm2", "cpu")
     prompts = texts.prompts(options.prompts)
-    makers: dict[str, Any] = {"openvino_genai": openvino} | {
-        f"ctranslate2 {kind}": partial(ctranslate, kind=kind) for kind in ("bfloat16", "float32", "int8_float32")
-    }
     with tempfile.TemporaryDirectory() as work:
-        engines = {"ours": ours(model, prompts, options.tokens)}
-        for name, make in makers.items():
-            if importlib.util.find_spec(name.split()[0]) is None:
-                print(f"{name} is not installed, and is left out")
-                continue
-            try:
-                engines[name] = make(model, folder, prompts, options.tokens, Path(work))
-            except ValueError as error:
-                print(f"{name} is left out: {error}")
+        made = MAKERS[options.engine](model, folder, prompts, options.tokens, Path(work))
+        engines = {"ours": ours(model, prompts, options.tokens), "theirs": made}
         rates: dict[str, list[float]] = {name: [] for name in engines}
         said: dict[str, list[str]] = {}
         for n in range(options.rounds + 1):
@@ -147,6 +138,7 @@ def main() -> None:
                 )
                 if n:  # the first pass makes what is made once
                     rates[name].append(count / seconds)
+    found: dict[str, Any] = {"engine": options.engine, "prompts": options.prompts}
     for name, values in rates.items():
         pairs = [
             (prompt_tokens(model.tokenizer, texts.asked(p)), model.tokenizer(t, add_special_tokens=False)["input_ids"])
@@ -155,12 +147,72 @@ def main() -> None:
         pairs = [pair for pair in pairs if pair[1]]
         sums = forward(loaded(folder, "float32"), pairs, 16, model.pad)
         means = [value / len(k) for value, (_, k) in zip(sums, pairs, strict=True)]
-        spread = 1.96 * statistics.stdev(means) / len(means) ** 0.5
-        print(
-            f"{name}: {statistics.median(values):.0f} tokens/s ({min(values):.0f} to {max(values):.0f}), "
-            f"{statistics.median(values) / statistics.median(rates['ours']):.2f} times ours; mean log-probability a "
-            f"token {statistics.mean(means):.3f} ± {spread:.3f}; the first: {said[name][0][:80]!r}"
+        found[name] = {
+            "tokens/s": values,
+            "log-probability": statistics.mean(means),
+            "within": 1.96 * statistics.stdev(means) / len(means) ** 0.5,
+        }
+    return found
+
+
+def table(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
+    lines = [
+        "# Engines for generation on a processor", "",
+        f"Written by `python benchmarks/engines.py`: an answer to each prompt, at most {options.tokens} tokens, "
+        f"temperature {WARMTH}, natural stops, all in one batch; {options.rounds} passes of each engine and of ours in "
+        f"turn, medians and the lowest and highest, on {torch.get_num_threads()} threads. The log-probability is what "
+        "transformers in float32 gives the last pass's texts, a token, with its 95% interval over answers.", "",
+        "| engine | prompts | tokens/s | ours, tokens/s | times ours | log-probability | ours |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        theirs, mine = row["theirs"], row["ours"]
+        ratio = statistics.median(theirs["tokens/s"]) / statistics.median(mine["tokens/s"])
+        sides = [
+            (
+                f"{statistics.median(r['tokens/s']):.0f} ({min(r['tokens/s']):.0f} to {max(r['tokens/s']):.0f})",
+                f"{r['log-probability']:.3f} ± {r['within']:.3f}",
+            )
+            for r in (theirs, mine)
+        ]
+        lines.append(
+            f"| {row['engine']} | {row['prompts']} | {sides[0][0]} | {sides[1][0]} | {ratio:.2f} | {sides[0][1]} | "
+            f"{sides[1][1]} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+MAKERS: dict[str, Any] = {"openvino_genai": openvino} | {
+    f"ctranslate2 {kind}": partial(ctranslate, kind=kind) for kind in ("bfloat16", "float32", "int8_float32")
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, nargs="*", default=[16, 64, 128])
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", choices=MAKERS, help="this one alone, its figures as JSON")
+    options = parser.parse_args()
+    if options.engine:
+        [options.prompts] = options.prompts
+        print(json.dumps(compared(options)))
+        return
+    rows = []
+    for name in MAKERS:
+        if importlib.util.find_spec(name.split()[0]) is None:
+            print(f"{name} is not installed, and is left out")
+            continue
+        for count in options.prompts:
+            asked = ["--engine", name, "--prompts", count, "--tokens", options.tokens, "--rounds", options.rounds]
+            done = subprocess.run([sys.executable, __file__, *map(str, asked)], capture_output=True, text=True)
+            if done.returncode:
+                print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")
+                break
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(name, count, flush=True)
+    (Path(__file__).parent / "ENGINES.md").write_text(table(rows, options))
+    print(table(rows, options))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ multiple choice are left out.
 import argparse
 import os
 import platform
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,9 +40,9 @@ rows: dict[str, Callable[[], Row]] = {
     "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
     "choice, several tokens": lambda: choice_row(model, weights, data, (" (A)", " (B)"), 500 if full else 40),
     "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (4, 3))),
-    "generate": lambda: generate_row(model, weights, 256 if full else 64, 1, False),
+    "generate": lambda: generate_row(model, weights, 256 if full else 96, 1, False),
     "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (4, 8)), True),
-    "Inspect": lambda: inspect_row(model, weights, 256 if full else 64, 1, False),
+    "Inspect": lambda: inspect_row(model, weights, 256 if full else 96, 1, False),
     "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (4, 8)), True),
     "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
     "SFT": lambda: sft_row(model, weights, 400 if full else 32),
@@ -54,10 +56,17 @@ machine = {
     "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
     "threads": torch.get_num_threads(), "torch": torch.__version__,
 }  # fmt: skip
-found = kept()
+found, failed = kept(), []
 for name in wanted:
     print(name, flush=True)
     limits = ceiling()
-    result = measured(rows[name](), limits, 1 if full else ROUNDS)
+    try:
+        result = measured(rows[name](), limits, 1 if full else ROUNDS)
+    except Exception:  # the other rows' hour is not lost for it
+        traceback.print_exc()
+        failed.append(name)
+        continue
     found[f"{name}, full" if full else name] = result | {"row": f"{name}, full" if full else name, "ceiling": limits}
     write([*found.values()], machine)
+if failed:
+    sys.exit(f"failed: {', '.join(failed)}")

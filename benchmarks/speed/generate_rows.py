@@ -81,7 +81,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         ours=ours,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype, size in (("bfloat16", 16), ("bfloat16", 32), ("bfloat16", 64), ("float32", 32))
+            for dtype, size in [*(("bfloat16", size) for size in (16, 32, 64, 128)), ("float32", 32)]
         },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
@@ -157,7 +157,7 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         unit="tokens",
         target=3.0,
         ours=lambda: run(ours_model),
-        peers={f"bfloat16, batches of {size}": lambda s=size: peer(s) for size in (16, 32, 64)},
+        peers={f"bfloat16, batches of {size}": lambda s=size: peer(s) for size in (16, 64, 128)},
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from charactery.models.gradients import Product, adapted, attend, gate, norm, turn
+from charactery.models.gradients import Product, adapted, attend, gate, gated, norm, normed, turn, turned
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the processor's code for a product is made anew for each size
@@ -75,27 +75,26 @@ class State:
     def __init__(self, shared: Keys, own: Keys, row_B: torch.Tensor, lengths: Sequence[int], room: int) -> None:
         """`own` holds distinct rows, of which the B rows with these lengths are `row_B`."""
         key, rows = own[0][0], len(row_B)
-        _, groups, width, head = key.shape
+        width = key.shape[2]
         self.shared = [(k[0].transpose(1, 2).contiguous(), v[0]) for k, v in shared]
         self.rows, self.width = rows, width
-        held = -(-(width + room) // STRIDE) * STRIDE
-        self.keys = key.new_zeros(len(own), rows, groups, head, held)
-        self.values = key.new_zeros(len(own), rows, groups, held, head)
-        for n, (k, v) in enumerate(own):
-            self.keys[n, ..., :width] = k[row_B].transpose(2, 3)
-            self.values[n, :, :, :width] = v[row_B]
+        # as long as need be and no longer: of anything but a whole tensor a product copies what it reads, every time
+        held = -(-(width + 1) // STRIDE) * STRIDE
+        self.keys = [functional.pad(k[row_B].transpose(2, 3), (0, held - width)) for k, _ in own]
+        self.values = [functional.pad(v[row_B], (0, 0, 0, held - width)) for _, v in own]
         before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
         self.position_B = length_B + before
         # shorter rows end in what is no token, and all of them in what is none yet
-        self.hidden_B_1_1_K = (torch.arange(held, device=key.device) >= length_B[:, None])[:, None, None]
+        places = torch.arange(width + room + STRIDE, device=key.device)
+        self.hidden_B_1_1_K = (places >= length_B[:, None])[:, None, None]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone, in this order. Only those that change place are copied."""
         count = len(rows)
         moved = (rows != torch.arange(count, device=rows.device)).nonzero()[:, 0]
-        for held in (self.keys, self.values):
-            held[:, moved] = held[:, rows[moved]]
+        for held in (*self.keys, *self.values):
+            held[moved] = held[rows[moved]]
         self.position_B = self.position_B[rows]
         self.hidden_B_1_1_K = self.hidden_B_1_1_K[rows]
         self.rows = count
@@ -106,16 +105,17 @@ class State:
         Returns (B, G * H * D).
         """
         rows, groups, heads, width = query.shape
-        at, end = self.width, -(-(self.width + 1) // STRIDE) * STRIDE
-        keys, values = self.keys[layer, :rows], self.values[layer, :rows]
-        keys[..., at], values[:, :, at] = key, value
-        score_B_G_H_K = torch.bmm(query.view(-1, heads, width), keys.flatten(0, 1)[..., :end]).view(
-            *query.shape[:3], -1
-        )
+        if self.width == self.keys[layer].shape[-1]:
+            self.keys[layer] = functional.pad(self.keys[layer][:rows], (0, STRIDE))
+            self.values[layer] = functional.pad(self.values[layer][:rows], (0, 0, 0, STRIDE))
+        keys, values = self.keys[layer][:rows], self.values[layer][:rows]
+        keys[..., self.width], values[:, :, self.width] = key, value
+        end = keys.shape[-1]
+        score_B_G_H_K = torch.bmm(query.view(-1, heads, width), keys.flatten(0, 1)).view(*query.shape[:3], -1)
         score_B_G_H_K.masked_fill_(self.hidden_B_1_1_K[..., :end], float("-inf"))
         if not self.shared:
             weight_B_G_H_K = torch.softmax(score_B_G_H_K, -1)
-            return torch.bmm(weight_B_G_H_K.view(-1, heads, end), values.flatten(0, 1)[:, :end]).view(rows, -1)
+            return torch.bmm(weight_B_G_H_K.view(-1, heads, end), values.flatten(0, 1)).view(rows, -1)
         key_G_D_P, value_G_P_D = self.shared[layer]
         shared = value_G_P_D.shape[1]
         query_G_N_D = query.transpose(0, 1).reshape(groups, -1, width)
@@ -123,7 +123,7 @@ class State:
         weight = torch.softmax(torch.cat([score_B_G_H_P, score_B_G_H_K], -1), -1)
         own = weight[..., shared:].reshape(-1, heads, end)
         before = weight[..., :shared].transpose(0, 1).reshape(groups, -1, shared)
-        out = torch.bmm(own, values.flatten(0, 1)[:, :end]).view(rows, groups, heads, width)
+        out = torch.bmm(own, values.flatten(0, 1)).view(rows, groups, heads, width)
         out += torch.bmm(before, value_G_P_D).view(groups, rows, heads, width).transpose(0, 1)
         return out.view(rows, -1)
 
@@ -150,26 +150,30 @@ class Decoder:
                 return _learning(modules, packs)
             return _packed(modules, adapter) if packs else _beside(modules, adapter)
 
-        def normed(module: Any) -> Product:
+        apply = norm if learns else normed
+        self.turn: Callable[..., torch.Tensor] = turn if learns else turned
+        self.gate: Product = gate if learns else gated
+
+        def weighted(module: Any) -> Product:
             weight, epsilon = module.weight, module.variance_epsilon
-            return lambda x: norm(x, weight, epsilon)
+            return lambda x: apply(x, weight, epsilon)
 
         self.layers = [
             _Layer(
-                normed(layer.input_layernorm),
+                weighted(layer.input_layernorm),
                 product(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-                (normed(layer.self_attn.q_norm), normed(layer.self_attn.k_norm))
+                (weighted(layer.self_attn.q_norm), weighted(layer.self_attn.k_norm))
                 if config.model_type == "qwen3"
                 else (),
                 product(layer.self_attn.o_proj),
-                normed(layer.post_attention_layernorm),
+                weighted(layer.post_attention_layernorm),
                 product(layer.mlp.gate_proj, layer.mlp.up_proj),
                 product(layer.mlp.down_proj),
             )
             for layer in body.layers
         ]
         self.device = network.device
-        self.embed, self.rotary, self.last_norm = body.embed_tokens, body.rotary_emb, normed(body.norm)
+        self.embed, self.rotary, self.last_norm = body.embed_tokens, body.rotary_emb, weighted(body.norm)
         self.head = product(network.get_output_embeddings())
 
     def begin(self, shared: Sequence[int], rows: Sequence[Sequence[int]], room: int) -> tuple[torch.Tensor, State]:
@@ -270,16 +274,16 @@ class Decoder:
         """Queries and keys turned to their positions, (N, G * H + G, D), and values, (N, G, D)."""
         mixed_N_S_D = layer.query_key_value(layer.norm(x_N_C)).view(len(x_N_C), -1, self.width)
         queries = self.groups * self.heads
-        turned, value = mixed_N_S_D[:, : queries + self.groups], mixed_N_S_D[:, queries + self.groups :]
+        both, value = mixed_N_S_D[:, : queries + self.groups], mixed_N_S_D[:, queries + self.groups :]
         if layer.head_norms:
-            parts = turned[:, :queries], turned[:, queries:]
-            turned = torch.cat([norm(part) for norm, part in zip(layer.head_norms, parts, strict=True)], 1)
-        return turn(turned, cos_N_1_D, sin_N_1_D), value
+            parts = both[:, :queries], both[:, queries:]
+            both = torch.cat([norm(part) for norm, part in zip(layer.head_norms, parts, strict=True)], 1)
+        return self.turn(both, cos_N_1_D, sin_N_1_D), value
 
     def _after(self, layer: _Layer, x_N_C: torch.Tensor, heard_N_C: torch.Tensor) -> torch.Tensor:
         """What follows attention in a layer."""
         x_N_C = x_N_C + layer.out(heard_N_C)
-        return x_N_C + layer.down(gate(layer.gate_up(layer.norm_after(x_N_C))))
+        return x_N_C + layer.down(self.gate(layer.gate_up(layer.norm_after(x_N_C))))
 
 
 class _Batch:
