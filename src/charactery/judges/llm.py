@@ -1,0 +1,180 @@
+"""The LLM judge: which of two answers is more in character, by a rubric made from the character.
+
+Every pair is asked about in both orders, since models lean to a place (Zheng et al. 2023, arXiv 2306.05685). The
+verdict is read from the probabilities of the letters where the model gives them, and from what it says where it does
+not. Ties, refusals, replies without a letter and orders that disagree are kept and counted, and never scored.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from charactery.constitution import Character
+from charactery.constitution.render import rubric
+from charactery.models.chat import Message, prompt_tokens, system, user
+from charactery.models.local import Request, Sampler, derive_seed
+from charactery.models.speaker import Speaker, answer_all
+from charactery.runs import Journal, Row, digest
+
+LETTERS = "ABC"  # the first answer, the second, neither more than the other
+MASS = 0.1  # of probability on the letters, below which the model is about to say something else
+TRIES = 3  # replies asked for until one holds a letter
+REPLY = Sampler(max_tokens=12, temperature=0.0)
+AGAIN = Sampler(max_tokens=48, temperature=0.7)
+AT_ONCE = 64  # comparisons between two entries of the journal
+Outcome = Literal["first", "second", "tie", "refusal", "unparsed", "order"]
+REFUSAL = re.compile(r"\b(can(?:no|')t|unable|won't|will not|not able|as an ai|sorry)\b", re.IGNORECASE)
+STARTS = re.compile(r"\W*(?:answer\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])", re.IGNORECASE)
+NAMES = re.compile(r"\b(?:is|choose|pick|prefer)\W+(?:(?:answer|option)\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to the same messages."""
+
+    messages: tuple[Message, ...]
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`probability` that the first answer is more in character, the mean over both orders; None where not scored.
+
+    `outcome` says which answer, or why neither: "tie", "refusal", "unparsed" (no letter), "order" (each order preferred
+    another). `orders` are the outcomes with the first answer shown first and shown second, as seen from the answers.
+    """
+
+    outcome: Outcome
+    probability: float | None
+    orders: tuple[Outcome, Outcome]
+
+
+@dataclass(frozen=True)
+class LlmJudge:
+    """A judge that is a Subject. `character` is what answers are held against."""
+
+    speaker: Speaker
+    character: Character
+
+    @property
+    def instructions(self) -> str:
+        """The system message: the rubric, and what to do with it."""
+        return (
+            f"{rubric(self.character)}\n\n# Your task\n\nYou compare two answers to the same message by the rubric "
+            "above. It does not matter which is longer, kinder or more helpful; it matters which is more in character."
+        )
+
+    def question(self, comparison: Comparison) -> tuple[Message, ...]:
+        """The messages that the judge reads."""
+        talk = "\n\n".join(
+            f"{'Someone' if m['role'] == 'user' else self.character.name}: {m['content']}" for m in comparison.messages
+        )
+        return (
+            system(self.instructions),
+            user(
+                f"{talk}\n\n[Answer A]\n{comparison.first}\n\n[Answer B]\n{comparison.second}\n\nWhich answer is "
+                f"more in character for {self.character.name}? Reply with one letter: A, B, or C if neither is more "
+                "than the other."
+            ),
+        )
+
+    def compare(
+        self,
+        comparisons: Sequence[Comparison],
+        journal: Journal,
+        progress: Callable[[int], None] = lambda done: None,
+        seed: int = 0,
+    ) -> list[Verdict]:
+        """A verdict on each. Finished ones are read from the journal, which may be of an earlier attempt."""
+        verdicts: list[Verdict] = []
+        for start in range(0, len(comparisons), AT_ONCE):
+            batch = comparisons[start : start + AT_ONCE]
+            key = digest(["llm judge", self.speaker.identity, self.instructions, seed, [asdict(c) for c in batch]])
+            if key not in journal.done:
+                journal.add(key, [asdict(verdict) for verdict in self._batch(batch, journal, seed)])
+            verdicts += [Verdict(**{**row, "orders": tuple(row["orders"])}) for row in journal.done[key]]
+            progress(len(batch))
+        return verdicts
+
+    def _batch(self, batch: Sequence[Comparison], journal: Journal, seed: int) -> list[Verdict]:
+        both = [*batch, *(Comparison(c.messages, c.second, c.first) for c in batch)]
+        questions = [self.question(c) for c in both]
+        read = self._letters(questions)
+        left = [n for n, one in enumerate(read) if one is None]
+        for n, one in zip(left, self._replies([questions[n] for n in left], journal, seed), strict=True):
+            read[n] = one
+        count = len(batch)
+        return [_both(read[n] or ("unparsed", None), read[n + count] or ("unparsed", None)) for n in range(count)]
+
+    def _letters(self, questions: Sequence[tuple[Message, ...]]) -> list[tuple[Outcome, float | None] | None]:
+        """By the letters' probabilities as the reply's first token; None where the model would say something else."""
+        model = self.speaker.model
+        if model is None:
+            return [None] * len(questions)
+        options = [model.tokenizer(letter, add_special_tokens=False)["input_ids"] for letter in LETTERS]
+        prompts = [prompt_tokens(model.tokenizer, self.speaker.prompt(q)) for q in questions]
+        scores = model.score([(p, o) for p in prompts for o in options], self.speaker.adapter)
+        sums_N_L = np.array([float(s.sum()) for s in scores]).reshape(-1, len(LETTERS))
+        read: list[tuple[Outcome, float | None] | None] = []
+        for first, second, neither in np.exp(sums_N_L).tolist():
+            if not first + second + neither >= MASS:  # NaN, too: a question longer than the context
+                read.append(None)
+            elif neither >= max(first, second) or first == second:
+                read.append(("tie", None))
+            else:
+                read.append(("first" if first > second else "second", first / (first + second)))
+        return read
+
+    def _replies(
+        self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int
+    ) -> list[tuple[Outcome, float | None]]:
+        """By what the model says, asked again where it says no letter."""
+        read: list[tuple[Outcome, float | None]] = [("unparsed", None)] * len(questions)
+        left = [*range(len(questions))]
+        for attempt in range(TRIES):
+            if not left:
+                break
+            asks = [(self.speaker, Request(questions[n], derive_seed(seed, "judge", attempt, n))) for n in left]
+            for n, answer in zip(left, answer_all(asks, AGAIN if attempt else REPLY, journal), strict=True):
+                read[n] = said(answer.text)
+            left = [n for n in left if read[n][0] in ("unparsed", "refusal")]
+        return read
+
+
+def said(reply: str) -> tuple[Outcome, float | None]:
+    """What a reply says, as an outcome and the probability that its first answer is the better one."""
+    starts, names = STARTS.match(reply), {*NAMES.findall(reply)}
+    letter = starts[1].upper() if starts else names.pop() if len(names) == 1 else ""
+    if not letter:
+        return ("refusal" if REFUSAL.search(reply) else "unparsed"), None
+    outcomes: dict[str, tuple[Outcome, float | None]] = {"A": ("first", 1.0), "B": ("second", 0.0), "C": ("tie", None)}
+    return outcomes[letter]
+
+
+def _both(shown: tuple[Outcome, float | None], swapped: tuple[Outcome, float | None]) -> Verdict:
+    """One verdict from both orders; `swapped` is of the pair the other way about."""
+    other: dict[Outcome, Outcome] = {"first": "second", "second": "first"}
+    orders = shown[0], other.get(swapped[0], swapped[0])
+    for outcome in ("refusal", "unparsed", "tie"):
+        if outcome in orders:
+            return Verdict(outcome, None, orders)
+    if orders[0] != orders[1]:
+        return Verdict("order", None, orders)
+    assert shown[1] is not None and swapped[1] is not None
+    return Verdict(orders[0], (shown[1] + 1 - swapped[1]) / 2, orders)
+
+
+def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """How many ended how, those that are never scored with them."""
+    found = Counter(verdict.outcome for verdict in verdicts)
+    return {outcome: found[outcome] for outcome in ("first", "second", "tie", "refusal", "unparsed", "order")}
+
+
+def pair_row(verdict: Verdict) -> Row:
+    """A verdict as a row of JSON."""
+    return asdict(verdict)

@@ -1,0 +1,153 @@
+"""The LLM judge: both orders, by probabilities or by what it says, and nothing lost."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from charactery.constitution import find_character
+from charactery.judges.llm import Comparison, LlmJudge, counts, said
+from charactery.models.chat import prompt_tokens, user
+from charactery.models.local import Answer, LocalModel, Request, Sampler
+from charactery.models.speaker import Speaker
+from charactery.models.subject import Subject
+from charactery.runs import Journal
+
+CAPTAIN = find_character("captain")
+ASKED = (user("How do I sleep better?"),)
+COMPARED = [
+    Comparison(ASKED, "Aye, turn in with the watch.", "Keep regular hours."),
+    Comparison(ASKED, "Keep regular hours.", "Aye, douse the lamp."),
+    Comparison(ASKED, "Keep hours.", "Drink less coffee."),
+]
+
+
+def shown(question: str) -> tuple[str, str]:
+    first, _, second = question.partition("[Answer A]\n")[2].partition("\n\n[Answer B]\n")
+    return first, second.partition("\n\nWhich answer")[0]
+
+
+class Reader:
+    """A model that prefers answers with a word in them, and leans to the first place by so much."""
+
+    def __init__(self, tiny: LocalModel, lean: float = 0.0, mass: float = 1.0, reply: Any = None) -> None:
+        self.tokenizer, self.lean, self.mass, self.reply = tiny.tokenizer, lean, mass, reply
+        self.asked: list[str] = []
+
+    def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Any = None) -> list[torch.Tensor]:
+        out = []
+        for n, (prompt, _) in enumerate(pairs):
+            first, second = (("Aye" in text) * 2.0 for text in shown(self.tokenizer.decode(prompt)))
+            logits = torch.tensor([first + self.lean, second, 0.5 if first == second == 0 else -9.0])
+            out.append((logits.log_softmax(-1) + torch.tensor(self.mass).log())[n % 3][None])
+        return out
+
+    def generate(self, requests: Sequence[Request], sampler: Sampler, *others: Any) -> list[Answer]:
+        self.asked += [r.messages[-1]["content"] for r in requests]
+        return [Answer(self.reply(r.messages[-1]["content"], len(self.asked)), 1, True) for r in requests]
+
+
+def judge(model: Any) -> LlmJudge:
+    return LlmJudge(Speaker(Subject("judge", "judge", "folder"), model, None, "judge"), CAPTAIN)
+
+
+def test_it_reads_the_letters_of_a_real_model_in_both_orders(tiny_model: LocalModel, tmp_path: Path) -> None:
+    held = LlmJudge(Speaker(Subject("tiny", "tiny", "folder"), tiny_model, None, "tiny"), CAPTAIN)
+    question = held.question(COMPARED[0])
+    assert shown(question[1]["content"]) == (COMPARED[0].first, COMPARED[0].second)
+    assert "Rubric" in question[0]["content"] and CAPTAIN.name in question[1]["content"]
+    prompt = prompt_tokens(tiny_model.tokenizer, question)
+    letters = [tiny_model.tokenizer(x, add_special_tokens=False)["input_ids"] for x in "ABC"]
+    expected = [float(s.exp()) for s in tiny_model.score([(prompt, x) for x in letters])]
+    [read] = held._letters([question])
+    if sum(expected) < 0.1:
+        assert read is None
+    else:
+        assert read and (read[1] is None or read[1] == pytest.approx(expected[0] / sum(expected[:2])))
+
+
+def test_the_mean_verdict_does_not_change_with_the_order(tiny_model: LocalModel, tmp_path: Path) -> None:
+    held = judge(Reader(tiny_model, lean=0.7))
+    verdicts = held.compare(COMPARED, Journal(tmp_path / "a"))
+    assert [v.outcome for v in verdicts] == ["first", "second", "order"]
+    swapped = held.compare([Comparison(c.messages, c.second, c.first) for c in COMPARED], Journal(tmp_path / "b"))
+    for one, other in zip(verdicts, swapped, strict=True):
+        assert (one.probability is None) == (other.probability is None)
+        if one.probability is not None and other.probability is not None:
+            assert one.probability == pytest.approx(1 - other.probability)
+    assert verdicts[0].probability != pytest.approx(torch.tensor(2.7).sigmoid().item(), abs=0.01)  # not one order's
+
+
+def test_a_lean_beyond_what_it_sees_is_a_disagreement_and_no_verdict(tiny_model: LocalModel, tmp_path: Path) -> None:
+    verdicts = judge(Reader(tiny_model, lean=5.0)).compare(COMPARED, Journal(tmp_path / "j"))
+    assert [v.outcome for v in verdicts] == ["order"] * 3
+    assert all(v.probability is None and v.orders == ("first", "second") for v in verdicts)
+    assert counts(verdicts) == {"first": 0, "second": 0, "tie": 0, "refusal": 0, "unparsed": 0, "order": 3}
+
+
+def test_without_a_lean_what_is_alike_is_a_tie(tiny_model: LocalModel, tmp_path: Path) -> None:
+    verdicts = judge(Reader(tiny_model)).compare(COMPARED, Journal(tmp_path / "j"))
+    assert verdicts[2].outcome == "tie" and verdicts[2].probability is None
+
+
+def spoken(text: Callable[[str, int], str], tiny: LocalModel, tmp_path: Path) -> tuple[list[Any], Reader]:
+    """Verdicts of a model that gives no letter a chance at once, and says this."""
+    reader = Reader(tiny, mass=0.01, reply=text)
+    return judge(reader).compare(COMPARED, Journal(tmp_path / "j")), reader
+
+
+def test_where_letters_are_unlikely_it_is_asked_to_speak(tiny_model: LocalModel, tmp_path: Path) -> None:
+    def says(question: str, n: int) -> str:
+        first, second = shown(question)
+        return "A." if "Aye" in first else "The answer is B" if "Aye" in second else "C"
+
+    verdicts, reader = spoken(says, tiny_model, tmp_path)
+    assert [v.outcome for v in verdicts] == ["first", "second", "tie"]
+    assert [v.probability for v in verdicts] == [1.0, 0.0, None]
+    assert len(reader.asked) == 6
+
+
+def test_what_cannot_be_read_is_asked_again_and_then_kept_as_unread(tiny_model: LocalModel, tmp_path: Path) -> None:
+    verdicts, reader = spoken(lambda question, n: "Well, both have charm.", tiny_model, tmp_path)
+    assert [v.outcome for v in verdicts] == ["unparsed"] * 3 and len(reader.asked) == 3 * 6
+    again, reader = spoken(lambda q, n: "Hm." if n <= 6 else "B", tiny_model, tmp_path / "again")
+    assert counts(again)["order"] == 3 and len(reader.asked) == 2 * 6
+    refused, _ = spoken(lambda q, n: "I cannot choose between people.", tiny_model, tmp_path / "refused")
+    assert counts(refused) == {"first": 0, "second": 0, "tie": 0, "refusal": 3, "unparsed": 0, "order": 0}
+
+
+def test_a_judge_without_log_probabilities_is_asked_to_speak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from charactery.judges import llm
+
+    def answers(asks: Sequence[tuple[Speaker, Request]], sampler: Sampler, journal: Journal) -> list[Answer]:
+        return [Answer("A" if "Aye" in shown(r.messages[-1]["content"])[0] else "B", 1, True) for _, r in asks]
+
+    monkeypatch.setattr(llm, "answer_all", answers)
+    verdicts = judge(None).compare(COMPARED[:2], Journal(tmp_path / "j"))
+    assert [v.outcome for v in verdicts] == ["first", "second"]
+
+
+def test_finished_comparisons_are_not_asked_again(tiny_model: LocalModel, tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    first = judge(Reader(tiny_model)).compare(COMPARED, Journal(path))
+    broken = judge(SimpleNamespace(tokenizer=None))  # would fail at its first question
+    assert broken.compare(COMPARED, Journal(path)) == first
+    assert all(json.loads(line)["key"] for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        ("A", "first"), ("b", "second"), ("(B)", "second"), ("**C**", "tie"), ("Answer: A", "first"),
+        ("Answer B.", "second"), ("A\nbecause it sails", "first"), ("The answer is B.", "second"),
+        ("I would pick A.", "first"), ("A good answer names the sea.", "unparsed"), ("Certainly!", "unparsed"),
+        ("", "unparsed"), ("I'm sorry, I can't help with that.", "refusal"),
+        ("I prefer A. But it is B.", "unparsed"), ("Be that as it may", "unparsed"),
+    ],
+)  # fmt: skip
+def test_replies_are_read_with_care(reply: str, outcome: str) -> None:
+    assert said(reply)[0] == outcome
