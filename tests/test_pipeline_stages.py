@@ -17,7 +17,7 @@ from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
 from charactery.pipeline import distil
 from charactery.pipeline.plan import foresee
-from charactery.pipeline.recipe import Recipe, Sampling
+from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe
 from charactery.runs import write_rows
 from charactery.train.settings import Dpo, Sft
 
@@ -110,7 +110,8 @@ def test_the_commands_defaults_are_the_recipes(monkeypatch: pytest.MonkeyPatch) 
     seen: list[distil.Order] = []
     monkeypatch.setattr("charactery.cli.train._dry_run", seen.append)
     done = CliRunner().invoke(app, ["train", "captain", "--dry-run"])
-    assert done.exit_code == 0 and [order.recipe for order in seen] == [Recipe()]
+    assert done.exit_code == 0 and [order.recipe for order in seen] == [find_recipe(DEFAULT)]
+    assert [replace(order.recipe, about="", source="") for order in seen] == [Recipe()]
 
 
 def test_ones_own_pairs_are_foreseen(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
     stages.run.stage_folder = folders.__getitem__
     stages.recipe = replace(RECIPE, contrast=4)
     monkeypatch.setattr(stages, "fresh", lambda: None)
-    stages.dpo(tmp_path, "")
+    stages.dpo(tmp_path, "dpo")
     assert [sum(p["kind"] == kind for p in seen[0]) for kind in ("asks", "task", "self-play")] == [4, 3, 2]
     assert '"pairs": 9' in (tmp_path / "confounds.json").read_text()
 

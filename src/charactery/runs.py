@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -146,6 +147,11 @@ class StageRecord:
     folder: Path
     seconds: float
     peak_mb: float
+
+
+def stage_kind(name: str) -> str:
+    """What a stage does: its name without the round, `dpo` for `dpo.r2`."""
+    return re.sub(r"\.r\d+$", "", name)
 
 
 class Run:

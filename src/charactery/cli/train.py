@@ -1,6 +1,7 @@
 """The main command: train."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,12 @@ from charactery.cli import app
 from charactery.cli.characters import Dials, Given, chosen
 from charactery.errors import CharacteryError
 from charactery.runs import is_first_process
-from charactery.train.settings import Dpo, Lora, Sft
 
 if TYPE_CHECKING:
     from charactery.pipeline.order import Order
+
+
+Number = partial(typer.Option, show_default="the recipe's")
 
 
 @app.command()
@@ -21,6 +24,14 @@ def train(
     character: Given,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/CHARACTER")] = None,
     model: Annotated[str, typer.Option(help="The model to train: a name, folder, .gguf or hub id.")] = "smollm2",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="How: a recipe's name (`charactery recipes`), or a .toml file.", show_default="distill+dpo"),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Who compares its own answers: likelihood, or a Subject.", show_default="the recipe's"),
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Who writes the character's answers.", show_default="the model, prompted")
     ] = None,
@@ -32,26 +43,26 @@ def train(
     profile: Annotated[str | None, typer.Option(help="One of the character's deployments.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws prompts, samples and batches.")] = 0,
     sham: Annotated[bool, typer.Option("--sham", help="Train a second adapter on plain answers, to compare.")] = False,
-    train_: Annotated[int, typer.Option("--train", min=24, help="Training prompts.")] = 100,
-    held_out: Annotated[int, typer.Option(min=8, help="Held-out prompts.")] = 80,
-    talks: Annotated[int, typer.Option(min=2, help="Held-out conversations.")] = 12,
-    elsewhere: Annotated[int, typer.Option(min=0, help="Prompts where it should not show.")] = 40,
-    tasks: Annotated[int, typer.Option(min=0, help="Training prompts that are to be answered plainly.")] = 32,
-    max_tokens: Annotated[int, typer.Option(min=4, help="Longest answer.")] = 96,
-    temperature: Annotated[float, typer.Option(min=0, help="Temperature of answers in the evals.")] = 0.7,
-    draws: Annotated[int, typer.Option(min=1, help="Drafts to a prompt, a teacher's too; one is picked.")] = 3,
-    draft_temperature: Annotated[float, typer.Option(min=0, help="Temperature of the answers learnt from.")] = 1.0,
-    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 16,
-    sft_rate: Annotated[float, typer.Option(help="Learning rate of SFT.")] = Sft.learning_rate,
-    sft_epochs: Annotated[float, typer.Option(help="Epochs of SFT.")] = Sft.epochs,
-    dpo_rate: Annotated[float, typer.Option(help="Learning rate of DPO.")] = Dpo.learning_rate,
-    dpo_epochs: Annotated[float, typer.Option(help="Epochs of DPO.")] = Dpo.epochs,
-    dpo_beta: Annotated[float, typer.Option(help="Beta of DPO.")] = Dpo.beta,
-    contrast: Annotated[int, typer.Option(min=0, help="Pairs of character against plain that DPO gets too.")] = 16,
+    train_: Annotated[int | None, Number("--train", min=24, help="Training prompts.")] = None,
+    held_out: Annotated[int | None, Number(min=8, help="Held-out prompts.")] = None,
+    talks: Annotated[int | None, Number(min=2, help="Held-out conversations.")] = None,
+    elsewhere: Annotated[int | None, Number(min=0, help="Prompts where it should not show.")] = None,
+    tasks: Annotated[int | None, Number(min=0, help="Training prompts that are to be answered plainly.")] = None,
+    max_tokens: Annotated[int | None, Number(min=4, help="Longest answer.")] = None,
+    temperature: Annotated[float | None, Number(min=0, help="Temperature of answers in the evals.")] = None,
+    draws: Annotated[int | None, Number(min=1, help="Drafts to a prompt, a teacher's too; one is picked.")] = None,
+    draft_temperature: Annotated[float | None, Number(min=0, help="Temperature of the answers learnt from.")] = None,
+    rank: Annotated[int | None, Number("--lora-rank", "--rank", min=1, help="Rank of the adapter.")] = None,
+    sft_rate: Annotated[float | None, Number(help="Learning rate of SFT.")] = None,
+    sft_epochs: Annotated[float | None, Number(help="Epochs of SFT.")] = None,
+    dpo_rate: Annotated[float | None, Number(help="Learning rate of DPO.")] = None,
+    dpo_epochs: Annotated[float | None, Number(help="Epochs of DPO.")] = None,
+    dpo_beta: Annotated[float | None, Number(help="Beta of DPO.")] = None,
+    contrast: Annotated[int | None, Number(min=0, help="Pairs of character against plain that DPO gets too.")] = None,
     self_play: Annotated[
-        int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
-    ] = 100,
-    self_play_temperature: Annotated[float, typer.Option(min=0, help="Temperature of its own answers.")] = 0.3,
+        int | None, Number(min=0, help="Pairs of an answer learnt from against its own, at most.")
+    ] = None,
+    self_play_temperature: Annotated[float | None, Number(min=0, help="Temperature of its own answers.")] = None,
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
@@ -65,32 +76,29 @@ def train(
     Examples:
       charactery train captain
       charactery train mine.md --out runs/mine --seed 1 --sham
+      charactery train captain --recipe rlaif --out runs/captain-rlaif
       charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
-    from charactery.data.prompts import Sizes
     from charactery.pipeline.distil import Watch
     from charactery.pipeline.distil import train as run_training
     from charactery.pipeline.order import Order
-    from charactery.pipeline.recipe import Recipe, Sampling
+    from charactery.pipeline.recipe import DEFAULT, find_recipe, with_options
 
     who = chosen(character, dial, profile)
     if not any(True for _ in who.traits()):
         raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
-    recipe = Recipe(
-        sizes=Sizes(train_, held_out, talks, elsewhere, tasks),
-        sampler=Sampling(max_tokens, temperature),
-        lora=Lora(rank, 2 * rank),
-        sft=Sft(sft_rate, sft_epochs),
-        dpo=Dpo(dpo_rate, dpo_epochs, beta=dpo_beta),
-        match_lengths=match_lengths,
-        draft_temperature=draft_temperature,
-        draws=draws,
-        contrast=contrast,
-        self_play=self_play,
-        self_play_temperature=self_play_temperature,
-    )
+    chosen_recipe = with_options(find_recipe(recipe or DEFAULT), {
+        "sizes": {"train": train_, "held_out": held_out, "held_out_conversations": talks, "elsewhere": elsewhere,
+                  "tasks": tasks},
+        "sampler": {"max_tokens": max_tokens, "temperature": temperature},
+        "lora": {"rank": rank, "alpha": rank and 2 * rank},
+        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs},
+        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta},
+        "draft_temperature": draft_temperature, "draws": draws, "contrast": contrast, "self_play": self_play,
+        "self_play_temperature": self_play_temperature, "match_lengths": match_lengths or None, "judge": judge,
+    })  # fmt: skip
     order = Order(
-        who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, recipe, device, report_to,
+        who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, chosen_recipe, device, report_to,
         ("charactery", *sys.argv[1:]),
     )  # fmt: skip
     if not is_first_process():  # of several; it helps in silence

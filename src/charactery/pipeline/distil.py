@@ -1,6 +1,7 @@
 """`charactery train`: from a character file to a trained model and its report, stage by stage, resumable."""
 
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from charactery.constitution import Character, dump_character
+from charactery.constitution import Character, dump_character, system_prompt
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
 from charactery.data.filters import repeated_share
 from charactery.data.pairs import (
@@ -22,15 +23,18 @@ from charactery.data.pairs import (
     sft_rows,
 )
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
+from charactery.data.samples import Sampling, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
-from charactery.models.local import LocalModel, Sampler, pick_device
+from charactery.judges.llm import LlmJudge
+from charactery.judges.rating import ByComparison, ByLikelihood, Judge
+from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
-from charactery.pipeline.manifest import manifest, teaching
+from charactery.pipeline.manifest import STUDENT, manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
 from charactery.pipeline.recipe import stages
 from charactery.report import halvings, write_report
@@ -41,6 +45,7 @@ from charactery.runs import (
     is_first_process,
     open_run,
     read_rows,
+    stage_kind,
     write_json,
     write_rows,
     write_text,
@@ -73,13 +78,15 @@ def train(order: Order, watch: Watch) -> Run:
     if not is_first_process():
         if pick_device(order.device) == "cuda":  # "cuda" is then this process's own card, and not the first's
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        helper = Helper(order.out, {"stages": stages(order.sham)})
+        helper = Helper(order.out, {"stages": stages(order.recipe, order.sham)})
         _do(_Stages(helper, order, models, subject, Watch()), own, own_pairs)
         return helper
     made = manifest(order, models, subject)
     with open_run(order.out, made) as run:
         if run.manifest.get("environment", {}).get("code") != made["environment"]["code"]:
             watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
+        if STUDENT in run.manifest["notes"]:
+            watch.say(STUDENT)
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
         _do(_Stages(run, order, models, subject, watch), own, own_pairs)
         return run
@@ -89,13 +96,8 @@ def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None
     run, say = work.run, work.watch.say
     run.stage("prompts", lambda folder: work.prompts(folder, own), say)
     run.stage("drafts", work.drafts, say)
-    run.stage("pairs", lambda folder: work.pairs(folder, own_pairs), say)
-    run.stage("sft", lambda folder: work.sft(folder, ""), say, shared=True)
-    run.stage("self-play", work.self_play, say)
-    run.stage("dpo", lambda folder: work.dpo(folder, ""), say, shared=True)
-    if work.order.sham:
-        run.stage("sham-sft", lambda folder: work.sft(folder, "sham-"), say, shared=True)
-        run.stage("sham-dpo", lambda folder: work.dpo(folder, "sham-"), say, shared=True)
+    for name in stages(work.recipe, work.order.sham)[2:-2]:
+        run.stage(name, lambda folder, name=name: work.do(name, folder, own_pairs), say, stage_kind(name) in SHARED)  # type: ignore[misc]
     run.stage("evaluate", work.evaluate, say)
     run.stage("report", lambda folder: _report(run), say)
 
@@ -105,6 +107,9 @@ def _report(run: Run) -> None:
         run.manifest["batches_halved"] = halved  # texts depend on the batch they are written in
         write_json(run.folder / "manifest.json", run.manifest)
     write_report(run, run.folder)
+
+
+SHARED = ("sft", "dpo", "sham-sft", "sham-dpo")  # several processes train together
 
 
 class _Stages:
@@ -134,6 +139,19 @@ class _Stages:
         folder = self.run.stage_folder(stage) / "adapter"
         # not the run's folder: what is written must be the same wherever the run lies
         return replace(self.subject, text=f"run:{stage}", adapter=folder, run=self.run.folder)
+
+    def do(self, name: str, folder: Path, own_pairs: list[Row] | None) -> None:
+        """One of the recipe's stages, by its name."""
+        kinds: dict[str, Callable[[], None]] = {
+            "pairs": lambda: self.pairs(folder, own_pairs),
+            "sft": lambda: self.sft(folder, name),
+            "self-play": lambda: self.self_play(folder, name),
+            "samples": lambda: self.samples(folder, name),
+            "dpo": lambda: self.dpo(folder, name),
+            "sham-sft": lambda: self.sham_sft(folder),
+            "sham-dpo": lambda: self.sham_dpo(folder),
+        }
+        kinds[stage_kind(name)]()
 
     def prompts(self, folder: Path, own: list[Prompt]) -> None:
         self.watch.start("prompts", 1)
@@ -202,19 +220,22 @@ class _Stages:
     def rows(self, stage: str, name: str) -> list[Row]:
         return read_rows(self.run.stage_folder(stage) / f"{name}.jsonl")
 
-    def sft(self, folder: Path, prefix: str) -> None:
+    def sft(self, folder: Path, name: str) -> None:
         rows = self.rows("pairs", "sft")
-        if prefix:  # as many rows as the real arm, so that both take the same steps
-            rows = _cycled(self.rows("pairs", f"{prefix}sft"), len(rows))
-        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(f"{prefix}sft", folder))
+        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(name, folder))
 
-    def self_play(self, folder: Path) -> None:
+    def sham_sft(self, folder: Path) -> None:
+        """As many rows as the real arm had, so that both take the same steps."""
+        rows = _cycled(self.rows("pairs", "sham-sft"), len(self.rows("pairs", "sft")))
+        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
+
+    def self_play(self, folder: Path, name: str) -> None:
         """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
         rows = self.rows("pairs", "sft")
-        self.watch.start("self-play", min(self.recipe.self_play, len(playable(rows))))
+        self.watch.start(name, min(self.recipe.self_play, len(playable(rows))))
         sampler = replace(self.sampler, temperature=self.recipe.self_play_temperature)
         pairs = self_play(
-            rows, self.models.speaker(self.trained("sft")), sampler, self.recipe.self_play, self.order.seed,
+            rows, self.speaker(self.recipe.start(name)), sampler, self.recipe.self_play, self.order.seed,
             folder, self.recipe.batch, self.watch.advance,
         )  # fmt: skip
         shares = {side: [repeated_share(p[side][0]["content"]) for p in pairs] for side in ("chosen", "rejected")}
@@ -225,17 +246,70 @@ class _Stages:
         write_rows(folder / "pairs.jsonl", pairs)
         write_json(folder / "confounds.json", confounds(pairs, self.order.seed, match))
 
-    def dpo(self, folder: Path, prefix: str) -> None:
-        pairs = contrasted(self.rows("pairs", "pairs"), self.recipe.contrast, self.order.seed)
-        rows = pairs + self.rows("self-play", "pairs")
-        if prefix:
-            rows = _cycled(self.rows("pairs", f"{prefix}pairs"), len(rows))
+    def samples(self, folder: Path, name: str) -> None:
+        """The model's own answers, judged: of each prompt's the best against the worst."""
+        asked = {
+            d["id"]: (d["id"], d["kind"], tuple(d["messages"]))
+            for d in read_rows(self.run.stage_folder("drafts") / "drafts.jsonl") if d["kind"] != "task"
+        }  # fmt: skip
+        told, rounds = self.recipe.samples, len(self.recipe.before(name, ("samples",)))
+        seed = derive_seed(self.order.seed, name)
+        drawn = random.Random(seed).sample(sorted(asked), min(told.prompts, len(asked)))
+        self.watch.start(name, 2 * len(drawn) * told.each)
+        character = self.order.character
+        sampling = Sampling(
+            self.speaker(self.recipe.start(name)), replace(self.sampler, temperature=told.temperature), told.each,
+            self.judge(), seed, system_prompt(character), character.language, self.recipe.batch,
+        )  # fmt: skip
+        pairs = best_against_worst([asked[id] for id in drawn], sampling, folder, self.watch.advance)
+        match = self.recipe.match_lengths
+        pairs = matched(pairs) if match else pairs
+        if len(pairs) < LEAST_PAIRS:
+            raise BadData(
+                f"only {len(pairs)} pairs are left after round {rounds + 1}: of the model's answers to the other "
+                "prompts the judge told no better from worse; see unpaired.jsonl, and ask for more with [samples] in "
+                "the recipe",
+                folder,
+            )
+        write_rows(folder / "pairs.jsonl", pairs)
+        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, match))
+
+    def judge(self) -> Judge:
+        """Who compares the model's own answers: never the model in training."""
+        if self.recipe.judge == "likelihood":
+            return ByLikelihood(self.models.base(self.subject), self.order.character)
+        return ByComparison(LlmJudge(self.models.speaker(self.recipe.judge), self.order.character))
+
+    def speaker(self, stage: str | None) -> Speaker:
+        """The model as a training stage left it; None for the base."""
+        return self.models.speaker(self.trained(stage)) if stage else self.plain()
+
+    def compared(self, name: str) -> list[Row]:
+        """What a `dpo` stage is given."""
+        rows: list[Row] = []
+        for stage in self.recipe.compared(name):
+            mine = self.rows(stage, "pairs")
+            rows += contrasted(mine, self.recipe.contrast, self.order.seed) if stage == "pairs" else mine
+        return rows
+
+    def dpo(self, folder: Path, name: str) -> None:
+        rows = self.compared(name)
         if is_first_process():
-            if not prefix:
-                write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))
+            write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))
             write_rows(folder / "pairs.jsonl", rows)
-        start = self.run.stage_folder(f"{prefix}sft") / "adapter"
-        train_dpo(self.fresh(), rows, start, self.recipe.dpo, self.work(f"{prefix}dpo", folder))
+        self._dpo(folder, name, rows, self.recipe.start(name))
+
+    def sham_dpo(self, folder: Path) -> None:
+        """As many pairs as all of the recipe's `dpo` stages had, after the sham SFT."""
+        count = sum(len(self.compared(stage)) for stage in self.recipe.before("", ("dpo",)))
+        rows = _cycled(self.rows("pairs", "sham-pairs"), count)
+        if is_first_process():
+            write_rows(folder / "pairs.jsonl", rows)
+        self._dpo(folder, "sham-dpo", rows, "sham-sft" if self.recipe.before("", ("sft",)) else None)
+
+    def _dpo(self, folder: Path, name: str, rows: list[Row], start: str | None) -> None:
+        adapter = self.run.stage_folder(start) / "adapter" if start else None
+        train_dpo(self.fresh(), rows, adapter, self.recipe.dpo, self.work(name, folder), self.recipe.lora)
 
     def evaluate(self, folder: Path) -> None:
         """The evals over plain, prompted, trained and, where there is one, sham."""
@@ -243,9 +317,9 @@ class _Stages:
 
         prompts = self.chosen()
         subjects = {"plain": self.plain(), "prompted": self.prompted(self.order.character)}
-        subjects["trained"] = self.models.speaker(self.trained("dpo"))
+        subjects["trained"] = self.models.speaker(self.trained(self.recipe.trained))
         if self.order.sham:
-            subjects["sham"] = self.models.speaker(self.trained("sham-dpo"))
+            subjects["sham"] = self.models.speaker(self.trained(stages(self.recipe, sham=True)[-3]))
         other, *foils = [self.prompted(f) for f in foil_characters() if f.name != self.order.character.name]
         self.watch.start("evaluate", work_ahead(self.order.character, prompts, len(subjects)))
         evaluate(Examined(

@@ -18,12 +18,18 @@ from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import stages
 from charactery.runs import Row, digest, file_digest
 
+STUDENT = (
+    "The judge that compares the model's own answers is the model that is trained. It may prefer what it would say "
+    "itself; take another with `judge` in the recipe, and read the likelihood beside the rate."
+)
+
 
 def manifest(order: Order, models: Models, subject: Subject) -> Row:
     """What makes the run the same again. `settings` must be equal for a run to be resumed."""
     device = pick_device(order.device)
     base = models.base(subject)
     teacher = teaching(order, models) if order.teacher else None
+    judge = models.speaker(order.recipe.judge) if order.recipe.judge != "likelihood" else None
     settings: Row = {
         "character": order.character.id,
         "character_hash": digest(dump_character(order.character)),
@@ -36,6 +42,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
             "identity": teacher.identity,
             "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
         },
+        "judge": judge and {"subject": order.recipe.judge, "identity": judge.identity},
         "content": _content(),
         "prompts": file_digest(order.prompts) if order.prompts else None,
         "pairs": file_digest(order.pairs) if order.pairs else None,
@@ -47,8 +54,8 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
     about = EMBEDDED[subject.base].about if subject.kind == "embedded" else subject.base
     return {
         "settings": settings,
-        "stages": stages(order.sham),
-        "trained": "dpo",
+        "stages": stages(order.recipe, order.sham),
+        "trained": order.recipe.trained,
         "command": shlex.join(order.command) if order.command else f"charactery train {order.character.id}",
         "base": {
             "name": subject.base, "about": about, "hash": settings["base_hash"], "context": base.context,
@@ -56,6 +63,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
         },
         "environment": environment(device),
         "notes": [
+            *([STUDENT] if judge and judge.subject.base == subject.base else []),
             "Plain means that no system message is given. What the model's template then says by itself: "
             + json.dumps(plain_system(base.tokenizer))
         ],

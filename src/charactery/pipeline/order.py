@@ -9,7 +9,9 @@ from charactery.data.pairs import read_pairs
 from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
 from charactery.models.local import pick_device
+from charactery.models.subject import parse_subject
 from charactery.pipeline.recipe import Recipe
+from charactery.runs import stage_kind
 from charactery.train.settings import share
 
 LEAST_PAIRS = 4
@@ -57,8 +59,16 @@ class Order:
             raise CharacteryError("--sham compares two plain drafts, and at --draft-temperature 0 they are the same")
         if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
-        if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
+        recipe.check()
+        own = {stage_kind(name) for name in recipe.own_stages}
+        given = self.pairs or recipe.contrast or recipe.sizes.tasks if "pairs" in own else False
+        played = recipe.self_play if "self-play" in own else 0
+        if "dpo" in own and not (given or played or "samples" in own):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
+        if self.sham and "pairs" not in own:
+            raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
+        if recipe.judge != "likelihood":
+            parse_subject(recipe.judge)
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
         check_loggers(self.report_to)

@@ -10,6 +10,7 @@ from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
+from charactery.runs import stage_kind
 from charactery.train.settings import at_once
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
@@ -18,6 +19,7 @@ TOKENS_PER_SECOND = {"generate": 440.0, "train": 625.0, "score": 2100.0}
 PARAMETERS = 135e6
 TOKENS_ASKED = 100  # of an average prompt with its frame
 ASKED_A_TURN = 55
+READ_A_SAMPLE = 4 * 70  # tokens: an answer's beginning and its prompt, behind the character and three foils
 GB_A_TOKEN = 1.1e-3  # of memory in training: 5.2 GB at the peak with eight conversations at once
 
 
@@ -111,16 +113,27 @@ def foresee(order: Order) -> Foresight:
     drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 2 * min(FOREIGN_ASKED, sizes.held_out) + elsewhere
-    played = min(recipe.self_play, own or sizes.train)
-    answers = drafts + played + 3 * min(JUDGED, sizes.train) + subjects * asked + 3 * min(CONTROLLED, sizes.held_out)
+    stages = [stage_kind(name) for name in recipe.own_stages]
+    played = min(recipe.self_play, own or sizes.train) if "self-play" in stages else 0
+    asked_of_itself = min(recipe.samples.prompts, sizes.train)
+    sampled = stages.count("samples") * asked_of_itself * recipe.samples.each
+    answers = (
+        drafts
+        + played
+        + sampled
+        + 3 * min(JUDGED, sizes.train)
+        + subjects * asked
+        + 3 * min(CONTROLLED, sizes.held_out)
+    )
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
-    rows, compared = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
-    arms = 2 if order.sham else 1
+    rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
+    compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself
+    arms, fine_tuned = 2 if order.sham else 1, rows if "sft" in stages else 0
     tokens = {
         "generate": answers * length,
-        "train": int(arms * row * (rows * recipe.sft.epochs + 2 * (compared + played) * recipe.dpo.epochs)),
-        "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30),
+        "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
+        "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30) + sampled * READ_A_SAMPLE,
     }
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}

@@ -1,10 +1,35 @@
-"""A recipe: everything that decides what a run is, in plain numbers."""
+"""A recipe: everything that decides what a run is, in plain numbers. Those that ship are `recipes/*.toml`.
 
-from dataclasses import asdict, dataclass, field
+A recipe's file holds what differs from the defaults below. Every run begins with `prompts` and `drafts`, and ends with
+`evaluate` and `report`; between them come the recipe's own stages, some of them in rounds.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from charactery.data.prompts import Sizes
-from charactery.runs import Row
+from charactery.errors import BadData, CharacteryError
+from charactery.runs import Row, read_utf8
+from charactery.runs import stage_kind as kind
 from charactery.train.settings import Dpo, Lora, Sft
+
+HERE = Path(__file__).parent.parent / "recipes"
+DEFAULT = "distill+dpo"
+# What a stage cannot do without: one of these before it.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "pairs": (),
+    "sft": ("pairs",),
+    "self-play": ("sft",),
+    "samples": (),
+    "dpo": ("pairs", "self-play", "samples"),
+}
+TRAINS = ("sft", "dpo")
+MAKES_PAIRS = ("self-play", "samples")  # for the next `dpo` alone; those of `pairs` are for all of them
+MOST_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -16,14 +41,30 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Distil the character: SFT on its answers, then DPO on pairs with and without it, and on self-play."""
+class Samples:
+    """The model's own answers that a judge compares: to how many prompts, how many to each, how warm."""
 
+    prompts: int = 64
+    each: int = 4
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run does, and with what. As it stands: distil the character, then set it against what it is not."""
+
+    name: str = DEFAULT
+    about: str = ""
+    source: str = ""  # where the method was described
+    stages: tuple[str | tuple[str, ...], ...] = ("pairs", "sft", "self-play", "dpo")  # a group is done in rounds
+    rounds: int = 1
+    judge: str = "likelihood"  # who compares the model's own answers: "likelihood", or a Subject
     sizes: Sizes = field(default_factory=Sizes)
     sampler: Sampling = field(default_factory=Sampling)
     lora: Lora = field(default_factory=Lora)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
+    samples: Samples = field(default_factory=Samples)
     match_lengths: bool = False
     # Drafts are drawn from the model's distribution as it is. What is learnt at 0.7 and drawn at 0.7 is sharpened
     # twice, and that, we suspect, is why a small model then repeats itself.
@@ -39,17 +80,145 @@ class Recipe:
         """As the manifest holds it."""
         return asdict(self)
 
+    @property
+    def own_stages(self) -> tuple[str, ...]:
+        """The stages between drafts and evals, rounds told apart: `samples.r1`, `dpo.r1`, `samples.r2`, …"""
+        out: list[str] = []
+        for entry in self.stages:
+            if isinstance(entry, str):
+                out.append(entry)
+            else:
+                out += [f"{name}.r{n + 1}" for n in range(self.rounds) for name in entry]
+        return tuple(out)
 
-def stages(sham: bool) -> list[str]:
+    @property
+    def trained(self) -> str:
+        """The stage whose adapter is what the run made."""
+        return next(name for name in reversed(self.own_stages) if kind(name) in TRAINS)
+
+    def before(self, stage: str, kinds: Sequence[str]) -> list[str]:
+        """The stages of these kinds before one, in order; before none, all."""
+        names = self.own_stages
+        end = names.index(stage) if stage in names else len(names)
+        return [name for name in names[:end] if kind(name) in kinds]
+
+    def start(self, stage: str) -> str | None:
+        """The training stage that one goes on from; None for the base."""
+        return next(reversed(self.before(stage, TRAINS)), None)
+
+    def compared(self, stage: str) -> list[str]:
+        """Whose pairs a `dpo` stage learns from: those drafted, and what was made since the last one."""
+        last = next(reversed(self.before(stage, ("dpo",))), None)
+        fresh = self.before(stage, MAKES_PAIRS)
+        old = self.before(last, MAKES_PAIRS) if last else []
+        return [*self.before(stage, ("pairs",)), *fresh[len(old) :]]
+
+    def check(self) -> None:
+        """Raises CharacteryError for stages that do not make a whole."""
+        names = self.own_stages
+        for name in names:
+            if kind(name) not in NEEDS:
+                raise CharacteryError(f"there is no stage {kind(name)!r}; stages are {', '.join(NEEDS)}")
+            wanted = NEEDS[kind(name)]
+            if wanted and not self.before(name, wanted):
+                raise CharacteryError(f"the stage {name!r} needs one of these before it: {', '.join(wanted)}")
+        if twice := next((name for n, name in enumerate(names) if name in names[:n]), None):
+            raise CharacteryError(
+                f"the stage {twice!r} is there twice; put what is to be repeated in [ ], with `rounds`"
+            )
+        if not any(kind(name) in TRAINS for name in names):
+            raise CharacteryError(f"nothing is trained; stages that train are {', '.join(TRAINS)}")
+        if not 1 <= self.rounds <= MOST_ROUNDS:
+            raise CharacteryError(f"`rounds` is {self.rounds}; give 1 to {MOST_ROUNDS}")
+        if "samples" in map(kind, names) and (self.samples.each < 2 or self.samples.prompts < 1):
+            raise CharacteryError("[samples] needs at least one prompt, and `each` of at least 2: best against worst")
+
+
+def stages(recipe: Recipe, sham: bool) -> list[str]:
     """The stages of a run, in order."""
-    return [
-        "prompts",
-        "drafts",
-        "pairs",
-        "sft",
-        "self-play",
-        "dpo",
-        *(["sham-sft", "sham-dpo"] if sham else []),
-        "evaluate",
-        "report",
-    ]
+    own = recipe.own_stages
+    shams = [f"sham-{name}" for name in TRAINS if name in map(kind, own)] if sham else []
+    return ["prompts", "drafts", *own, *shams, "evaluate", "report"]
+
+
+def recipes() -> list[Recipe]:
+    """Those that ship, by name."""
+    return [read_recipe(path) for path in sorted(HERE.glob("*.toml"))]
+
+
+def find_recipe(given: str) -> Recipe:
+    """A recipe by its name or its file's path. Raises CharacteryError where there is none, or it is wrong."""
+    if given.endswith(".toml") or "/" in given:
+        return read_recipe(Path(given))
+    path = HERE / f"{given}.toml"
+    if not path.exists():
+        names = ", ".join(sorted(p.stem for p in HERE.glob("*.toml")))
+        raise CharacteryError(f"there is no recipe {given!r}; there are {names}, or give a .toml file's path")
+    return read_recipe(path)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from its file. Raises BadData with the line."""
+    text = read_utf8(path)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise BadData(f"is not TOML: {error}", path, int(line[1]) if line else None) from None
+    recipe: Recipe = _filled(Recipe(name=path.stem, stages=()), table, path, text)
+    if not recipe.stages:
+        raise BadData('needs `stages`, a list such as ["pairs", "sft"]', path)
+    try:
+        recipe.check()
+    except CharacteryError as error:
+        raise BadData(str(error), path, _line(text, "stages")) from None
+    return recipe
+
+
+def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
+    """The recipe with these values in place of its own, None left out; tables as in its file."""
+    out = {}
+    for key, value in given.items():
+        if isinstance(value, dict):
+            out[key] = replace(getattr(recipe, key), **{k: v for k, v in value.items() if v is not None})
+        elif value is not None:
+            out[key] = value
+    return replace(recipe, **out)
+
+
+def _filled(value: Any, table: dict[str, Any], path: Path, text: str) -> Any:
+    """A data class with a table's values in place of its own, each of the type that is there."""
+    known = {f.name for f in fields(value)} - {"name"}
+    out = {}
+    for key, given in table.items():
+        line = _line(text, key)
+        if key not in known:
+            raise BadData(f"knows no {key!r} here; there are {', '.join(sorted(known))}", path, line)
+        old = getattr(value, key)
+        if is_dataclass(old):
+            if not isinstance(given, dict):
+                raise BadData(f"{key!r} is a table: write [{key}] and its values below it", path, line)
+            out[key] = _filled(old, given, path, text)
+        elif key == "stages":
+            out[key] = _stages(given, path, line)
+        elif isinstance(old, float) and isinstance(given, int | float) and not isinstance(given, bool):
+            out[key] = float(given)
+        elif type(given) is type(old):
+            out[key] = given
+        else:
+            raise BadData(f"{key!r} is {given!r}, and should be like {old!r}", path, line)
+    return replace(value, **out)
+
+
+def _stages(given: Any, path: Path, line: int | None) -> tuple[str | tuple[str, ...], ...]:
+    entries = [tuple(entry) if isinstance(entry, list) else entry for entry in given] if isinstance(given, list) else []
+    flat = [name for entry in entries for name in (entry if isinstance(entry, tuple) else (entry,))]
+    if not flat or not all(isinstance(name, str) for name in flat):
+        raise BadData('`stages` is a list of names, such as ["pairs", "sft", ["samples", "dpo"]]', path, line)
+    return tuple(entries)
+
+
+def _line(text: str, key: str) -> int | None:
+    """Where a key stands, as near as can be said without a parser that keeps lines."""
+    found = re.search(rf"^\s*(?:\[\s*)?{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.start() + len(found[0]) - len(found[0].lstrip())) + 1 if found else None

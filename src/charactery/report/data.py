@@ -8,6 +8,7 @@ from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
 from charactery.report.numbers import count, interval, short_interval
 from charactery.report.source import Source
+from charactery.runs import Row, stage_kind
 
 SPLITS = ("train", "held-out", "elsewhere")
 KINDS = {
@@ -19,6 +20,13 @@ KINDS = {
     "elsewhere": "Elsewhere",
 }
 
+OWN = "of its own answers, best against worst"
+WHO = {"likelihood": "the likelihood judge"}
+OUTCOMES = {
+    "first": "the first answer", "second": "the second", "tie": "a tie", "refusal": "the judge refused",
+    "unparsed": "nothing that could be read", "order": "another with the answers the other way about",
+    "rated": "rated", "empty": "none, the answer was empty",
+}  # fmt: skip
 DRAFTED = "of character against plain"
 COMPARED = {"self-play": "of self-play", "task": "of tasks", "own": "of the user's own"}
 
@@ -30,7 +38,8 @@ def data(source: Source) -> tuple[Block, ...]:
         *_filters(source),
         *_confounds(source, "pairs", "Drafted pairs"),
         *_self_play(source),
-        *_compared(source),
+        *(block for name in _stages(source, "samples") for block in _samples(source, name)),
+        *(block for name in _stages(source, "dpo") for block in _compared(source, name)),
     )
 
 
@@ -126,13 +135,41 @@ def _self_play(source: Source) -> tuple[Block, ...]:
     return *_confounds(source, "self-play", "Self-play pairs"), Text(said)
 
 
-def _compared(source: Source) -> tuple[Block, ...]:
+def _stages(source: Source, kind: str) -> list[str]:
+    return [name for name in source.run.manifest["stages"] if stage_kind(name) == kind]
+
+
+def _round(name: str) -> str:
+    return f", round {name.rpartition('.r')[2]}" if name != stage_kind(name) else ""
+
+
+def _samples(source: Source, name: str) -> tuple[Block, ...]:
+    """The model's own answers: who judged them, and what became of those without a verdict."""
+    found: dict[str, Any] | None = stage_json(source.run, name, "counts.json")
+    if not found:
+        return ()
+    said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and of each prompt's "
+    said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
+    said += f"{count(found['pairs'], 'pair')}."
+    rows = [(f"Verdict: {OUTCOMES.get(k, k)}", f"{n:,}") for k, n in found["outcomes"].items()]
+    rows += [(f"Unfit to be learnt from: {k}", f"{n:,}") for k, n in found["faults"].items()]
+    rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
+    blocks = _confounds(source, name, f"Its own answers{_round(name)}") or (Heading(f"Its own answers{_round(name)}"),)
+    return *blocks, Text(said), Table(("What", "How many"), tuple(rows), frozenset({"How many"}))
+
+
+def _compared(source: Source, name: str) -> tuple[Block, ...]:
     """Which pairs DPO was given: not all that were made, by default."""
-    kinds = Counter(COMPARED.get(r.get("kind", ""), DRAFTED) for r in stage_rows(source.run, "dpo", "pairs.jsonl"))
+    kinds = Counter(_compared_kind(r) for r in stage_rows(source.run, name, "pairs.jsonl"))
     if not kinds:
         return ()
     listed = ", ".join(f"{n:,} {name}" for name, n in kinds.most_common())
     said = f"DPO was given {count(kinds.total(), 'pair')}: {listed}."
     if DRAFTED not in kinds and "of the user's own" not in kinds:
         said += " Of those of character against plain it was given none."
-    return *(_confounds(source, "dpo", "What DPO compared") or (Heading("What DPO compared"),)), Text(said)
+    title = f"What DPO compared{_round(name)}"
+    return *(_confounds(source, name, title) or (Heading(title),)), Text(said)
+
+
+def _compared_kind(pair: Row) -> str:
+    return OWN if "chosen_rating" in pair else COMPARED.get(pair.get("kind", ""), DRAFTED)

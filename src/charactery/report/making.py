@@ -1,6 +1,7 @@
 """The sections on how the run was made: training curves, data, time and memory, methods, and the way to repeat it."""
 
 import json
+import re
 from functools import partial
 
 from charactery.judges.classifier import OTHERS
@@ -11,7 +12,7 @@ from charactery.report.numbers import NONE, duration, interval, number, short_in
 from charactery.report.results import definitions
 from charactery.report.source import Source
 from charactery.report.words import INTERVALS, SUBJECTS
-from charactery.runs import Journal, Run
+from charactery.runs import Journal, Run, stage_kind
 
 MEASURES = (
     ("sft", "loss", "Fine-tuning: loss"),
@@ -24,9 +25,17 @@ MEASURES = (
 def training(source: Source) -> tuple[Block, ...]:
     """Curves of what was logged while training."""
     panels = []
-    for stage, key, title in MEASURES:
+    rounds = [name for name in source.run.manifest["stages"] if re.search(r"\.r\d+$", name)]
+    measures = [
+        (name, f"sham-{kind}", key, f"{title}, round {name.rpartition('.r')[2]}" if name in rounds else title)
+        for kind, key, title in MEASURES
+        for name in source.run.manifest["stages"]
+        if stage_kind(name) == kind
+    ]
+    for stage, sham_stage, key, title in measures:
         lines = []
-        for subject, name in (("trained", stage), ("sham", f"sham-{stage}")):
+        # one sham stands for all rounds: beside the first it would be read as that round's
+        for subject, name in (("trained", stage), *([] if stage in rounds else [("sham", sham_stage)])):
             rows = [
                 r for r in stage_rows(source.run, name, "log.jsonl") if _finite(r.get(key)) and _finite(r.get("step"))
             ]

@@ -55,40 +55,55 @@ def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft,
     `model` is used up: its network carries the adapter afterwards. Returns the adapter's folder.
     """
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     batch = min(settings.batch, len(rows))
     rows = plan(rows, model.tokenizer, "completion", settings, work.seed)
     common = _common(work, settings, batch, len(rows), model)
     config = _on_one_device(SFTConfig(**common, max_length=None, completion_only_loss=True))
-    adapter = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.targets, task_type="CAUSAL_LM"
-    )
     torch.manual_seed(work.seed)  # the adapter's first weights
     trainer = SFTTrainer(
         model=_trainable(model), args=config, train_dataset=Dataset.from_list(_only(rows, "prompt", "completion")),
-        processing_class=model.tokenizer, peft_config=adapter, callbacks=[_Progress(work)],
+        processing_class=model.tokenizer, peft_config=_fresh(lora), callbacks=[_Progress(work)],
     )  # fmt: skip
     return _run(trainer, work)
 
 
-def train_dpo(model: LocalModel, pairs: Sequence[Row], start: Path, settings: Dpo, work: Work) -> Path:
-    """Go on from an adapter with preference pairs; the reference is that adapter as it was."""
+def train_dpo(
+    model: LocalModel, pairs: Sequence[Row], start: Path | None, settings: Dpo, work: Work, lora: Lora | None = None
+) -> Path:
+    """Go on from an adapter with preference pairs; the reference is that adapter as it was.
+
+    Without one, a fresh adapter is trained, and the reference is the base.
+    """
     from datasets import Dataset
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model
     from trl import DPOConfig, DPOTrainer
 
     batch = min(settings.batch, len(pairs))
     pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
     common = _common(work, settings, batch, len(pairs), model)
     config = _on_one_device(DPOConfig(**common, max_length=None, beta=settings.beta))
-    network = PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
+    torch.manual_seed(work.seed)
+    network = (
+        PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
+        if start
+        else get_peft_model(_trainable(model), _fresh(lora or Lora()))
+    )
     trainer = DPOTrainer(
         model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
         processing_class=model.tokenizer, callbacks=[_Progress(work)],
     )  # fmt: skip
     return _run(trainer, work)
+
+
+def _fresh(lora: Lora) -> Any:
+    """PEFT's settings for a new adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.targets, task_type="CAUSAL_LM"
+    )
 
 
 def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, seed: int) -> list[Row]:

@@ -1,0 +1,99 @@
+"""The model's own answers, several to a prompt, and of each prompt the best against the worst by a judge."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from charactery.data.filters import fault, learnt
+from charactery.judges.rating import Case, Judge
+from charactery.models.chat import Message, assistant
+from charactery.models.local import Request, Sampler, derive_seed
+from charactery.models.speaker import BATCH, Speaker, answer_all
+from charactery.runs import Journal, Row, write_json, write_rows
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Who answers, how, how often, and who judges. `instructions` and `language` are what a fit answer is held to."""
+
+    speaker: Speaker
+    sampler: Sampler
+    each: int
+    judge: Judge
+    seed: int
+    instructions: str
+    language: str = ""
+    batch: int = BATCH
+
+
+def best_against_worst(
+    asked: Sequence[tuple[str, str, tuple[Message, ...]]],
+    sampling: Sampling,
+    folder: Path,
+    progress: Callable[[int], None] = lambda n: None,
+) -> list[Row]:
+    """A pair for each prompt (id, kind, messages) whose answers the judge tells apart; columns as of `make_pairs`.
+
+    An answer that is unfit to be learnt from (a loop, empty, cut off) can only be the worst. Writes samples.jsonl
+    (every answer with its rating), unpaired.jsonl (prompts without a pair, and why) and counts.json. `progress` is told of
+    answers, once when written and once when judged.
+    """
+    journal = Journal(folder / "batches.jsonl")
+    drawn = [(n, k) for n in range(len(asked)) for k in range(sampling.each)]
+    requests = [Request(asked[n][2], derive_seed(sampling.seed, "samples", asked[n][0], k)) for n, k in drawn]
+    answers = answer_all([(sampling.speaker, r) for r in requests], sampling.sampler, journal, progress, sampling.batch)
+    texts = [learnt(answer) or answer.text.strip() for answer in answers]
+    faults = [
+        fault(a, learnt(a), sampling.instructions, sampling.language, least=1)
+        for a in answers
+    ]  # fmt: skip
+    size = sampling.each
+    cases = [Case(m, tuple(texts[n * size : (n + 1) * size])) for n, (_, _, m) in enumerate(asked)]
+    rated = sampling.judge.rate(cases, journal, progress)
+    rows: list[Row] = []
+    pairs: list[Row] = []
+    unpaired: list[Row] = []
+    for n, (id, kind, messages) in enumerate(asked):
+        mine = range(n * size, (n + 1) * size)
+        values = dict(zip(mine, rated.values[n], strict=True))
+        rows += [
+            {"id": id, "n": i - n * size, "seed": requests[i].seed, "text": texts[i], "rating": values[i],
+             "fault": faults[i]}
+            for i in mine
+        ]  # fmt: skip
+        found = _extremes(values, [i for i in mine if not faults[i]])
+        if isinstance(found, str):
+            unpaired.append({"id": id, "reason": found})
+            continue
+        best, worst = found
+        if texts[best] == texts[worst]:
+            unpaired.append({"id": id, "reason": "all the same"})
+            continue
+        pair: Row = {"id": f"own-{id}", "kind": kind, "prompt": list(messages)}
+        for side, i in (("chosen", best), ("rejected", worst)):
+            pair[side] = [assistant(texts[i])]
+            pair[f"{side}_subject"], pair[f"{side}_seed"] = sampling.speaker.subject.text, requests[i].seed
+            pair[f"{side}_rating"] = values[i]
+        pairs.append(pair)
+    write_rows(folder / "samples.jsonl", rows)
+    write_rows(folder / "unpaired.jsonl", unpaired)
+    write_json(folder / "counts.json", {
+        "judge": sampling.judge.name, "prompts": len(asked), "answers": len(rows), "pairs": len(pairs),
+        "unpaired": dict(Counter(row["reason"] for row in unpaired)), "outcomes": rated.outcomes,
+        "faults": dict(Counter(f for f in faults if f)),
+    })  # fmt: skip
+    return pairs
+
+
+def _extremes(values: dict[int, float | None], fit: Sequence[int]) -> tuple[int, int] | str:
+    """The best answer that is fit and the worst of all, or why there are no two."""
+    known = {i: v for i, v in values.items() if v is not None}
+    good = [i for i in fit if i in known]
+    if not known:
+        return "no verdict"
+    if not good:
+        return "none fit to learn from"
+    best = max(good, key=known.__getitem__)
+    worst = min(known, key=known.__getitem__)
+    return (best, worst) if known[best] > known[worst] else "judged alike"
