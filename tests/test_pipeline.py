@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -555,3 +556,93 @@ def test_a_disk_that_fills_within_a_checkpoint_is_a_sentence(talking_cache: Path
         failed = charactery(talking_cache, "train", "captain", "--out", out, *SIZES, code=code)
         assert failed.returncode == 2 and "the disk is full" in failed.stderr, failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+RLAIF = """
+stages = ["pairs", "sft", ["samples", "dpo"]]
+rounds = 2
+contrast = 0
+[sft]
+epochs = 1.0
+[samples]
+prompts = 16
+each = 4
+"""
+
+
+@pytest.fixture(scope="session")
+def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("rlaif")
+    (folder / "short.toml").write_text(RLAIF)
+    arguments = ["train", "captain", "--recipe", str(folder / "short.toml"), *SIZES]
+    done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
+    assert done.returncode == 0, done.stderr
+    return folder / "run", arguments
+
+
+def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
+    run, _ = rlaif_run
+    names = [p.name.partition("-")[2] for p in sorted((run / "stages").iterdir())]
+    assert names == ["prompts", "drafts", "pairs", "sft", "samples.r1", "dpo.r1", "samples.r2", "dpo.r2",
+                     "evaluate", "report"]  # fmt: skip
+    first, second = (read_rows(stage(run, f"samples.r{n}") / "pairs.jsonl") for n in (1, 2))
+    assert {p["chosen_subject"] for p in first} == {"run:sft"}
+    assert {p["chosen_subject"] for p in second} == {"run:dpo.r1"}
+    assert all(p["chosen_rating"] > p["rejected_rating"] for p in first + second)
+    learnt = [[p["id"] for p in read_rows(stage(run, f"dpo.r{n}") / "pairs.jsonl")] for n in (1, 2)]
+    assert learnt[0][-len(first) :] == [p["id"] for p in first]
+    assert learnt[1][-len(second) :] == [p["id"] for p in second]
+    page = (run / "report.html").read_text()
+    assert "Its own answers, round 2" in page and "What DPO compared, round 2" in page
+    assert "Preferences: loss, round 2" in page
+
+
+@pytest.mark.parametrize(
+    ("where", "nth", "when"),
+    [
+        ("charactery.judges.rating:margins", 1, "after"),  # the answers are there, the verdicts are not
+        ("charactery.train.trainers:_Progress.on_save", 9, "before"),  # in the second round
+    ],
+)
+def test_killed_in_a_round_the_same_command_finishes(
+    where: str, nth: int, when: str, rlaif_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
+    run, arguments = rlaif_run
+    arguments = [*arguments, "--out", str(tmp_path / "run")]
+    killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
+    assert killed.returncode == -9, killed.stderr
+    resumed = charactery(talking_cache, *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
+        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+
+
+def test_a_judge_that_likes_a_word_makes_the_model_say_it(
+    talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from charactery.constitution import find_character
+    from charactery.data.prompts import Sizes
+    from charactery.judges.rating import Ratings
+    from charactery.pipeline import distil
+    from charactery.pipeline.recipe import Recipe, Samples, Sampling
+    from charactery.train.settings import Sft
+
+    class Likes:
+        name = "likes lad"
+
+        def rate(self, cases: Any, journal: Any, progress: Any) -> Ratings:
+            return Ratings(tuple(tuple(float("lad" in a.lower().split()) for a in case.answers) for case in cases))
+
+    monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
+    monkeypatch.setattr(distil._Stages, "judge", lambda self: Likes())
+    recipe = Recipe(
+        stages=("pairs", "sft", ("samples", "dpo")), rounds=2, contrast=0, draws=1, sft=Sft(epochs=1.0),
+        sizes=Sizes(32, 12, 4, 8, 0), sampler=Sampling(40, 0.7), samples=Samples(24, 6, 1.0),
+    )  # fmt: skip
+    order = distil.Order(find_character("captain"), tmp_path / "run", recipe=recipe, device="cpu")
+    run = distil.train(order, distil.Watch())
+    share = [
+        sum("lad" in row["text"].lower() for row in rows) / len(rows)
+        for rows in (read_rows(run.stage_folder(f"samples.r{n}") / "samples.jsonl") for n in (1, 2))
+    ]
+    assert share[1] > share[0] + 0.1, share

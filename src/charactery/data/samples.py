@@ -36,8 +36,8 @@ def best_against_worst(
     """A pair for each prompt (id, kind, messages) whose answers the judge tells apart; columns as of `make_pairs`.
 
     An answer that is unfit to be learnt from (a loop, empty, cut off) can only be the worst. Writes samples.jsonl
-    (every answer with its rating), unpaired.jsonl (prompts without a pair, and why) and counts.json. `progress` is told of
-    answers, once when written and once when judged.
+    (every answer with its rating), unpaired.jsonl (prompts without a pair, and why) and counts.json. `progress` is told
+    of answers, once when written and once when judged.
     """
     journal = Journal(folder / "batches.jsonl")
     drawn = [(n, k) for n in range(len(asked)) for k in range(sampling.each)]

@@ -13,8 +13,11 @@ from charactery.judges.likelihood import evidence, margins
 from charactery.judges.llm import Comparison, LlmJudge, counts
 from charactery.models.chat import Message
 from charactery.models.local import LocalModel
+from charactery.models.speaker import Models
+from charactery.models.subject import Subject
 from charactery.runs import Journal, digest
 
+LIKELIHOOD = "likelihood"
 TOGETHER = 16  # prompts whose answers are read at once, between two entries of the journal
 
 Progress = Callable[[int], None]
@@ -56,7 +59,7 @@ class ByLikelihood:
 
     base: LocalModel
     character: Character
-    name: str = "likelihood"
+    name: str = LIKELIHOOD
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
         """A margin for each answer; None for an empty one."""
@@ -113,3 +116,12 @@ class ByComparison:
             for c, case in enumerate(cases)
         )
         return Ratings(values, counts(verdicts))
+
+
+def judge_named(name: str, models: Models, base: Subject) -> Callable[[Character], Judge]:
+    """What makes the judge of this name for a character: `likelihood`, by a base model, or a Subject that compares."""
+    if name == LIKELIHOOD:
+        model = models.base(base)
+        return lambda character: ByLikelihood(model, character)
+    speaker = models.speaker(name)
+    return lambda character: ByComparison(LlmJudge(speaker, character))

@@ -28,8 +28,7 @@ from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
-from charactery.judges.llm import LlmJudge
-from charactery.judges.rating import ByComparison, ByLikelihood, Judge
+from charactery.judges.rating import Judge, judge_named
 from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
@@ -276,9 +275,7 @@ class _Stages:
 
     def judge(self) -> Judge:
         """Who compares the model's own answers: never the model in training."""
-        if self.recipe.judge == "likelihood":
-            return ByLikelihood(self.models.base(self.subject), self.order.character)
-        return ByComparison(LlmJudge(self.models.speaker(self.recipe.judge), self.order.character))
+        return judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
 
     def speaker(self, stage: str | None) -> Speaker:
         """The model as a training stage left it; None for the base."""

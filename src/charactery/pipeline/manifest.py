@@ -9,6 +9,7 @@ from pathlib import Path
 
 from charactery import __version__
 from charactery.constitution import dump_character
+from charactery.judges.rating import LIKELIHOOD
 from charactery.models.chat import plain_system
 from charactery.models.local import pick_device, pick_dtype
 from charactery.models.speaker import Models, Speaker
@@ -29,7 +30,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
     device = pick_device(order.device)
     base = models.base(subject)
     teacher = teaching(order, models) if order.teacher else None
-    judge = models.speaker(order.recipe.judge) if order.recipe.judge != "likelihood" else None
+    judge = models.speaker(order.recipe.judge) if order.recipe.judge != LIKELIHOOD else None
     settings: Row = {
         "character": order.character.id,
         "character_hash": digest(dump_character(order.character)),

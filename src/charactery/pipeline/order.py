@@ -8,6 +8,7 @@ from charactery.constitution import Character
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
+from charactery.judges.rating import LIKELIHOOD
 from charactery.models.local import pick_device
 from charactery.models.subject import parse_subject
 from charactery.pipeline.recipe import Recipe
@@ -67,7 +68,7 @@ class Order:
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
         if self.sham and "pairs" not in own:
             raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
-        if recipe.judge != "likelihood":
+        if recipe.judge != LIKELIHOOD:
             parse_subject(recipe.judge)
         share(recipe.sft.batch)
         share(recipe.dpo.batch)

@@ -1,0 +1,48 @@
+"""The command that says how far judges can be trusted."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from charactery.cli import app
+
+
+@app.command()
+def judge(
+    judges: Annotated[
+        list[str], typer.Argument(help="`likelihood`, or a Subject that compares answers.", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(help="The base model of the likelihood judge.")] = "smollm2",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a judge and line.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
+) -> None:
+    """Check judges on pairs of answers whose better one is known.
+
+    Pairs on which a judge gives no verdict (a tie, a refusal, another answer when the two change places) are counted
+    as missing, and never as right or wrong.
+
+    \b
+    Examples:
+      charactery judge likelihood
+      charactery judge likelihood smollm2 openai/gpt-5-mini --json
+    """
+    from charactery.cli.show import progress
+    from charactery.pipeline.distil import Watch
+    from charactery.pipeline.judging import check_judge
+    from charactery.stats import Estimate
+
+    for name in judges:
+        with progress() as bars:
+            found = check_judge(name, model, device, Watch(bars.say, bars.start, bars.advance), limit)
+        if as_json:
+            typer.echo(json.dumps(found, ensure_ascii=False))
+            continue
+        typer.echo(f"{name}: {found['pairs']} pairs in {found['seconds']} s")
+        for row in found["agreement"]:
+            said = Estimate(**row["estimate"])
+            typer.echo(f"  {row['value'] if row['group'] != 'all' else 'right':<16} {said}")
+        typer.echo(f"  {'by length alone':<16} {Estimate(**found['by_length'])}")
+        outcomes = ", ".join(f"{count} {name}" for name, count in found["outcomes"].items() if count)
+        typer.echo(f"  verdicts: {outcomes}\n")

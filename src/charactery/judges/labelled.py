@@ -1,0 +1,87 @@
+"""How often a judge is right on pairs whose better answer is known: the set that ships in `labelled/`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from charactery.constitution import Character, find_character
+from charactery.judges.rating import Case, Judge, Progress
+from charactery.models.chat import user
+from charactery.runs import Journal, Row, read_rows
+from charactery.stats import Estimate, rate
+
+HERE = Path(__file__).parent / "labelled"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A prompt, the answer more in character and the one less; how hard, what the worse one lacks, whose character."""
+
+    id: str
+    character: str
+    prompt: str
+    better: str
+    worse: str
+    difficulty: str
+    contrast: str
+    source: str  # "ours" for a bundled character, "other" for one that is in this set alone
+
+
+def labelled_pairs() -> list[Labelled]:
+    """All of them, in the file's order."""
+    names = [f.name for f in Labelled.__dataclass_fields__.values()]
+    return [Labelled(*(row[name] for name in names)) for row in read_rows(HERE / "pairs.jsonl")]
+
+
+def labelled_character(pair: Labelled) -> Character:
+    """Who is spoken of: a bundled character, or one that lies beside the pairs."""
+    path = HERE / "characters" / f"{pair.character}.md"
+    return find_character(str(path) if path.exists() else pair.character)
+
+
+def judged(
+    make: Callable[[Character], Judge], pairs: Sequence[Labelled], journal: Journal, progress: Progress
+) -> tuple[list[bool | None], dict[str, int]]:
+    """Whether the judge made for each character prefers the better answer, None without a verdict; and its outcomes.
+
+    The better answer stands first in one pair and second in the next: a judge that leans to a place gains nothing.
+    """
+    right: dict[str, bool | None] = {}
+    outcomes: dict[str, int] = {}
+    by_character: dict[str, list[Labelled]] = {}
+    for pair in pairs:
+        by_character.setdefault(pair.character, []).append(pair)
+    for mine in by_character.values():
+        cases = [
+            Case((user(p.prompt),), (p.better, p.worse) if n % 2 == 0 else (p.worse, p.better))
+            for n, p in enumerate(mine)
+        ]
+        rated = make(labelled_character(mine[0])).rate(cases, journal, progress)
+        for n, (pair, values) in enumerate(zip(mine, rated.values, strict=True)):
+            better, worse = values if n % 2 == 0 else values[::-1]
+            right[pair.id] = None if better is None or worse is None else better > worse
+        for outcome, count in rated.outcomes.items():
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
+    return [right[pair.id] for pair in pairs], outcomes
+
+
+def by_length(pairs: Sequence[Labelled]) -> Estimate:
+    """How often the longer answer is the better one: what a judge of length alone would reach."""
+    lengths = [(len(p.better.split()), len(p.worse.split())) for p in pairs]
+    return rate([None if a == b else a > b for a, b in lengths])
+
+
+def agreement(pairs: Sequence[Labelled], right: Sequence[bool | None]) -> list[Row]:
+    """Share right of all, and by difficulty, contrast and source, each with its interval; no verdict is missing."""
+    groups: list[tuple[str, Callable[[Labelled], str]]] = [
+        ("all", lambda p: "all"),
+        ("difficulty", lambda p: p.difficulty),
+        ("contrast", lambda p: p.contrast),
+        ("source", lambda p: p.source),
+    ]
+    out = []
+    for name, of in groups:
+        for value in dict.fromkeys(map(of, pairs)):
+            mine = [r for p, r in zip(pairs, right, strict=True) if of(p) == value]
+            out.append({"group": name, "value": value, "estimate": rate(mine).as_dict()})
+    return out

@@ -1,0 +1,86 @@
+"""Recipes: files that ship, files of one's own, and what is wrong with a file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from charactery.cli import app
+from charactery.errors import BadData, CharacteryError
+from charactery.pipeline.recipe import HERE, NEEDS, Recipe, find_recipe, read_recipe, recipes, stages, with_options
+from charactery.runs import stage_kind
+
+RLAIF = Recipe(stages=("pairs", "sft", ("samples", "dpo")), rounds=2)
+
+
+def test_all_that_ship_are_whole_and_say_what_they_are() -> None:
+    found = recipes()
+    assert {r.name for r in found} >= {"distill", "distill+dpo", "rlaif"}
+    assert all(r.about and r.source and {*map(stage_kind, r.own_stages)} <= {*NEEDS} for r in found)
+    assert all(find_recipe(r.name) == r == read_recipe(HERE / f"{r.name}.toml") for r in found)
+
+
+def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
+    assert RLAIF.own_stages == ("pairs", "sft", "samples.r1", "dpo.r1", "samples.r2", "dpo.r2")
+    assert stages(RLAIF, sham=True) == [
+        "prompts", "drafts", *RLAIF.own_stages, "sham-sft", "sham-dpo", "evaluate", "report",
+    ]  # fmt: skip
+    assert RLAIF.trained == "dpo.r2" and Recipe(stages=("pairs", "sft")).trained == "sft"
+    assert [RLAIF.start(name) for name in RLAIF.own_stages] == [None, None, "sft", "sft", "dpo.r1", "dpo.r1"]
+    assert RLAIF.compared("dpo.r1") == ["pairs", "samples.r1"] and RLAIF.compared("dpo.r2") == ["pairs", "samples.r2"]
+    assert Recipe().compared("dpo") == ["pairs", "self-play"]
+    assert stages(Recipe(stages=("pairs", "sft")), sham=True)[-3] == "sham-sft"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ('stages = ["pairs", "sft"]\n[sft]\nepoch = 2\n', 3, "knows no 'epoch' here"),
+        ('stages = ["pairs", "sft"]\ndraws = 1.5\n', 2, "'draws' is 1.5, and should be like 3"),
+        ('stages = ["pairs", "sft"]\nmatch_lengths = 1\n', 2, "should be like False"),
+        ('stages = ["pairs", "sft"]\nsft = 3\n', 2, "'sft' is a table"),
+        ("draws = 1\n", None, "needs `stages`"),
+        ('about = "x"\nstages = "sft"\n', 2, "is a list of names"),
+        ('stages = ["pairs", 3]\n', 1, "is a list of names"),
+        ('\nstages = ["pairs", "stf"]\n', 2, "there is no stage 'stf'; stages are pairs, "),
+        ('stages = ["sft"]\n', 1, "'sft' needs one of these before it: pairs"),
+        ('stages = ["pairs", "sft", "sft"]\n', 1, "'sft' is there twice"),
+        ('stages = ["pairs"]\n', 1, "nothing is trained"),
+        ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 0\n', 1, "`rounds` is 0"),
+        ('stages = ["samples", "dpo"]\n[samples]\neach = 1\n', 1, "`each` of at least 2"),
+        ('stages = ["pairs", "sft"\ndraws = 3\n', 2, "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text: str, line: int | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(BadData) as caught:
+        read_recipe(path)
+    assert said in str(caught.value) and str(path) in str(caught.value)
+    assert f"{path}:{line}" in str(caught.value) if line else f"{path}:" in str(caught.value)
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('stages = ["pairs", "sft"]\n[sft]\nepochs = 2\n[sizes]\ntrain = 30\n')
+    mine = find_recipe(str(path))
+    assert mine.name == "mine" and mine.sft.epochs == 2.0 and mine.sizes.train == 30 and mine.draws == Recipe().draws
+    with pytest.raises(BadData, match="no such file"):
+        find_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(CharacteryError, match=r"no recipe 'rlfai'; there are distill, distill\+dpo, "):
+        find_recipe("rlfai")
+
+
+def test_options_stand_over_the_recipe() -> None:
+    given = {"sft": {"epochs": 2.5, "learning_rate": None}, "draws": None, "judge": "smollm2"}
+    told = with_options(RLAIF, given)
+    assert told == replace(RLAIF, sft=replace(RLAIF.sft, epochs=2.5), judge="smollm2")
+
+
+def test_the_command_lists_them() -> None:
+    said = CliRunner().invoke(app, ["recipes"])
+    assert said.exit_code == 0 and "rlaif" in said.stdout and "samples.r1 → dpo.r1" in said.stdout
+    rows = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)
+    assert [row["name"] for row in rows] == [recipe.name for recipe in recipes()]
