@@ -23,6 +23,7 @@ from charactery.data.pairs import (
     sft_rows,
 )
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
+from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Sampling, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
@@ -143,6 +144,7 @@ class _Stages:
         """One of the recipe's stages, by its name."""
         kinds: dict[str, Callable[[], None]] = {
             "pairs": lambda: self.pairs(folder, own_pairs),
+            "revisions": lambda: self.revisions(folder, name),
             "sft": lambda: self.sft(folder, name),
             "self-play": lambda: self.self_play(folder, name),
             "samples": lambda: self.samples(folder, name),
@@ -219,18 +221,39 @@ class _Stages:
     def rows(self, stage: str, name: str) -> list[Row]:
         return read_rows(self.run.stage_folder(stage) / f"{name}.jsonl")
 
+    def revisions(self, folder: Path, name: str) -> None:
+        """Plain answers revised by the model itself, and what the judge prefers."""
+        drafts = [d for d in self.rows("drafts", "drafts") if d["side"] == PLAIN and d["kind"] != "task"]
+        self.watch.start(name, 7 * len(drafts))
+        character = self.order.character
+        revising = Revising(
+            character, self.speaker(self.recipe.start(name)), self.sampler, self.judge(), self.order.seed,
+            system_prompt(character), self.recipe.batch,
+        )  # fmt: skip
+        learn, pairs = revise(drafts, revising, folder, self.watch.advance)
+        if len(learn) < LEAST_PAIRS:
+            raise BadData(
+                f"only {len(learn)} revisions are better than what they revise, by the judge, and fit to be learnt "
+                "from: too few to train on. See revisions.jsonl; a larger model revises better",
+                folder,
+            )
+        write_rows(folder / "sft.jsonl", [*learn, *(r for r in self.rows("pairs", "sft") if r["kind"] == "task")])
+        write_rows(folder / "pairs.jsonl", matched(pairs) if self.recipe.match_lengths else pairs)
+        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
+
     def sft(self, folder: Path, name: str) -> None:
-        rows = self.rows("pairs", "sft")
+        rows = self.rows(self.recipe.learnt(name), "sft")
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(name, folder))
 
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the real arm had, so that both take the same steps."""
-        rows = _cycled(self.rows("pairs", "sham-sft"), len(self.rows("pairs", "sft")))
+        [name, *_] = self.recipe.before("", ("sft",))
+        rows = _cycled(self.rows("pairs", "sham-sft"), len(self.rows(self.recipe.learnt(name), "sft")))
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
 
     def self_play(self, folder: Path, name: str) -> None:
         """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
-        rows = self.rows("pairs", "sft")
+        rows = self.rows(self.recipe.learnt(name), "sft")
         self.watch.start(name, min(self.recipe.self_play, len(playable(rows))))
         sampler = replace(self.sampler, temperature=self.recipe.self_play_temperature)
         pairs = self_play(

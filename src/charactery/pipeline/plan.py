@@ -117,8 +117,10 @@ def foresee(order: Order) -> Foresight:
     played = min(recipe.self_play, own or sizes.train) if "self-play" in stages else 0
     asked_of_itself = min(recipe.samples.prompts, sizes.train)
     sampled = stages.count("samples") * asked_of_itself * recipe.samples.each
+    revised = 4 * sizes.train * stages.count("revisions")
     answers = (
         drafts
+        + revised
         + played
         + sampled
         + 3 * min(JUDGED, sizes.train)
@@ -128,12 +130,13 @@ def foresee(order: Order) -> Foresight:
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
-    compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself
+    compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
     arms, fine_tuned = 2 if order.sham else 1, rows if "sft" in stages else 0
     tokens = {
         "generate": answers * length,
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
-        "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30) + sampled * READ_A_SAMPLE,
+        "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
+        + (sampled + revised) * READ_A_SAMPLE,
     }
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}

@@ -22,13 +22,14 @@ DEFAULT = "distill+dpo"
 # What a stage cannot do without: one of these before it.
 NEEDS: dict[str, tuple[str, ...]] = {
     "pairs": (),
+    "revisions": ("pairs",),
     "sft": ("pairs",),
     "self-play": ("sft",),
     "samples": (),
-    "dpo": ("pairs", "self-play", "samples"),
+    "dpo": ("pairs", "self-play", "samples", "revisions"),
 }
 TRAINS = ("sft", "dpo")
-MAKES_PAIRS = ("self-play", "samples")  # for the next `dpo` alone; those of `pairs` are for all of them
+MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 MOST_ROUNDS = 20
 
 
@@ -58,7 +59,7 @@ class Recipe:
     source: str = ""  # where the method was described
     stages: tuple[str | tuple[str, ...], ...] = ("pairs", "sft", "self-play", "dpo")  # a group is done in rounds
     rounds: int = 1
-    judge: str = "likelihood"  # who compares the model's own answers: "likelihood", or a Subject
+    judge: str = "likelihood"  # who compares answers: "likelihood", or a Subject
     sizes: Sizes = field(default_factory=Sizes)
     sampler: Sampling = field(default_factory=Sampling)
     lora: Lora = field(default_factory=Lora)
@@ -105,6 +106,10 @@ class Recipe:
     def start(self, stage: str) -> str | None:
         """The training stage that one goes on from; None for the base."""
         return next(reversed(self.before(stage, TRAINS)), None)
+
+    def learnt(self, stage: str) -> str:
+        """Whose answers an `sft` stage learns from: what was made last before it."""
+        return self.before(stage, ("pairs", "revisions"))[-1]
 
     def compared(self, stage: str) -> list[str]:
         """Whose pairs a `dpo` stage learns from: those drafted, and what was made since the last one."""

@@ -22,13 +22,18 @@ KINDS = {
 
 OWN = "of its own answers, best against worst"
 WHO = {"likelihood": "the likelihood judge"}
+REVISED = {
+    "The revision, over the first answer": "over the first answer",
+    "The revision, over one under an empty principle": "over an empty principle",
+    "One under an empty principle, over the first answer": "empty over the first answer",
+}
 OUTCOMES = {
     "first": "the first answer", "second": "the second", "tie": "a tie", "refusal": "the judge refused",
     "unparsed": "nothing that could be read", "order": "another with the answers the other way about",
     "rated": "rated", "empty": "none, the answer was empty",
 }  # fmt: skip
 DRAFTED = "of character against plain"
-COMPARED = {"self-play": "of self-play", "task": "of tasks", "own": "of the user's own"}
+COMPARED = {"revision": "of revisions", "self-play": "of self-play", "task": "of tasks", "own": "of the user's own"}
 
 
 def data(source: Source) -> tuple[Block, ...]:
@@ -38,6 +43,7 @@ def data(source: Source) -> tuple[Block, ...]:
         *_filters(source),
         *_confounds(source, "pairs", "Drafted pairs"),
         *_self_play(source),
+        *(block for name in _stages(source, "revisions") for block in _revisions(source, name)),
         *(block for name in _stages(source, "samples") for block in _samples(source, name)),
         *(block for name in _stages(source, "dpo") for block in _compared(source, name)),
     )
@@ -156,6 +162,26 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
     blocks = _confounds(source, name, f"Its own answers{_round(name)}") or (Heading(f"Its own answers{_round(name)}"),)
     return *blocks, Text(said), Table(("What", "How many"), tuple(rows), frozenset({"How many"}))
+
+
+def _revisions(source: Source, name: str) -> tuple[Block, ...]:
+    """How often a revision is better than what it revises, and than one made under an empty principle."""
+    path = stage_file(source.run, name, "counts.json")
+    found: dict[str, Any] | None = stage_json(source.run, name, "counts.json")
+    if not found or path is None:
+        return ()
+    said = (
+        f"The model revised {count(found['answers'], 'answer')} of its own by principles of the character, judged by "
+    )
+    said += f"{WHO.get(found['judge'], found['judge'])}. It learns from {found['learnt']:,} revisions; where the first "
+    said += "answer was the better one, that is what the pair prefers."
+    rows = [
+        (label, interval(e), f"{e.n:,}", f"{e.missing:,}")
+        for label, key in REVISED.items()
+        for e in [read_estimate(found[key], path)]
+    ]
+    table = Table(("Judged better", "Share [95%]", "n", "Without a verdict"), tuple(rows), frozenset({"n"}))
+    return *(_confounds(source, name, "Revisions") or (Heading("Revisions"),)), Text(said), table
 
 
 def _compared(source: Source, name: str) -> tuple[Block, ...]:

@@ -1,0 +1,98 @@
+"""Critique and revision: judged, beside an empty principle, and the revision loses where it is worse."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charactery.constitution import find_character
+from charactery.data import revisions
+from charactery.data.revisions import Revising, principles, revise
+from charactery.judges.rating import Case, Ratings
+from charactery.models.chat import user
+from charactery.models.local import Answer, Request, Sampler
+from charactery.models.speaker import Speaker
+from charactery.models.subject import Subject
+from charactery.runs import read_rows
+
+CAPTAIN = find_character("captain")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A judge that counts how often a text says aye; of a text that says hush it has no verdict."""
+
+    name: str = "aye"
+
+    def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
+        return Ratings(tuple(
+            tuple(None if "hush" in a else float(a.lower().count("aye")) for a in case.answers) for case in cases
+        ))  # fmt: skip
+
+
+def revised(
+    firsts: Sequence[str], seconds: Sequence[str], again: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Any], list[Any], list[list[Request]]]:
+    """What comes of first answers, revisions and those under an empty principle; and all that was asked."""
+    asked: list[list[Request]] = []
+
+    def answers(asks: Sequence[tuple[Speaker, Request]], *others: Any) -> list[Answer]:
+        asked.append([request for _, request in asks])
+        texts = ["It lacks salt."] * len(asks) if len(asked) == 1 else [*seconds, *again]
+        return [Answer(text, 9, True) for text in texts]
+
+    monkeypatch.setattr(revisions, "answer_all", answers)
+    drafts = [
+        {"id": f"p{n}", "kind": "asks", "messages": [user(f"Q{n}?")], "text": text, "subject": "smollm2", "seed": n}
+        for n, text in enumerate(firsts)
+    ]
+    speaker = Speaker(Subject("smollm2", "b", "folder"), None, None, "x")
+    told = Revising(CAPTAIN, speaker, Sampler(), Counts(), 3, "You are a captain.")
+    learn, pairs = revise(drafts, told, folder, lambda n: None)
+    return learn, pairs, asked
+
+
+FIRST = ["Rest well tonight.", "Aye, aye, rest well.", "Keep regular hours.", "The same it is then."]
+SECOND = ["Aye, turn in early, lad.", "Rest well then, friend.", "Aye, and hush now, lad.", "The same it is then."]
+AGAIN = ["Rest early, if you can.", "Aye, rest well, my friend.", "Keep to your hours.", "Something else it is."]
+
+
+def test_a_revision_is_learnt_where_it_is_better_and_loses_where_it_is_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn, pairs, _ = revised(FIRST, SECOND, AGAIN, tmp_path, monkeypatch)
+    assert [row["completion"][0]["content"] for row in learn] == [SECOND[0]]
+    assert [(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs] == [
+        (SECOND[0], FIRST[0]), (FIRST[1], SECOND[1]),
+    ]  # fmt: skip
+    assert [p["chosen_subject"] for p in pairs] == ["smollm2, revised", "smollm2"]
+    rows = read_rows(tmp_path / "revisions.jsonl")
+    assert len(rows) == 4 and [r["ratings"][1] for r in rows] == [1.0, 0.0, None, 0.0]
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert (counts["over the first answer"]["value"], counts["over the first answer"]["missing"]) == (0.5, 2)
+    assert (counts["over an empty principle"]["value"], counts["over an empty principle"]["n"]) == (0.5, 2)
+
+
+def test_each_answer_is_held_against_a_principle_and_against_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, (critiques, revisions_) = revised(FIRST, SECOND, AGAIN, tmp_path, monkeypatch)
+    words = {id: text for id, text, _ in principles(CAPTAIN)}
+    traits = [row["trait"] for row in read_rows(tmp_path / "revisions.jsonl")]
+    for n, trait in enumerate(traits):
+        held, empty = critiques[n].messages, critiques[n + 4].messages
+        assert held[1]["content"] == empty[1]["content"] == FIRST[n]
+        assert words[trait] in held[-1]["content"] and '"' not in empty[-1]["content"]
+        held, empty = revisions_[n].messages, revisions_[n + 4].messages
+        assert held[3]["content"] == "It lacks salt." and words[trait] in held[-1]["content"]
+        assert not any(text in m["content"] for text in words.values() for m in empty)
+    assert len({r.seed for wave in (critiques, revisions_) for r in wave}) == 16
+
+
+def test_a_loop_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = "aye the sea and the sea and the sea and the sea and the sea and the sea and the sea."
+    learn, pairs, _ = revised(FIRST[:1], [loop], AGAIN[:1], tmp_path, monkeypatch)
+    assert learn == [] and pairs == []
