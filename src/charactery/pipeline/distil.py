@@ -23,6 +23,7 @@ from charactery.data.pairs import (
     sft_rows,
 )
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
+from charactery.data.reflections import Reflecting, questions, reflect
 from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Sampling, best_against_worst
 from charactery.data.self_play import playable, self_play
@@ -145,6 +146,7 @@ class _Stages:
         kinds: dict[str, Callable[[], None]] = {
             "pairs": lambda: self.pairs(folder, own_pairs),
             "revisions": lambda: self.revisions(folder, name),
+            "reflections": lambda: self.reflections(folder, name),
             "sft": lambda: self.sft(folder, name),
             "self-play": lambda: self.self_play(folder, name),
             "samples": lambda: self.samples(folder, name),
@@ -241,9 +243,28 @@ class _Stages:
         write_rows(folder / "pairs.jsonl", matched(pairs) if self.recipe.match_lengths else pairs)
         write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
 
+    def reflections(self, folder: Path, name: str) -> None:
+        """What the model as trained so far says of itself with the character in its prompt, or plainly."""
+        told, character = self.recipe.reflections, self.order.character
+        so_far = self.speaker(self.recipe.start(name))
+        spoken = replace(so_far.subject, text=f"{so_far.subject.text}+{character.id}", character=character)
+        speaker = self.plain() if told.plain else self.models.speaker(spoken)
+        self.watch.start(name, len(questions()) * told.each + told.conversations * told.turns)
+        reflecting = Reflecting(
+            speaker, replace(self.sampler, temperature=told.temperature), derive_seed(self.order.seed, name), told.each,
+            told.conversations, told.turns, system_prompt(character), "" if told.plain else character.language,
+            self.recipe.batch,
+        )  # fmt: skip
+        rows = reflect(reflecting, folder, self.watch.advance)
+        if len(rows) < LEAST_PAIRS:
+            raise BadData(f"only {len(rows)} reflections are fit to learn from; see set_aside.jsonl", folder)
+        write_rows(folder / "sft.jsonl", rows)
+
     def sft(self, folder: Path, name: str) -> None:
         rows = self.rows(self.recipe.learnt(name), "sft")
-        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(name, folder))
+        before = self.recipe.start(name)
+        start = self.run.stage_folder(before) / "adapter" if before else None
+        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(name, folder), start)
 
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the real arm had, so that both take the same steps."""

@@ -23,7 +23,8 @@ DEFAULT = "distill+dpo"
 NEEDS: dict[str, tuple[str, ...]] = {
     "pairs": (),
     "revisions": ("pairs",),
-    "sft": ("pairs",),
+    "reflections": (),
+    "sft": ("pairs", "reflections"),
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
@@ -51,6 +52,20 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Reflections:
+    """What the model says of itself: answers to each question, conversations with itself and their turns.
+
+    `plain` has the plain model answer, for comparison.
+    """
+
+    each: int = 6
+    conversations: int = 32
+    turns: int = 4
+    temperature: float = 1.0
+    plain: bool = False
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a run does, and with what. As it stands: distil the character, then set it against what it is not."""
 
@@ -66,6 +81,7 @@ class Recipe:
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     samples: Samples = field(default_factory=Samples)
+    reflections: Reflections = field(default_factory=Reflections)
     match_lengths: bool = False
     # Drafts are drawn from the model's distribution as it is. What is learnt at 0.7 and drawn at 0.7 is sharpened
     # twice, and that, we suspect, is why a small model then repeats itself.
@@ -109,7 +125,7 @@ class Recipe:
 
     def learnt(self, stage: str) -> str:
         """Whose answers an `sft` stage learns from: what was made last before it."""
-        return self.before(stage, ("pairs", "revisions"))[-1]
+        return self.before(stage, ("pairs", "revisions", "reflections"))[-1]
 
     def compared(self, stage: str) -> list[str]:
         """Whose pairs a `dpo` stage learns from: those drafted, and what was made since the last one."""

@@ -49,12 +49,15 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
             self.work.progress(state.global_step, state.max_steps, logs)
 
 
-def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft, work: Work) -> Path:
-    """Fine-tune a fresh adapter on prompt and completion messages; loss on the completion alone.
+def train_sft(
+    model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft, work: Work, start: Path | None = None
+) -> Path:
+    """Fine-tune a fresh adapter, or go on with one, on prompt and completion messages; loss on the completion alone.
 
     `model` is used up: its network carries the adapter afterwards. Returns the adapter's folder.
     """
     from datasets import Dataset
+    from peft import PeftModel
     from trl import SFTConfig, SFTTrainer
 
     batch = min(settings.batch, len(rows))
@@ -62,9 +65,11 @@ def train_sft(model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft,
     common = _common(work, settings, batch, len(rows), model)
     config = _on_one_device(SFTConfig(**common, max_length=None, completion_only_loss=True))
     torch.manual_seed(work.seed)  # the adapter's first weights
+    network = _trainable(model)
     trainer = SFTTrainer(
-        model=_trainable(model), args=config, train_dataset=Dataset.from_list(_only(rows, "prompt", "completion")),
-        processing_class=model.tokenizer, peft_config=_fresh(lora), callbacks=[_Progress(work)],
+        model=PeftModel.from_pretrained(network, start, is_trainable=True) if start else network, args=config,
+        train_dataset=Dataset.from_list(_only(rows, "prompt", "completion")), processing_class=model.tokenizer,
+        peft_config=None if start else _fresh(lora), callbacks=[_Progress(work)],
     )  # fmt: skip
     return _run(trainer, work)
 
