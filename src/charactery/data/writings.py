@@ -1,0 +1,221 @@
+"""A person's writings: dated texts that stand in for a constitution, and what among them may not be the person's.
+
+What is looked for are marks on the page, so a finding is a suspicion: `check` says what it saw, and a list of ids that
+people can edit decides what is left out.
+"""
+
+import gzip
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from charactery.data.filters import other_language
+from charactery.errors import BadData
+from charactery.runs import read_utf8, write_text
+
+MONTHS = "january february march april may june july august september october november december".split()
+_DATE = re.compile(
+    rf"\b((?:{'|'.join(m[:3] for m in MONTHS)})[a-z]*)\.?\s+(\d{{1,2}})(?:st|nd|rd|th)?[,.]\s*(\d{{4}})\b"
+    r"|\b(\d{4})-(\d{2})-(\d{2})\b",
+    re.IGNORECASE,
+)
+_HEADED = re.compile(
+    r"\s*(?:letter |telegram |despatch |reply |report |note )?(?:from|by) (?!the )(.{3,60}?)\s*(?: to |\.|$)",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"\w+(?:['’]\w+)?")
+CAPTION = 12  # words up to which a text is more likely a heading, a caption or a note than something said
+QUOTED = 0.4  # share of words between quotation marks from which a text is mostly somebody else's
+SHINGLE, SAME = 5, 0.6  # words in a row; share of the shorter text's that another has, from which they are one text
+HEAD = 400  # characters of a text in which its date, and whose letter it is, stand
+
+
+@dataclass(frozen=True)
+class Writing:
+    """One text. `date` is ISO, as much of it as is known ("1863", "1863-11-19"); `genre` is as given."""
+
+    id: str
+    text: str
+    date: str = ""
+    title: str = ""
+    genre: str = ""
+
+    @property
+    def words(self) -> int:
+        """How many."""
+        return len(_WORD.findall(self.text))
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Why a writing may not be the person's own words: its id, what kind of doubt, and what was seen."""
+
+    id: str
+    kind: str  # duplicate, caption, quotation, other hand, other language
+    why: str
+
+
+def read_writings(path: Path) -> list[Writing]:
+    """A folder of .txt and .md files, or JSON lines (.jsonl, .jsonl.gz) with `text`, and `date` or `year`, `title`,
+    `genre` and `id` where known. A date that is not given is looked for in the name and the first lines.
+
+    Raises BadData with file and line.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".md") and p.name != "exclude.txt")
+        found = [_from_file(file, file.relative_to(path).as_posix()) for file in files]
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        found = _from_lines(path)
+    else:
+        raise BadData("is neither a folder of .txt and .md files nor a .jsonl file", path)
+    if not found:
+        raise BadData("holds no writings", path)
+    return found
+
+
+def _from_file(file: Path, name: str) -> Writing:
+    text = read_utf8(file)
+    given = re.search(r"(?<!\d)(1[0-9]\d\d|20\d\d)(?:-(\d\d)(?:-(\d\d))?)?(?!\d)", name)
+    date = "-".join(part for part in given.groups() if part) if given else date_in(text)
+    return Writing(name, text.strip(), date, file.stem)
+
+
+def _from_lines(path: Path) -> list[Writing]:
+    try:
+        text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else read_utf8(path)
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise BadData(f"cannot be read: {error}", path) from None
+    found: list[Writing] = []
+    seen: Counter[str] = Counter()
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadData(f"is not JSON: {error.msg}. One JSON object a line is expected", path, number) from None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise BadData('needs "text", the words of one writing', path, number)
+        id = str(row.get("id") or number)
+        seen[id] += 1
+        if seen[id] > 1:
+            raise BadData(f"has the id {id!r} of an earlier line", path, number)
+        date = str(row.get("date") or "") or date_in(row["text"]) or str(row.get("year") or "")
+        title = str(row.get("title") or row.get("head") or "")
+        found.append(Writing(id, row["text"].strip(), date, title, str(row.get("genre") or "")))
+    return found
+
+
+def date_in(text: str) -> str:
+    """The first date in a text's first lines as ISO, "" where there is none."""
+    for found in _DATE.finditer(text[:HEAD]):
+        if found[4]:
+            return f"{found[4]}-{found[5]}-{found[6]}"
+        month = next((n for n, name in enumerate(MONTHS, 1) if name.startswith(found[1].lower())), None)
+        if month:
+            return f"{found[3]}-{month:02d}-{int(found[2]):02d}"
+    return ""
+
+
+def suspicions(writings: Sequence[Writing], author: str = "", language: str = "en") -> list[Suspicion]:
+    """What may not be the person's own words, a writing at most once for each kind of doubt."""
+    found = [*_duplicates(writings)]
+    for one in writings:
+        if one.words < CAPTION:
+            found.append(Suspicion(one.id, "caption", f"{one.words} words"))
+            continue
+        if (share := quoted_share(one.text)) >= QUOTED:
+            found.append(Suspicion(one.id, "quotation", f"{share:.0%} of its words are between quotation marks"))
+        if why := _other_hand(one, author):
+            found.append(Suspicion(one.id, "other hand", why))
+        if other_language(one.text, language):
+            found.append(Suspicion(one.id, "other language", f"does not look like {language!r}"))
+    return found
+
+
+def quoted_share(text: str) -> float:
+    """Share of words between quotation marks, counted by paragraph.
+
+    In a long quotation each paragraph opens with a mark, and only the last one closes it. Elsewhere a mark without its
+    other half counts for nothing.
+    """
+    inside = 0
+    for paragraph in re.split(r"\n\s*\n", text):
+        pieces = re.split(r"[\"“”]", paragraph.strip())
+        if len(pieces) % 2 == 0 and pieces[0]:
+            pieces.pop()
+        inside += sum(len(_WORD.findall(piece)) for piece in pieces[1::2])
+    return inside / max(1, len(_WORD.findall(text)))
+
+
+def _other_hand(one: Writing, author: str) -> str:
+    """A heading that says who wrote, or a name that signs, where it is not the author's."""
+    surname = author.split()[-1].lower() if author.split() else ""
+    head = f"{one.title}\n{one.text[:HEAD]}"
+    for line in head.splitlines():
+        said = _HEADED.match(line)
+        if said and line.strip().isupper() and surname and surname not in said[1].lower():
+            return f"is headed {' '.join(line.split())!r}"
+    names = [line.strip(" .,") for line in one.text.splitlines()[-4:] if line.strip()]
+    for name in names:
+        signs = re.fullmatch(r"(?:[A-Z][A-Z'’.]*\s+){1,3}[A-Z][A-Z'’-]{2,}", name)
+        if signs and surname and surname not in name.lower():
+            return f"is signed {name!r}"
+    return ""
+
+
+def _duplicates(writings: Sequence[Writing]) -> Iterable[Suspicion]:
+    """Texts most of whose words in a row an earlier, or a longer, one has too."""
+    shingles = {w.id: _shingles(w.text) for w in writings}
+    holders: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    order = sorted(writings, key=lambda w: -len(shingles[w.id]))
+    for one in order:
+        mine = shingles[one.id]
+        if not mine:
+            continue
+        shared = Counter(other for gram in mine for other in holders[gram])
+        if shared:
+            other, count = shared.most_common(1)[0]
+            if count / len(mine) >= SAME:
+                yield Suspicion(one.id, "duplicate", f"{count / len(mine):.0%} of it is in {other!r}")
+                continue
+        for gram in mine:
+            holders[gram].append(one.id)
+
+
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    words = [w.lower() for w in _WORD.findall(text)]
+    return {tuple(words[n : n + SHINGLE]) for n in range(len(words) - SHINGLE + 1)}
+
+
+def exclusions(path: Path) -> set[str]:
+    """The ids that a list leaves out: one a line, what follows a tab or a `#` between spaces is a remark."""
+    return {
+        id for line in read_utf8(path).splitlines() if (id := re.split(r"\t|\s#\s", line, maxsplit=1)[0].strip())
+        and not id.startswith("#")
+    }  # fmt: skip
+
+
+def exclusions_beside(path: Path) -> Path:
+    """Where the list for these writings lies: `exclude.txt` in the folder, or beside the file."""
+    return path / "exclude.txt" if path.is_dir() else path.with_name(f"{path.name.partition('.')[0]}.exclude.txt")
+
+
+def write_exclusions(path: Path, found: Sequence[Suspicion]) -> None:
+    """A list of the suspects with what was seen, for people to edit."""
+    lines = [
+        "# Writings that are left out: an id a line. Delete a line to keep that text; add a line to leave one out."
+    ]
+    lines += [f"{one.id}\t# {one.kind}: {one.why}" for one in found]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def kept(writings: Sequence[Writing], left_out: set[str]) -> list[Writing]:
+    """Those that are not left out. Raises BadData for an id that is none of them."""
+    unknown = left_out - {w.id for w in writings}
+    if unknown:
+        raise BadData(f"the list leaves out {sorted(unknown)[0]!r}, and no writing has that id")
+    return [w for w in writings if w.id not in left_out]
