@@ -52,6 +52,9 @@ def train(
         int, typer.Option(min=0, help="Pairs of an answer learnt from against its own, at most.")
     ] = 100,
     self_play_temperature: Annotated[float, typer.Option(min=0, help="Temperature of its own answers.")] = 0.3,
+    data_order: Annotated[
+        str, typer.Option("--order", help="Of training: grouped, shuffled, given, reversed or by:FIELD of the rows.")
+    ] = "grouped",
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
@@ -80,8 +83,8 @@ def train(
         sizes=Sizes(train_, held_out, talks, elsewhere, tasks),
         sampler=Sampling(max_tokens, temperature),
         lora=Lora(rank, 2 * rank),
-        sft=Sft(sft_rate, sft_epochs),
-        dpo=Dpo(dpo_rate, dpo_epochs, beta=dpo_beta),
+        sft=Sft(sft_rate, sft_epochs, order=data_order),
+        dpo=Dpo(dpo_rate, dpo_epochs, beta=dpo_beta, order=data_order),
         match_lengths=match_lengths,
         draft_temperature=draft_temperature,
         draws=draws,

@@ -43,7 +43,7 @@ class CharacteryAPI(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's own signature
         **model_args: Any,
     ) -> None:
-        if config.max_connections is None and config.adaptive_connections is None:
+        if config.max_connections is None and getattr(config, "adaptive_connections", None) is None:
             # Inspect would begin with 20 requests and see whether the service bears more: batches of 20, then of 40
             config.max_connections = BATCH
         super().__init__(model_name, base_url, api_key, [], config)

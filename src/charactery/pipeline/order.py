@@ -1,6 +1,7 @@
 """What a run was asked for, and whether it can be done."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
 from charactery.models.local import pick_device
 from charactery.pipeline.recipe import Recipe
-from charactery.train.settings import share
+from charactery.train.settings import ORDERS, share
 
 LEAST_PAIRS = 4
 
@@ -59,6 +60,9 @@ class Order:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
         if not (self.pairs or self.recipe.contrast or self.recipe.self_play or self.recipe.sizes.tasks):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
+        for order in (recipe.sft.order, recipe.dpo.order):
+            if order not in ORDERS and not re.fullmatch(r"by:\w+", order):
+                raise CharacteryError(f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD of the rows")
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
         check_loggers(self.report_to)
