@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch.nn import functional
 
+from charactery.models import gradients
 from charactery.models.decoder import FAMILIES, Decoder, _Batch, adds_plainly, decodes
 from charactery.models.gradients import QUERIES, attend, chosen
 from charactery.train.head import _spans
@@ -197,19 +198,33 @@ def test_attention_by_products_is_attention(length: int, before: int) -> None:
             torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_log_probabilities_of_tokens_and_what_goes_with_them() -> None:
-    logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(0)).mul_(4).requires_grad_()
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5, 100])
+def test_log_probabilities_of_tokens_and_what_goes_with_them(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradients, "POSITIONS", at_once)
+    monkeypatch.setattr(gradients, "CACHED", 2)
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(300, 16, generator=draw)
+    hidden = torch.randn(5, 16, generator=draw).requires_grad_()
+    logits = hidden @ weight.t()
     token = torch.tensor([0, 7, 299, 8, int(logits[4].argmax())])
     every = torch.log_softmax(logits, -1)
     expected = every[torch.arange(5), token]
-    found, entropy, mean, top = chosen(logits, token)
+    widest: list[int] = []
+
+    def head(values: torch.Tensor) -> torch.Tensor:
+        widest.append(len(values))
+        return values @ weight.t()
+
+    found, entropy, mean, top = chosen(hidden, token, head, lambda grad: grad @ weight)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(entropy, -(every.exp() * every).sum(-1), atol=1e-4, rtol=0)
     torch.testing.assert_close(mean, logits.mean(-1), atol=1e-5, rtol=0)
-    assert top.tolist() == (logits.argmax(-1) == token).tolist()
+    assert top.tolist() == (logits.argmax(-1) == token).tolist() and max(widest) <= at_once
     there = torch.tensor([1.0, -2, 0, 3, 0.5])
-    grads = [torch.autograd.grad(out, logits, there)[0] for out in (found, expected)]
-    torch.testing.assert_close(*grads, atol=1e-5, rtol=0)
+    grads = [torch.autograd.grad(out, hidden, there)[0] for out in (found, expected)]
+    torch.testing.assert_close(*grads, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(chosen(hidden, token, head, None)[0], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

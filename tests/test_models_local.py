@@ -434,3 +434,11 @@ def test_a_group_has_one_system_message_and_little_padding() -> None:
     assert _kin(systems, lengths, 8) == [[2, 4], [6], [0], [3], [1, 5]]
     assert _kin(systems, lengths, 1000) == [[2, 4, 6, 0], [3], [1, 5]]
     assert _kin([], [], 1) == []
+
+
+def test_a_batch_ends_where_its_rows_would_no_longer_share_their_start(tiny_model: LocalModel) -> None:
+    pairs = [([first] * 100 + [3, n], [4, 5]) for first in (1, 2) for n in range(10)]
+    assert tiny_model._fill([*range(20)], pairs, 2500) == [*range(10)]  # 20 rows of 104 places would fit
+    # what hardly anything is lost by goes together: two questions with two options each
+    few = [([first] * 100 + [3], [n]) for first in (1, 2) for n in (6, 7)]
+    assert tiny_model._fill([*range(4)], few, 2500) == [*range(4)]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import killed_training as killed
 from charactery.errors import BadData
-from charactery.models.chat import prompt_text, prompt_tokens
+from charactery.models.chat import assistant, prompt_text, prompt_tokens, user
 from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
 from charactery.train.head import score_completions_only
@@ -58,6 +58,27 @@ def test_the_plan_follows_from_the_seed(tiny_model: LocalModel) -> None:
     rows = killed.sft_rows()
     plans = [plan(rows, tiny_model.tokenizer, "completion", Sft(batch=4), seed) for seed in (0, 0, 1)]
     assert plans[0] == plans[1] != plans[2]
+
+
+def test_an_order_that_is_asked_for_is_kept(tiny_model: LocalModel) -> None:
+    rows = [
+        {"id": str(n), "prompt": [user("Q" * (n % 3))], "chosen": [assistant("a" * (n * 5 % 7))], "rank": -n % 4}
+        for n in range(9)
+    ]
+
+    def planned(order: str, seed: int = 0) -> list[int]:
+        settings = Dpo(epochs=2, batch=4, order=order)
+        return [int(row["id"]) for row in plan(rows, tiny_model.tokenizer, "chosen", settings, seed)]
+
+    assert planned("given") == [*range(8)] * 2
+    assert planned("reversed") == [*range(8, 0, -1)] * 2
+    assert planned("by:rank") == sorted(range(9), key=lambda n: -n % 4)[:8] * 2
+    assert planned("shuffled") == planned("shuffled") != planned("shuffled", 1)
+    assert sorted(planned("shuffled")[:8]) != planned("shuffled")[:8]
+    with pytest.raises(BadData, match="by 'mood': the row '0' has no such field"):
+        planned("by:mood")
+    with pytest.raises(BadData, match="no order 'upside'"):
+        planned("upside")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import torch
-from benchmarks.speed.ceiling import ceiling
 from benchmarks.speed.generate_rows import generate_row, inspect_row
 from benchmarks.speed.measure import ROUNDS, Row, measured
 from benchmarks.speed.results import kept, write
@@ -25,6 +25,7 @@ from benchmarks.speed.score_rows import choice_row, judge_row
 from benchmarks.speed.train_rows import dpo_row, sft_row
 
 from charactery.models.speaker import Models
+from charactery.pipeline.manifest import _code_revision
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", type=Path)
@@ -39,11 +40,11 @@ full, data = options.full, options.data
 rows: dict[str, Callable[[], Row]] = {
     "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
     "choice, several tokens": lambda: choice_row(model, weights, data, (" (A)", " (B)"), 500 if full else 40),
-    "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (4, 3))),
-    "generate": lambda: generate_row(model, weights, 256 if full else 96, 1, False),
-    "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (4, 8)), True),
-    "Inspect": lambda: inspect_row(model, weights, 256 if full else 96, 1, False),
-    "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (4, 8)), True),
+    "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (3, 3))),
+    "generate": lambda: generate_row(model, weights, 256 if full else 100, 1, False),
+    "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (3, 8)), True),
+    "Inspect": lambda: inspect_row(model, weights, 256 if full else 100, 1, False),
+    "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 8)), True),
     "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
     "SFT": lambda: sft_row(model, weights, 400 if full else 32),
 }
@@ -59,14 +60,14 @@ machine = {
 found, failed = kept(), []
 for name in wanted:
     print(name, flush=True)
-    limits = ceiling()
     try:
-        result = measured(rows[name](), limits, 1 if full else ROUNDS)
+        result = measured(rows[name](), 1 if full else ROUNDS, found.get(name, {}).get("best") if full else None)
     except Exception:  # the other rows' hour is not lost for it
         traceback.print_exc()
         failed.append(name)
         continue
-    found[f"{name}, full" if full else name] = result | {"row": f"{name}, full" if full else name, "ceiling": limits}
+    row = f"{name}, full" if full else name
+    found[row] = result | {"row": row, "day": date.today().isoformat(), "code": _code_revision()}
     write([*found.values()], machine)
 if failed:
     sys.exit(f"failed: {', '.join(failed)}")

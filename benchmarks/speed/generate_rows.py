@@ -43,6 +43,11 @@ def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
     return compare
 
 
+def sizes(rows: int) -> list[int]:
+    """Batch sizes to sweep: half of them all at once and all, and what goes with 256 answers."""
+    return [12, 24] if rows <= 24 else [32, 64, 128]
+
+
 def needed(model: LocalModel, messages: Sequence[Sequence[Message]]) -> tuple[int, str]:
     """Distinct prompt tokens, and the arithmetic in words."""
     tokens = texts.distinct(prompt_tokens(model.tokenizer, m) for m in messages)
@@ -81,7 +86,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         ours=ours,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype, size in [*(("bfloat16", size) for size in (16, 32, 64, 128)), ("float32", 32)]
+            for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", sizes(len(messages))[-1])]
         },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
@@ -136,6 +141,7 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
         return Pass(said, sum(len(model.tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in said))
 
+    messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
     ours_model = get_model("charactery/smollm2", memoize=False)
     ours_model.api.speaker = Speaker(parse_subject("smollm2"), model, None, "bench")  # type: ignore[attr-defined]
     theirs: dict[int, Any] = {}
@@ -148,7 +154,6 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
             )  # fmt: skip
         return run(theirs[size])
 
-    messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
     tokens, arithmetic = needed(model, messages)
     return Row(
         name="Inspect, one character" if constitution else "Inspect",
@@ -157,7 +162,7 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         unit="tokens",
         target=3.0,
         ours=lambda: run(ours_model),
-        peers={f"bfloat16, batches of {size}": lambda s=size: peer(s) for size in (16, 64, 128)},
+        peers={f"bfloat16, batches of {size}": lambda s=size: peer(s) for size in sizes(len(messages))},
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),

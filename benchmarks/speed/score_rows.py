@@ -1,6 +1,6 @@
 """Scoring: multiple choice beside lm-evaluation-harness, the likelihood judge beside a plain forward."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ def close(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{len(gaps)} sums differ by {sum(gaps) / len(gaps):.3f} nats on average, at most {max(gaps):.3f}"
 
 
-def scoring(model: LocalModel, pairs: Pairs, amount: int) -> dict[str, Any]:
-    """What both rows share: ours, how outputs are compared, and what the work needs at least."""
+def scoring(model: LocalModel, pairs: Pairs, amount: int, make: Callable[[], Pairs]) -> dict[str, Any]:
+    """What both rows share: ours, how outputs are compared, and what the work needs at least.
+
+    `make` gives the pairs from what the peer is given: where that is text, ours turns it into tokens too.
+    """
     tokens = texts.distinct((c + k)[:-1] for c, k in pairs)
     said = sum(len(k) for _, k in pairs)
     return {
-        "ours": lambda: Pass([float(v.sum()) for v in model.score(pairs)], amount),
+        "ours": lambda: Pass([float(v.sum()) for v in model.score(make())], amount),
         "compare": close,
         "operations": lambda done: 2 * body(model) * tokens + 2 * head(model) * said,
         "arithmetic": f"2 × {body(model):.3g} parameters × {tokens:,} distinct tokens, and the vocabulary for {said:,}",
@@ -45,13 +48,15 @@ def loaded(folder: Path, dtype: str) -> Any:
 def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, str], questions: int) -> Row:
     tokenizer = model.tokenizer
     asked = [text for both in texts.typology(data, questions) for text in both]
-    pairs: list[tuple[list[int], list[int]]] = []
-    strings: list[tuple[str, str]] = []
-    for text in asked:
-        frame = prompt_text(tokenizer, texts.asked(text))
-        for option in options:
-            strings.append((frame, option))
-            pairs.append((texts.context(tokenizer, text), tokenizer(option, add_special_tokens=False)["input_ids"]))
+    frames = [prompt_text(tokenizer, texts.asked(text)) for text in asked]
+    strings = [(frame, option) for frame in frames for option in options]
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
+
+    def make() -> Pairs:
+        return [(ids(frame), ids(option)) for frame, option in strings]
+
     requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(strings)]
     models: dict[str, HFLM] = {}
 
@@ -73,9 +78,9 @@ def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, 
         target=1.8 if one else 2.5,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype in ("bfloat16", "float32") for size in (4, 16, 64)
+            for dtype, size in (*(("bfloat16", size) for size in (4, 8, 16, 32)), ("float32", 16))
         },
-        **scoring(model, pairs, len(asked)),
+        **scoring(model, make(), len(asked), make),
     )  # fmt: skip
 
 
@@ -101,9 +106,9 @@ def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
         target=4.0,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype in ("bfloat16", "float32") for size in (4, 16)
+            for dtype, size in (*(("bfloat16", size) for size in (1, 2, 4, 8)), ("float32", 4))
         },
-        **scoring(model, pairs, len(pairs)),
+        **scoring(model, pairs, len(pairs), lambda: pairs),
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
     def ours() -> Pass:
         return learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), weights, len(rows))
 
-    def peer(packing: bool, size: int) -> Pass:
+    def peer(packing: bool, size: int, dtype: torch.dtype = torch.bfloat16, **others: Any) -> Pass:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
@@ -75,10 +75,10 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
 
         def work(folder: Path) -> list[float]:
             config = SFTConfig(
-                **stock(folder, settings, size, len(rows)), max_length=512, packing=packing,
+                **stock(folder, settings, size) | others, max_length=512, packing=packing,
                 completion_only_loss=True,
             )  # fmt: skip
-            return run(SFTTrainer(network(weights), config, train_dataset=data, processing_class=model.tokenizer,
+            return run(SFTTrainer(network(weights, dtype), config, train_dataset=data, processing_class=model.tokenizer,
                                   peft_config=lora()))  # fmt: skip
 
         return own_folder(work, len(rows))
@@ -92,8 +92,14 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
         target=1.5,
         ours=ours,
         peers={
-            f"bfloat16, {'packed' if packing else f'{size} rows at once'}": lambda p=packing, s=size: peer(p, s)
-            for packing, size in ((False, 2), (False, 8), (True, 1))
+            "bfloat16, 2 rows at once": lambda: peer(False, 2),
+            "bfloat16, 8 rows at once": lambda: peer(False, 8),
+            "bfloat16, 8 rows at once, of like length": lambda: peer(
+                False, 8, train_sampling_strategy="group_by_length"
+            ),
+            "bfloat16 without autocast, 8 rows at once": lambda: peer(False, 8, bf16=False),
+            "bfloat16, packed": lambda: peer(True, 1),
+            "float32, 8 rows at once": lambda: peer(False, 8, torch.float32, bf16=False),
         },
         compare=beside,
         operations=lambda done: 4 * body(model) * tokens + 4 * head(model) * len(rows) * ANSWER,
@@ -115,7 +121,7 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
     def ours() -> Pass:
         return learnt(lambda fresh, work: train_dpo(fresh, pairs, start(), settings, work), weights, len(pairs))
 
-    def peer(size: int) -> Pass:
+    def peer(size: int, dtype: torch.dtype = torch.bfloat16, **others: Any) -> Pass:
         from datasets import Dataset
         from peft import PeftModel
         from trl import DPOConfig, DPOTrainer
@@ -123,8 +129,8 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
         data = Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")} for p in pairs])
 
         def work(folder: Path) -> list[float]:
-            config = DPOConfig(**stock(folder, settings, size, len(pairs)), max_length=512, beta=settings.beta)
-            adapted = PeftModel.from_pretrained(network(weights), start(), is_trainable=True)
+            config = DPOConfig(**stock(folder, settings, size) | others, max_length=512, beta=settings.beta)
+            adapted = PeftModel.from_pretrained(network(weights, dtype), start(), is_trainable=True)
             return run(DPOTrainer(adapted, args=config, train_dataset=data, processing_class=model.tokenizer))
 
         return own_folder(work, len(pairs))
@@ -138,7 +144,13 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
         unit="pairs",
         target=2.0,
         ours=ours,
-        peers={f"bfloat16, {size} pairs at once": lambda s=size: peer(s) for size in (2, 4, 8)},
+        peers={
+            "bfloat16, 2 pairs at once": lambda: peer(2),
+            "bfloat16, 4 pairs at once": lambda: peer(4),
+            "bfloat16, 2 pairs at once, of like length": lambda: peer(2, train_sampling_strategy="group_by_length"),
+            "bfloat16 without autocast, 2 pairs at once": lambda: peer(2, bf16=False),
+            "float32, 2 pairs at once": lambda: peer(2, torch.float32, bf16=False),
+        },
         compare=beside,
         operations=lambda done: 6 * body(model) * tokens + 6 * head(model) * 2 * len(pairs) * ANSWER,
         arithmetic=f"6 × {body(model):.3g} parameters (reference, forwards, and back to the activations) × {tokens:,} "
@@ -146,8 +158,8 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
     )
 
 
-def network(weights: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(weights, dtype=torch.bfloat16)
+def network(weights: Path, dtype: torch.dtype) -> Any:
+    return AutoModelForCausalLM.from_pretrained(weights, dtype=dtype)
 
 
 def lora() -> Any:
@@ -157,7 +169,7 @@ def lora() -> Any:
     return LoraConfig(r=ours.rank, lora_alpha=ours.alpha, target_modules=ours.targets, task_type="CAUSAL_LM")
 
 
-def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int) -> dict[str, Any]:
+def stock(folder: Path, settings: Sft | Dpo, size: int) -> dict[str, Any]:
     """TRL's settings for the same number of rows a step, gradient checkpointing off."""
     return {
         "output_dir": str(folder), "num_train_epochs": 1, "learning_rate": settings.learning_rate,

@@ -50,9 +50,11 @@ def main() -> None:
     operations: dict[str, float] = {}
     stage = Run.stage
 
-    def watched(run: Run, name: str, work: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+    def watched(
+        run: Run, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False
+    ) -> Path:
         before = counted[0]
-        folder = stage(run, name, work, say)
+        folder = stage(run, name, work, say, shared)
         operations[name] = counted[0] - before
         print(name, flush=True)
         return folder

@@ -63,6 +63,9 @@ def train(
         int | None, Number(min=0, help="Pairs of an answer learnt from against its own, at most.")
     ] = None,
     self_play_temperature: Annotated[float | None, Number(min=0, help="Temperature of its own answers.")] = None,
+    data_order: Annotated[
+        str | None, Number("--order", help="Of training: grouped, shuffled, given, reversed or by:FIELD of the rows.")
+    ] = None,
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
@@ -92,8 +95,8 @@ def train(
                   "tasks": tasks},
         "sampler": {"max_tokens": max_tokens, "temperature": temperature},
         "lora": {"rank": rank, "alpha": rank and 2 * rank},
-        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs},
-        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta},
+        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs, "order": data_order},
+        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta, "order": data_order},
         "draft_temperature": draft_temperature, "draws": draws, "contrast": contrast, "self_play": self_play,
         "self_play_temperature": self_play_temperature, "match_lengths": match_lengths or None, "judge": judge,
     })  # fmt: skip

@@ -174,7 +174,11 @@ class Decoder:
         ]
         self.device = network.device
         self.embed, self.rotary, self.last_norm = body.embed_tokens, body.rotary_emb, weighted(body.norm)
-        self.head = product(network.get_output_embeddings())
+        if learns:
+            self.head, self.head_back = both_ways([network.get_output_embeddings().weight], packs)
+        else:
+            self.head = product(network.get_output_embeddings())
+        self._shared: tuple[tuple[int, ...], Keys] = (), Keys()
 
     def begin(self, shared: Sequence[int], rows: Sequence[Sequence[int]], room: int) -> tuple[torch.Tensor, State]:
         """Logits after each row, (B, V), and a State to go on from for `room` tokens; rows start with `shared`."""
@@ -202,10 +206,13 @@ class Decoder:
         return torch.tensor(values, dtype=torch.long, device=self.device)
 
     def _before(self, shared: Sequence[int]) -> "Keys":
-        keys = Keys()
-        if shared:
-            self._through(_Batch([shared], 0, self.device), Keys(), keys)
-        return keys
+        """Keys and values of what rows share; kept for the next batch, which often shares the same."""
+        if tuple(shared) != self._shared[0]:
+            keys = Keys()
+            if shared:
+                self._through(_Batch([shared], 0, self.device), Keys(), keys)
+            self._shared = tuple(shared), keys
+        return self._shared[1]
 
     def _through(self, batch: "_Batch", before: Keys, keep: Keys | None) -> torch.Tensor:
         x_N_C = self.embed(batch.token_N)
@@ -382,7 +389,7 @@ def _beside(modules: Sequence[Any], adapter: str | None) -> Product:
 
 def _learning(modules: Sequence[Any], packs: bool) -> Product:
     """The product of a frozen base with whatever adapter is on beside it, which learns."""
-    bias, (there, back) = _bias(modules), _both_ways([_bare(module).weight for module in modules], packs)
+    bias, (there, back) = _bias(modules), both_ways([_bare(module).weight for module in modules], packs)
 
     def product(x: torch.Tensor) -> torch.Tensor:
         on = [(module, adapter_on(module)) for module in modules]
@@ -398,7 +405,7 @@ def _learning(modules: Sequence[Any], packs: bool) -> Product:
     return product
 
 
-def _both_ways(weights: Sequence[torch.Tensor], packs: bool) -> tuple[Product, Product]:
+def both_ways(weights: Sequence[torch.Tensor], packs: bool) -> tuple[Product, Product]:
     """The product with several weights, and with their transpose."""
     if packs:
         return _laid_out(torch.cat([*weights])), _laid_out(torch.cat([*weights]).t())

@@ -14,6 +14,7 @@ from torch.nn import functional
 Product = Callable[[torch.Tensor], torch.Tensor]
 LOG2_E = 1 / math.log(2)
 QUERIES = 128  # positions that look back at once: what is after the last of them is not computed
+POSITIONS = 256  # whose logits are held at once: 25 MB in bfloat16 at 49,152 tokens
 CACHED = 16  # rows of a vocabulary's width (50,000 float32) that stay in a processor's cache between steps
 
 
@@ -215,41 +216,46 @@ class _Adapted(torch.autograd.Function):
 
 
 class _Chosen(torch.autograd.Function):
-    """Log-probabilities of given tokens. torch's own softmax over a whole vocabulary takes several times as long.
+    """Log-probabilities of given tokens, from what the last layer says of them, by a vocabulary that does not learn.
 
-    A few rows at a time, so that what is computed of a row's logits stays in the processor's cache.
+    A few hundred positions at a time: their logits are gone before the next ones are made, and what is kept of them is
+    the way back (as in Hsu et al. 2024, arXiv 2410.10989). Of those a few rows at a time, so that what is computed of a
+    row's logits stays in the processor's cache; torch's own softmax takes several times as long.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits_N_V: torch.Tensor, token_N: torch.Tensor
+        ctx: Any, hidden_N_C: torch.Tensor, token_N: torch.Tensor, head: Product, back: Product
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of each row: log-probability of its token, entropy (nats), mean logit, and whether the token is on top."""
-        found = []
-        for logits, token in zip(cached(logits_N_V), cached(token_N), strict=True):
-            most_N_1 = logits.amax(-1, keepdim=True).float()
-            below_N_V = logits.float() - most_N_1
-            weight_N_V = (below_N_V * LOG2_E).exp2_()
-            total_N = weight_N_V.sum(-1)
-            of_token_N = below_N_V.gather(1, token[:, None])[:, 0]
-            mean_N = below_N_V.mean(-1) + most_N_1[:, 0]
-            entropy_N = total_N.log() - weight_N_V.mul_(below_N_V).sum(-1) / total_N
-            log_total_N = total_N.log()
-            found.append((of_token_N - log_total_N, entropy_N, mean_N, of_token_N == 0, log_total_N + most_N_1[:, 0]))
-        log_probability_N, entropy_N, mean_N, top_N, whole_N = (torch.cat(part) for part in zip(*found, strict=True))
-        ctx.save_for_backward(logits_N_V, token_N, whole_N)
+        learns = ctx.needs_input_grad[0]
+        found, backs = [], []
+        for hidden, token_of in zip(torch.split(hidden_N_C, POSITIONS), torch.split(token_N, POSITIONS), strict=True):
+            logits_N_V = head(hidden)
+            for logits, token in zip(cached(logits_N_V), cached(token_of), strict=True):
+                most_N_1 = logits.amax(-1, keepdim=True).float()
+                below_N_V = logits.float() - most_N_1
+                weight_N_V = (below_N_V * LOG2_E).exp2_()
+                total_N = weight_N_V.sum(-1)
+                of_token_N = below_N_V.gather(1, token[:, None])[:, 0]
+                mean_N = below_N_V.mean(-1) + most_N_1[:, 0]
+                entropy_N = total_N.log() - below_N_V.mul_(weight_N_V).sum(-1) / total_N
+                found.append((of_token_N - total_N.log(), entropy_N, mean_N, of_token_N == 0))
+                if learns:  # one for the token, less the probabilities, in place of the logits
+                    to_N_V = weight_N_V.mul_(-1 / total_N[:, None])
+                    logits.copy_(to_N_V.scatter_add_(1, token[:, None], torch.ones_like(of_token_N)[:, None]))
+            if learns:
+                backs.append(back(logits_N_V))
+        log_probability_N, entropy_N, mean_N, top_N = (torch.cat(part) for part in zip(*found, strict=True))
+        ctx.save_for_backward(*backs)
         ctx.mark_non_differentiable(entropy_N, mean_N, top_N)
         return log_probability_N, entropy_N, mean_N, top_N
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of the logits."""
-        out_N_V = torch.empty_like(ctx.saved_tensors[0])
-        parts = (cached(tensor) for tensor in (*ctx.saved_tensors, grads[0], out_N_V))
-        for logits, token, whole_N, grad_N, out in zip(*parts, strict=True):
-            to_N_V = (logits.float() - whole_N[:, None]).mul_(LOG2_E).exp2_().mul_(-grad_N[:, None])
-            out.copy_(to_N_V.scatter_add_(1, token[:, None], grad_N[:, None]))
-        return out_N_V, None
+        """Of what the last layer says."""
+        to_N_C = torch.cat(ctx.saved_tensors)
+        return (to_N_C * grads[0][:, None]).to(to_N_C.dtype), None, None, None
 
 
 # Called as functions; torch gives `apply` no types. A fifth of the time of a small step goes into the call itself, so
@@ -259,4 +265,11 @@ turn: Callable[..., torch.Tensor] = _Turn.apply
 gate: Callable[..., torch.Tensor] = _Gate.apply
 attend: Callable[..., torch.Tensor] = _Attend.apply
 adapted: Callable[..., torch.Tensor] = _Adapted.apply
-chosen: Callable[..., tuple[torch.Tensor, ...]] = _Chosen.apply
+
+
+def chosen(
+    hidden_N_C: torch.Tensor, token_N: torch.Tensor, head: Product, back: Product | None
+) -> tuple[torch.Tensor, ...]:
+    """See `_Chosen`. Where no gradient is asked for, none is prepared, and `back` is not needed."""
+    hidden_N_C = hidden_N_C if torch.is_grad_enabled() else hidden_N_C.detach()
+    return _Chosen.apply(hidden_N_C, token_N, head, back)  # type: ignore[no-untyped-call, no-any-return]

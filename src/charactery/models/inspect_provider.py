@@ -19,7 +19,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from charactery.models.chat import Message
 from charactery.models.local import Answer, Request, Sampler, derive_seed
-from charactery.models.speaker import Models, Speaker
+from charactery.models.speaker import BATCH, Models, Speaker
 
 GATHER = 0.2  # seconds without a new request before a batch is answered
 
@@ -43,6 +43,9 @@ class CharacteryAPI(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 - Inspect's own signature
         **model_args: Any,
     ) -> None:
+        if config.max_connections is None and getattr(config, "adaptive_connections", None) is None:
+            # Inspect would begin with 20 requests and see whether the service bears more: batches of 20, then of 40
+            config.max_connections = BATCH
         super().__init__(model_name, base_url, api_key, [], config)
         self.model_args = model_args
         self.speaker: Speaker | None = None  # loaded when the first answer is asked for
@@ -101,7 +104,7 @@ class CharacteryAPI(ModelAPI):
 
     def max_connections(self) -> int:
         """How many requests may wait together: the size of a batch."""
-        return 64
+        return BATCH
 
     def connection_key(self) -> str:
         """Subjects on one machine share its processor, but each has its own queue."""

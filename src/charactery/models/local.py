@@ -23,6 +23,8 @@ from charactery.models.network import Network
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
 BLOCK = 128  # tokens whose weights are added up together when one is drawn
+APART = 4  # a batch ends where going on would put one in so many of its places back to where they are not shared
+HELD = 2  # adapters whose merged weights are held: a run's trained and sham answer in turn
 HEAD = 256  # positions put through the vocabulary head at once: 50 MB of float32 at 49,152 tokens
 
 
@@ -106,8 +108,8 @@ class LocalModel:
         self.layers = layers_to_buffer(model.config)
         self.shares = self.layers is not None and share_prefixes(model)
         self.decodes = decodes(model.config)
-        self._decoders: dict[Adapter | None, Decoder] = {}
-        self._adapters: dict[Path, str] = {}
+        self._decoders: dict[tuple[str, float] | None, Decoder] = {}
+        self._adapters: dict[tuple[Path, int], str] = {}
         self._peft: Any = None
 
     @classmethod
@@ -157,10 +159,12 @@ class LocalModel:
         from peft import PeftModel
 
         folder = folder.resolve()
-        if folder in self._adapters:
-            return self._adapters[folder]
-        if not (folder / "adapter_model.safetensors").exists():
+        weights = folder / "adapter_model.safetensors"
+        if not weights.exists():
             raise ModelNotFound("has no adapter_model.safetensors; is the training finished?", folder)
+        key = folder, weights.stat().st_mtime_ns  # trained again into the same folder, it is another
+        if key in self._adapters:
+            return self._adapters[key]
         name = f"a{len(self._adapters)}"
         if self._peft is None:
             self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
@@ -171,7 +175,7 @@ class LocalModel:
             if f".{name}." in path:
                 parameter.data = parameter.data.to(self.model.dtype)
         self._peft.eval()
-        self._adapters[folder] = name
+        self._adapters[key] = name
         return name
 
     # -- generation
@@ -265,19 +269,19 @@ class LocalModel:
     def _reader(self, network: Any, adapter: Adapter | None) -> Decoder | Network:
         """What reads for this network: our own decoder where it knows the model, else transformers' code.
 
-        The weights of one adapter at a time are held ready beside the base's.
+        The merged weights of the last few adapters are held ready beside the base's.
         """
-        if not self.decodes or (adapter is not None and not self._adds_plainly(adapter)):
-            return Network(network, self.model, self._body(network), self.layers, self.shares, self.pad)
         on = adapter if adapter is not None and adapter.strength != 0 else None
-        if on not in self._decoders:
-            for old in [key for key in self._decoders if key is not None and on is not None]:
+        name = self._adapter(on.folder) if on else None
+        if not self.decodes or (name and not adds_plainly(self._peft.peft_config[name])):
+            return Network(network, self.model, self._body(network), self.layers, self.shares, self.pad)
+        key = (name, on.strength) if on and name else None
+        if key not in self._decoders:
+            held = [old for old in self._decoders if old is not None]
+            for old in held[: len(held) + 1 - HELD] if key else []:
                 del self._decoders[old]
-            self._decoders[on] = Decoder(self.model, self._adapters[on.folder.resolve()] if on else None)
-        return self._decoders[on]
-
-    def _adds_plainly(self, adapter: Adapter) -> bool:
-        return adapter.strength == 0 or adds_plainly(self._peft.peft_config[self._adapters[adapter.folder.resolve()]])
+            self._decoders[key] = Decoder(self.model, name)
+        return self._decoders[key]
 
     def _shared_prefix(self, rows: list[list[int]]) -> int:
         """How many leading tokens are read once for all rows. A recurrent state has no place for padding after them."""
@@ -318,6 +322,10 @@ class LocalModel:
             both = min(shared, _common(first, context), len(context) - 1)
             width = max(longest + shared - both, len(context) + len(continuation) - both)
             if batch and width * (len(batch) + 1) > room:
+                break
+            if (shared - both) * len(
+                batch
+            ) > room // APART:  # each row would attend by itself to what all but this share
                 break
             batch.append(index)
             shared, longest = both, width

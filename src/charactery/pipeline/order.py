@@ -1,6 +1,7 @@
 """What a run was asked for, and whether it can be done."""
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from charactery.models.local import pick_device
 from charactery.models.subject import parse_subject
 from charactery.pipeline.recipe import Recipe
 from charactery.runs import stage_kind
-from charactery.train.settings import share
+from charactery.train.settings import ORDERS, share
 
 LEAST_PAIRS = 4
 
@@ -70,6 +71,9 @@ class Order:
             raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
         if recipe.judge != LIKELIHOOD:
             parse_subject(recipe.judge)
+        for order in (recipe.sft.order, recipe.dpo.order):
+            if order not in ORDERS and not re.fullmatch(r"by:\w+", order):
+                raise CharacteryError(f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD of the rows")
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
         check_loggers(self.report_to)

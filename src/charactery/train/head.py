@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
-from charactery.models.decoder import Decoder, decodes
+from charactery.models.decoder import Decoder, both_ways, decodes
 from charactery.models.gradients import chosen
 from charactery.models.network import changes_logits
 
@@ -20,8 +20,12 @@ def score_completions_only(network: Any) -> None:
 
     The result is TRL's own: per-token log-probabilities of the next token, zero where the label is -100.
     """
+    vocabulary = network.get_output_embeddings()
+    if type(vocabulary) is not torch.nn.Linear or vocabulary.bias is not None or vocabulary.weight.requires_grad:
+        return  # it learns too, or has an adapter: TRL's way knows how
     fused = network.forward
     decoder = Decoder(network, learns=True) if decodes(network.config) else None
+    head, back = (decoder.head, decoder.head_back) if decoder else both_ways([vocabulary.weight], packs=False)
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         """As TRL's; whatever else is asked of the network goes to the forward that was there."""
@@ -34,11 +38,11 @@ def score_completions_only(network: Any) -> None:
         spans = _spans(mask_B_T, *args, **kwargs)
         if decoder is not None and spans is not None:
             with torch.autocast("cpu", enabled=False):
-                logits_N_V = decoder.head(decoder.hidden((), *spans))
+                hidden_N_C = decoder.hidden((), *spans)
         else:
-            hidden_B_T_C = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
-            logits_N_V = self.get_output_embeddings()(hidden_B_T_C[mask_B_T])
-        log_probability_N, entropy_N, mean_N, top_N = chosen(logits_N_V, target_B_T[mask_B_T])
+            hidden_N_C = self.base_model(*args, **kwargs).last_hidden_state[:, :-1][mask_B_T]
+        with torch.autocast("cpu", enabled=False):
+            log_probability_N, entropy_N, mean_N, top_N = chosen(hidden_N_C, target_B_T[mask_B_T], head, back)
 
         def spread(values_N: torch.Tensor) -> torch.Tensor:
             return values_N.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, values_N)

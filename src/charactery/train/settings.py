@@ -7,6 +7,10 @@ from charactery.runs import process_count
 
 LARGE = 1e9  # parameters above which a quarter as many rows are in memory at once
 
+# In what order rows are learnt from, each epoch: batches of like length, in an order drawn anew (the fastest); rows
+# drawn anew; as they are given; the other way about; or sorted by a field of theirs, `by:FIELD`.
+ORDERS = ("grouped", "shuffled", "given", "reversed")
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -26,6 +30,7 @@ class Sft:
     batch: int = 8
     together: int = 8  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
+    order: str = "grouped"  # see `ORDERS`
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Dpo:
     together: int = 4  # pairs in memory at once
     beta: float = 0.1
     warmup: float = 0.1
+    order: str = "grouped"
 
 
 def share(batch: int) -> int:

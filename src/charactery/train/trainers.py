@@ -17,7 +17,7 @@ from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.head import score_completions_only
-from charactery.train.settings import Dpo, Lora, Sft, at_once, share
+from charactery.train.settings import ORDERS, Dpo, Lora, Sft, at_once, share
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -112,11 +112,12 @@ def _fresh(lora: Lora) -> Any:
 
 
 def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, seed: int) -> list[Row]:
-    """The rows in the order they are trained on, epoch after epoch, cut into whole batches of like length.
+    """The rows in the order they are trained on, epoch after epoch, cut into whole batches.
 
-    Rows of like length share a batch (less padding), batches come in an order drawn anew each epoch, and the few rows
-    over a whole number of batches are left out of that epoch at random. Fixed before training, so a resumed run meets
-    the same batches. Raises BadData where there are no rows.
+    By default rows of like length share a batch (less padding), batches come in an order drawn anew each epoch, and the
+    few rows over a whole number of batches are left out of that epoch at random. Where another order is asked for
+    (`settings.order`, see ORDERS), that is the order, and the rows over are its last. Fixed before training, so a
+    resumed run meets the same batches. Raises BadData where there are no rows, or a row lacks the field to sort by.
     """
     if not rows:
         raise BadData(
@@ -124,16 +125,37 @@ def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, 
             "more training prompts (--train)"
         )
     rng, size = random.Random(seed), min(settings.batch, len(rows))
+    whole = len(rows) // size * size
     lengths = [len(prompt_text(tokenizer, row["prompt"])) + len(row[column][0]["content"]) for row in rows]
     wanted = max(1, round(settings.epochs * (len(rows) // size)))
     batches: list[list[int]] = []
     while len(batches) < wanted:
-        index = rng.sample(range(len(rows)), len(rows) // size * size)
-        index.sort(key=lambda i: lengths[i])
-        epoch = [index[n : n + size] for n in range(0, len(index), size)]
-        rng.shuffle(epoch)
+        if settings.order == "grouped":
+            index = sorted(rng.sample(range(len(rows)), whole), key=lambda i: lengths[i])
+        else:
+            index = _ordered(rows, settings.order, rng)[:whole]
+        epoch = [index[n : n + size] for n in range(0, whole, size)]
+        if settings.order == "grouped":
+            rng.shuffle(epoch)
         batches += epoch
     return [rows[i] for batch in batches[:wanted] for i in batch]
+
+
+def _ordered(rows: Sequence[Row], order: str, rng: random.Random) -> list[int]:
+    """All rows by index, in the order asked for."""
+    index = [*range(len(rows))]
+    if order == "shuffled":
+        rng.shuffle(index)
+    elif order == "reversed":
+        index.reverse()
+    elif order.startswith("by:"):
+        name = order.removeprefix("by:")
+        if lacking := next((row for row in rows if row.get(name) is None), None):
+            raise BadData(f"cannot be ordered by {name!r}: the row {lacking.get('id')!r} has no such field")
+        index.sort(key=lambda i: rows[i][name])
+    elif order != "given":
+        raise BadData(f"there is no order {order!r}; there are {', '.join(ORDERS)} and by:FIELD")
+    return index
 
 
 def _trainable(model: LocalModel) -> Any:
