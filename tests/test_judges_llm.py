@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from charactery.constitution import find_character
+from charactery.constitution import Character, Section, Trait, find_character
+from charactery.judges import llm
 from charactery.judges.llm import Comparison, LlmJudge, counts, said
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Answer, LocalModel, Request, Sampler
@@ -55,19 +56,26 @@ def judge(model: Any) -> LlmJudge:
     return LlmJudge(Speaker(Subject("judge", "judge", "folder"), model, None, "judge"), CAPTAIN)
 
 
-def test_it_reads_the_letters_of_a_real_model_in_both_orders(tiny_model: LocalModel, tmp_path: Path) -> None:
-    held = LlmJudge(Speaker(Subject("tiny", "tiny", "folder"), tiny_model, None, "tiny"), CAPTAIN)
+def test_it_reads_the_letters_of_a_real_model_in_both_orders(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = Character("Ann", "You are Ann.", (Section("Voice", traits=(Trait("Terse", "Says little."),)),))
+    held = LlmJudge(Speaker(Subject("tiny", "tiny", "folder"), tiny_model, None, "tiny"), short)
     question = held.question(COMPARED[0])
     assert shown(question[1]["content"]) == (COMPARED[0].first, COMPARED[0].second)
-    assert "Rubric" in question[0]["content"] and CAPTAIN.name in question[1]["content"]
+    assert "Rubric" in question[0]["content"] and "Ann" in question[1]["content"]
     prompt = prompt_tokens(tiny_model.tokenizer, question)
     letters = [tiny_model.tokenizer(x, add_special_tokens=False)["input_ids"] for x in "ABC"]
-    expected = [float(s.exp()) for s in tiny_model.score([(prompt, x) for x in letters])]
+    expected = [float(s.sum().exp()) for s in tiny_model.score([(prompt, x) for x in letters])]
+    monkeypatch.setattr(llm, "MASS", 0.0)
     [read] = held._letters([question])
-    if sum(expected) < 0.1:
-        assert read is None
+    assert read
+    if expected[2] >= max(expected[:2]):
+        assert read == ("tie", None)
     else:
-        assert read and (read[1] is None or read[1] == pytest.approx(expected[0] / sum(expected[:2])))
+        assert read[1] == pytest.approx(expected[0] / sum(expected[:2]), rel=1e-3)
+    monkeypatch.setattr(llm, "MASS", sum(expected) * 1.01)
+    assert held._letters([question]) == [None]
 
 
 def test_the_mean_verdict_does_not_change_with_the_order(tiny_model: LocalModel, tmp_path: Path) -> None:
@@ -121,8 +129,6 @@ def test_what_cannot_be_read_is_asked_again_and_then_kept_as_unread(tiny_model: 
 
 
 def test_a_judge_without_log_probabilities_is_asked_to_speak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from charactery.judges import llm
-
     def answers(asks: Sequence[tuple[Speaker, Request]], sampler: Sampler, journal: Journal) -> list[Answer]:
         return [Answer("A" if "Aye" in shown(r.messages[-1]["content"])[0] else "B", 1, True) for _, r in asks]
 

@@ -69,7 +69,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     assert mine.name == "mine" and mine.sft.epochs == 2.0 and mine.sizes.train == 30 and mine.draws == Recipe().draws
     with pytest.raises(BadData, match="no such file"):
         find_recipe(str(tmp_path / "none.toml"))
-    with pytest.raises(CharacteryError, match=r"no recipe 'rlfai'; there are distill, distill\+dpo, "):
+    with pytest.raises(CharacteryError, match=r"no recipe 'rlfai'; there are critique, distill, distill\+dpo, "):
         find_recipe("rlfai")
 
 

@@ -53,7 +53,7 @@ def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatc
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []
     monkeypatch.setattr(distil, "self_play", lambda *given: seen.append(given) or [])
-    work(tmp_path).self_play(tmp_path)
+    work(tmp_path).self_play(tmp_path, "self-play")
     _, speaker, sampler, most, *_ = seen[0]
     assert sampler == Sampler(50, 0.2) and most == 7 and speaker.subject.adapter == tmp_path / "adapter"
     assert '"n": 0' in (tmp_path / "repeats.json").read_text()

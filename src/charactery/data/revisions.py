@@ -120,7 +120,7 @@ def revise(
         if wins:
             learn.append({
                 "id": d["id"], "kind": d["kind"], "prompt": d["messages"], "subject": mine["subject"], "seed": seed,
-                "completion": [assistant(mine["text"])],
+                "completion": [assistant(revisions[PRINCIPLED][n])],
             })  # fmt: skip
         pair: Row = {"id": f"revised-{d['id']}", "kind": "revision", "prompt": d["messages"]}
         for side, one in zip(("chosen", "rejected"), (mine, theirs) if wins else (theirs, mine), strict=True):
