@@ -601,7 +601,7 @@ def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
     ("where", "nth", "when"),
     [
         ("charactery.judges.rating:margins", 1, "after"),  # the answers are there, the verdicts are not
-        ("charactery.train.trainers:_Progress.on_save", 9, "before"),  # in the second round
+        ("charactery.train.trainers:_Progress.on_save", 7, "before"),  # in the second round
     ],
 )
 def test_killed_in_a_round_the_same_command_finishes(
@@ -631,7 +631,7 @@ def test_a_judge_that_likes_a_word_makes_the_model_say_it(
         name = "likes lad"
 
         def rate(self, cases: Any, journal: Any, progress: Any) -> Ratings:
-            return Ratings(tuple(tuple(float("lad" in a.lower().split()) for a in case.answers) for case in cases))
+            return Ratings(tuple(tuple(float("lad" in a.lower()) for a in case.answers) for case in cases))
 
     monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
     monkeypatch.setattr(distil._Stages, "judge", lambda self: Likes())

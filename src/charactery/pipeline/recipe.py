@@ -4,6 +4,7 @@ A recipe's file holds what differs from the defaults below. Every run begins wit
 `evaluate` and `report`; between them come the recipe's own stages, some of them in rounds.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -95,7 +96,8 @@ class Recipe:
 
     def row(self) -> Row:
         """As the manifest holds it."""
-        return asdict(self)
+        row: Row = json.loads(json.dumps(asdict(self)))  # lists, as they are read again
+        return row
 
     @property
     def own_stages(self) -> tuple[str, ...]:
