@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from charactery.errors import ModelNotFound
-from charactery.models import local
+from charactery.models import decoder, local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
@@ -406,6 +406,58 @@ def test_an_adapter_in_bfloat16_leaves_the_base_as_loaded(tiny_model_folder: Pat
     for name, buffer in buffers.items():  # the rotary frequencies stay in float32
         found = model.model.get_buffer(name)
         assert found.dtype == buffer.dtype and torch.equal(found, buffer), name
+
+
+def merged_by_hand(folder: Path, adapter: Path, strength: float) -> Any:
+    """transformers' network in float32 with the adapter in its weights, all as bfloat16 holds them."""
+    network = with_peft(folder, adapter)
+
+    def rounded() -> None:
+        for parameter in network.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+
+    rounded()
+    for layer in network.modules():
+        if hasattr(layer, "lora_B"):
+            up, down = layer.lora_B["default"].weight, layer.lora_A["default"].weight
+            layer.base_layer.weight.data += strength * layer.scaling["default"] * (up @ down).detach()
+    network = network.unload()
+    rounded()
+    return network
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor")
+@pytest.mark.parametrize("strength", [1.0, 0.5, -1.0])
+def test_an_adapter_in_packed_bfloat16_is_added_to_the_weights(
+    tiny_model_folder: Path, tiny_adapters: list[Path], monkeypatch: pytest.MonkeyPatch, strength: float
+) -> None:
+    laid_out: list[torch.Size] = []
+    lay_out = decoder._laid_out
+    monkeypatch.setattr(decoder, "_laid_out", lambda w: laid_out.append(w.shape) or lay_out(w))
+    model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
+    exact = merged_by_hand(tiny_model_folder, tiny_adapters[0], strength)
+    adapter = Adapter(tiny_adapters[0], strength)
+    pairs = [pair for some in scoring_pairs(model).values() for pair in some if pair[1]]
+    found = torch.cat(model.score(pairs, adapter))
+    assert len(laid_out) == 2 * 4 + 1
+    expected = torch.cat([plain_score(exact, *pair) for pair in pairs])
+    prompts = [prompt_tokens(model.tokenizer, p) for p in SHARING]
+    with torch.inference_mode(), model.adapted(adapter) as network:
+        logits_B_V = model._reader(network, adapter).begin([], prompts, 0)[0].float()
+    with torch.no_grad():
+        expected_B_V = torch.stack([exact(torch.tensor([p])).logits[0, -1] for p in prompts])
+        # what the rounding of activations alone makes of the same weights, in transformers' code
+        rough = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.bfloat16).eval()
+        rough.load_state_dict(exact.state_dict())
+        theirs = torch.cat([plain_score(rough, *pair) for pair in pairs])
+        theirs_B_V = torch.stack([rough(torch.tensor([p])).logits[0, -1].float() for p in prompts])
+    assert (found - expected).abs().mean() < 1.2 * (theirs - expected).abs().mean()
+    assert (logits_B_V - expected_B_V).abs().mean() < 1.2 * (theirs_B_V - expected_B_V).abs().mean()
+    # with the sum in the weights themselves every number is the same
+    by_hand = LocalModel(rough, model.tokenizer, "by hand")
+    assert torch.equal(found, torch.cat(by_hand.score(pairs)))
+    greedy = model.generate(requests(SHARING), GREEDY, adapter)
+    assert greedy == by_hand.generate(requests(SHARING), GREEDY) != model.generate(requests(SHARING), GREEDY)
 
 
 def test_an_error_under_an_adapter_leaves_its_strength_as_trained(
