@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,29 @@ def test_rows_that_have_ended_stay_until_they_are_an_eighth(tiny_model: LocalMod
     answers = tiny_model.generate(requests(prompts), Sampler(40, 0))
     assert 1 < sum(a.ended for a in answers) < len(prompts)
     assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
+
+
+def test_long_answers_of_several_groups_outgrow_their_keys_while_rows_end(
+    tiny_model: LocalModel, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room for keys is made longer many times, before and after rows have changed places, in groups of any age."""
+    network = with_peft(tiny_model_folder, None)
+    systems = [(), (system("Be brief."),), (system("The captain speaks of the sea, of ropes and of weather."),)]
+    prompts = [(*said, user(text)) for said in systems for text in ("hi", "tea?", "why is the sky blue", *"bcdefg")]
+    rounds: list[list[tuple[int, int]]] = []
+    step = decoder.Decoder.step
+
+    def watched(self: Any, token_B: torch.Tensor, states: Any) -> torch.Tensor:
+        rounds.append([(state.width, state.rows) for state in states])
+        return step(self, token_B, states)
+
+    monkeypatch.setattr(decoder.Decoder, "step", watched)
+    answers = tiny_model.generate(requests(prompts), Sampler(60, 0))
+    assert answers == [one_at_a_time(network, tiny_model, p, 60) for p in prompts]
+    assert len(rounds) == 59 and len(rounds[0]) >= 3
+    assert 1 < sum(a.tokens == 60 for a in answers) < sum(a.tokens > decoder.STRIDE for a in answers) < len(prompts)
+    fewer = [n for n, (one, two) in enumerate(pairwise(rounds)) if sum(r for _, r in one) > sum(r for _, r in two)]
+    assert len(fewer) >= 3 and fewer[-1] > 2 * decoder.STRIDE
 
 
 def through_transformers(model: LocalModel) -> LocalModel:
@@ -265,23 +289,58 @@ def scoring_pairs(model: LocalModel) -> dict[str, list[tuple[list[int], list[int
         "one alone": [(contexts[3], answers[1])],
         "contexts of one token": [([7], [5]), ([7], [9, 9])],
         "nothing to score beside something": [(contexts[0], []), (contexts[0], answers[0])],
+        "long answers": [(contexts[n], [(31 * i + 7 * n) % 450 for i in range(60 + 9 * n)]) for n in range(3)],
     }
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
 @pytest.mark.parametrize("room", [8192, 60])
+@pytest.mark.parametrize("theirs", [False, True], ids=["decoder", "transformers"])
 def test_scores_are_those_of_a_plain_forward(
-    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], adapted: bool, room: int
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], adapted: bool, room: int, theirs: bool
 ) -> None:
     folder = tiny_adapters[0] if adapted else None
     network = with_peft(tiny_model_folder, folder)
-    for name, pairs in scoring_pairs(tiny_model).items():
-        scores = tiny_model.score(pairs, Adapter(folder) if folder else None, batch_tokens=room)
+    model = through_transformers(tiny_model) if theirs else tiny_model
+    assert model.shares is True and model.decodes is not theirs
+    for name, pairs in scoring_pairs(model).items():
+        scores = model.score(pairs, Adapter(folder) if folder else None, batch_tokens=room)
         assert [len(s) for s in scores] == [len(c) for _, c in pairs], name
         for (context, continuation), score in zip(pairs, scores, strict=True):
             if continuation:
                 expected = plain_score(network, context, continuation)
                 torch.testing.assert_close(score, expected, atol=1e-4, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+                assert score.sum().item() == pytest.approx(expected.sum().item(), abs=1e-3), name
+
+
+def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted where the work is: tokens put through the products, and places that attend."""
+    context = list(range(20, 220))
+    pairs = [([*context, n], [300 + n, 5, n, 7]) for n in range(8)]
+    put: list[int] = []
+    places: list[int] = []
+    through, body = decoder.Decoder._through, tiny_model.model.model.forward
+
+    def watched(self: Any, batch: Any, *more: Any) -> torch.Tensor:
+        put.append(len(batch.token_N))
+        places.append(batch.index_B_L.numel())
+        return through(self, batch, *more)
+
+    monkeypatch.setattr(decoder.Decoder, "_through", watched)
+    expected = tiny_model.score(pairs)
+    assert put == places == [200, 8 * 4]
+    for room, rows in ((5 * 8, 8), (5 * 4, 4)):  # as many rows as have room, what they share counted once
+        put.clear()
+        tiny_model.score(pairs, batch_tokens=room)
+        assert put == [200, rows * 4] * (8 // rows)
+    put.clear()
+    monkeypatch.setattr(
+        tiny_model.model.model, "forward", lambda **inputs: put.append(inputs["input_ids"].numel()) or body(**inputs)
+    )
+    found = through_transformers(tiny_model).score(pairs)
+    assert put == [200, 8 * 4]
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 
 def test_nothing_to_score_is_no_error(tiny_model: LocalModel) -> None:
