@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import decoder, local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
@@ -341,6 +341,60 @@ def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch
     assert put == [200, 8 * 4]
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def short_of_memory(
+    monkeypatch: pytest.MonkeyPatch, model: LocalModel, most: int, error: Exception
+) -> tuple[LocalModel, list[int]]:
+    """A model whose second layer does not bear more than `most` tokens, and the tokens that it was given."""
+    given: list[int] = []
+
+    def bear(tokens: int) -> None:
+        given.append(tokens)
+        if tokens > most:
+            raise error
+
+    after, mlp = decoder.Decoder._after, model.model.model.layers[1].mlp
+    forward = mlp.forward
+    monkeypatch.setattr(
+        decoder.Decoder, "_after",
+        lambda self, layer, x, heard: (layer is self.layers[1] and bear(len(x))) or after(self, layer, x, heard),
+    )  # fmt: skip
+    monkeypatch.setattr(mlp, "forward", lambda x: bear(x.shape[:2].numel()) or forward(x))
+    return model, given
+
+
+OUT: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 1 bytes")]
+
+
+@pytest.mark.parametrize("error", OUT, ids=["cuda", "cpu"])
+@pytest.mark.parametrize("theirs", [False, True], ids=["decoder", "transformers"])
+def test_too_little_memory_scores_a_batch_in_halves(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch, error: Exception, theirs: bool
+) -> None:
+    model = through_transformers(tiny_model) if theirs else tiny_model
+    pairs = [([400 - n, n + 10, 9], [n, 2 * n, 7]) for n in range(7)]
+    expected = model.score(pairs)
+    model, given = short_of_memory(monkeypatch, model, 10, error)
+    with pytest.warns(CharacteryWarning, match="memory ran short: 7 texts") as caught:
+        found = model.score(pairs)
+    assert given == [35, 15, 5, 10, 20, 10, 10] and len(caught) == 3
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+    # and one alone that does not fit is an error, after which the model is as it was
+    model, given = short_of_memory(monkeypatch, model, 4, error)
+    with pytest.warns(CharacteryWarning), pytest.raises(type(error), match="memory"):
+        model.score(pairs[:2])
+    monkeypatch.undo()
+    for one, two in zip(model.score(pairs), expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def test_another_error_in_scoring_is_raised_at_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = short_of_memory(monkeypatch, tiny_model, 5, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        model.score([([400 - n, 9], [n, 7]) for n in range(4)])
+    assert len(given) == 1
 
 
 def test_nothing_to_score_is_no_error(tiny_model: LocalModel) -> None:
