@@ -48,7 +48,7 @@ class Request:
 class Answer:
     """One answer: its text, its length in tokens, and whether it ended by itself (False: cut off).
 
-    `error` says why there is none, where the request was longer than the context.
+    `error` says why there is none, where the request was longer than the context or a server refused it.
     """
 
     text: str

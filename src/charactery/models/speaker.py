@@ -80,7 +80,9 @@ class Models:
         self._bases.clear()
 
     def base_hash(self, subject: Subject) -> str:
-        """What names the base in a manifest: the hash of its tensors, or the name of what has none here."""
+        """What names the base in a manifest: the hash of its tensors, or what is known of one that is not here."""
+        if subject.kind == "server":
+            return self._server(subject).identity
         if not subject.here:
             return subject.base
         folder = self.folder(subject)
@@ -103,8 +105,9 @@ class Models:
         return Speaker(subject, self._model(subject), adapter, digest(parts))
 
     def _model(self, subject: Subject) -> "LocalModel | ServerModel":
-        if subject.kind != "server":
-            return self.base(subject)
+        return self._server(subject) if subject.kind == "server" else self.base(subject)
+
+    def _server(self, subject: Subject) -> "ServerModel":
         if subject.base not in self._servers:
             from charactery.models.server import ServerModel
 
