@@ -2,8 +2,10 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import Sample
@@ -11,7 +13,9 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
 from inspect_ai.solver import generate
 
+from charactery.errors import CharacteryWarning
 from charactery.models.chat import system, user
+from charactery.models.decoder import Decoder
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
@@ -103,6 +107,26 @@ def test_a_request_longer_than_the_context_is_that_samples_alone(speaker: Speake
     assert one.output.completion == direct(speaker)[0][1].text and one.output.error is None
     assert (two.output.completion, two.output.stop_reason) == ("", "model_length")
     assert "do not fit" in str(two.output.error)
+
+
+def test_too_little_memory_halves_the_batch(
+    speaker: Speaker, tmp_path: Path, tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {(n + 1, 1): answer.text for n, (_, answer) in enumerate(direct(speaker))}
+    step, steps = Decoder.step, 0
+
+    def stepped(self: Decoder, token_B: torch.Tensor, states: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if len(token_B) > 1 and steps > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, token_B, states)
+
+    monkeypatch.setattr(Decoder, "step", stepped)
+    sizes = watch(tiny_model)
+    with pytest.warns(CharacteryWarning, match="memory ran short: 2 answers"):
+        log = run_task(speaker, tmp_path, {})
+    assert said(log) == expected and sizes == [2, 1, 1]
 
 
 def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: LocalModel) -> None:

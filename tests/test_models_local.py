@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from charactery.errors import ModelNotFound
-from charactery.models import local
+from charactery.errors import CharacteryWarning, ModelNotFound
+from charactery.models import decoder, local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
@@ -116,6 +117,29 @@ def test_rows_that_have_ended_stay_until_they_are_an_eighth(tiny_model: LocalMod
     answers = tiny_model.generate(requests(prompts), Sampler(40, 0))
     assert 1 < sum(a.ended for a in answers) < len(prompts)
     assert answers == [one_at_a_time(network, tiny_model, p, 40) for p in prompts]
+
+
+def test_long_answers_of_several_groups_outgrow_their_keys_while_rows_end(
+    tiny_model: LocalModel, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room for keys is made longer many times, before and after rows have changed places, in groups of any age."""
+    network = with_peft(tiny_model_folder, None)
+    systems = [(), (system("Be brief."),), (system("The captain speaks of the sea, of ropes and of weather."),)]
+    prompts = [(*said, user(text)) for said in systems for text in ("hi", "tea?", "why is the sky blue", *"bcdefg")]
+    rounds: list[list[tuple[int, int]]] = []
+    step = decoder.Decoder.step
+
+    def watched(self: Any, token_B: torch.Tensor, states: Any) -> torch.Tensor:
+        rounds.append([(state.width, state.rows) for state in states])
+        return step(self, token_B, states)
+
+    monkeypatch.setattr(decoder.Decoder, "step", watched)
+    answers = tiny_model.generate(requests(prompts), Sampler(60, 0))
+    assert answers == [one_at_a_time(network, tiny_model, p, 60) for p in prompts]
+    assert len(rounds) == 59 and len(rounds[0]) >= 3
+    assert 1 < sum(a.tokens == 60 for a in answers) < sum(a.tokens > decoder.STRIDE for a in answers) < len(prompts)
+    fewer = [n for n, (one, two) in enumerate(pairwise(rounds)) if sum(r for _, r in one) > sum(r for _, r in two)]
+    assert len(fewer) >= 3 and fewer[-1] > 2 * decoder.STRIDE
 
 
 def through_transformers(model: LocalModel) -> LocalModel:
@@ -265,23 +289,113 @@ def scoring_pairs(model: LocalModel) -> dict[str, list[tuple[list[int], list[int
         "one alone": [(contexts[3], answers[1])],
         "contexts of one token": [([7], [5]), ([7], [9, 9])],
         "nothing to score beside something": [(contexts[0], []), (contexts[0], answers[0])],
+        "long answers": [(contexts[n], [(31 * i + 7 * n) % 450 for i in range(60 + 9 * n)]) for n in range(3)],
     }
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
 @pytest.mark.parametrize("room", [8192, 60])
+@pytest.mark.parametrize("theirs", [False, True], ids=["decoder", "transformers"])
 def test_scores_are_those_of_a_plain_forward(
-    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], adapted: bool, room: int
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], adapted: bool, room: int, theirs: bool
 ) -> None:
     folder = tiny_adapters[0] if adapted else None
     network = with_peft(tiny_model_folder, folder)
-    for name, pairs in scoring_pairs(tiny_model).items():
-        scores = tiny_model.score(pairs, Adapter(folder) if folder else None, batch_tokens=room)
+    model = through_transformers(tiny_model) if theirs else tiny_model
+    assert model.shares is True and model.decodes is not theirs
+    for name, pairs in scoring_pairs(model).items():
+        scores = model.score(pairs, Adapter(folder) if folder else None, batch_tokens=room)
         assert [len(s) for s in scores] == [len(c) for _, c in pairs], name
         for (context, continuation), score in zip(pairs, scores, strict=True):
             if continuation:
                 expected = plain_score(network, context, continuation)
                 torch.testing.assert_close(score, expected, atol=1e-4, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+                assert score.sum().item() == pytest.approx(expected.sum().item(), abs=1e-3), name
+
+
+def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted where the work is: tokens put through the products, and places that attend."""
+    context = list(range(20, 220))
+    pairs = [([*context, n], [300 + n, 5, n, 7]) for n in range(8)]
+    put: list[int] = []
+    places: list[int] = []
+    through, body = decoder.Decoder._through, tiny_model.model.model.forward
+
+    def watched(self: Any, batch: Any, *more: Any) -> torch.Tensor:
+        put.append(len(batch.token_N))
+        places.append(batch.index_B_L.numel())
+        return through(self, batch, *more)
+
+    monkeypatch.setattr(decoder.Decoder, "_through", watched)
+    tiny_model._decoders.clear()  # what a batch before this shared is held
+    expected = tiny_model.score(pairs)
+    assert put == places == [200, 8 * 4]
+    for room, rows in ((5 * 8, 8), (5 * 4, 4)):  # as many rows as have room, what they share counted once
+        put.clear()
+        tiny_model.score(pairs, batch_tokens=room)
+        assert put == [rows * 4] * (8 // rows)  # the context is the last batch's
+    put.clear()
+    monkeypatch.setattr(
+        tiny_model.model.model, "forward", lambda **inputs: put.append(inputs["input_ids"].numel()) or body(**inputs)
+    )
+    found = through_transformers(tiny_model).score(pairs)
+    assert put == [200, 8 * 4]
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def short_of_memory(
+    monkeypatch: pytest.MonkeyPatch, model: LocalModel, most: int, error: Exception
+) -> tuple[LocalModel, list[int]]:
+    """A model whose second layer does not bear more than `most` tokens, and the tokens that it was given."""
+    given: list[int] = []
+
+    def bear(tokens: int) -> None:
+        given.append(tokens)
+        if tokens > most:
+            raise error
+
+    after, mlp = decoder.Decoder._after, model.model.model.layers[1].mlp
+    forward = mlp.forward
+    monkeypatch.setattr(
+        decoder.Decoder, "_after",
+        lambda self, layer, x, heard: (layer is self.layers[1] and bear(len(x))) or after(self, layer, x, heard),
+    )  # fmt: skip
+    monkeypatch.setattr(mlp, "forward", lambda x: bear(x.shape[:2].numel()) or forward(x))
+    return model, given
+
+
+OUT: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 1 bytes")]
+
+
+@pytest.mark.parametrize("error", OUT, ids=["cuda", "cpu"])
+@pytest.mark.parametrize("theirs", [False, True], ids=["decoder", "transformers"])
+def test_too_little_memory_scores_a_batch_in_halves(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch, error: Exception, theirs: bool
+) -> None:
+    model = through_transformers(tiny_model) if theirs else tiny_model
+    pairs = [([400 - n, n + 10, 9], [n, 2 * n, 7]) for n in range(7)]
+    expected = model.score(pairs)
+    model, given = short_of_memory(monkeypatch, model, 10, error)
+    with pytest.warns(CharacteryWarning, match="memory ran short: 7 texts") as caught:
+        found = model.score(pairs)
+    assert given == [35, 15, 5, 10, 20, 10, 10] and len(caught) == 3
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+    # and one alone that does not fit is an error, after which the model is as it was
+    model, given = short_of_memory(monkeypatch, model, 4, error)
+    with pytest.warns(CharacteryWarning), pytest.raises(type(error), match="memory"):
+        model.score(pairs[:2])
+    monkeypatch.undo()
+    for one, two in zip(model.score(pairs), expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def test_another_error_in_scoring_is_raised_at_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = short_of_memory(monkeypatch, tiny_model, 5, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        model.score([([400 - n, 9], [n, 7]) for n in range(4)])
+    assert len(given) == 1
 
 
 def test_nothing_to_score_is_no_error(tiny_model: LocalModel) -> None:
@@ -406,6 +520,58 @@ def test_an_adapter_in_bfloat16_leaves_the_base_as_loaded(tiny_model_folder: Pat
     for name, buffer in buffers.items():  # the rotary frequencies stay in float32
         found = model.model.get_buffer(name)
         assert found.dtype == buffer.dtype and torch.equal(found, buffer), name
+
+
+def merged_by_hand(folder: Path, adapter: Path, strength: float) -> Any:
+    """transformers' network in float32 with the adapter in its weights, all as bfloat16 holds them."""
+    network = with_peft(folder, adapter)
+
+    def rounded() -> None:
+        for parameter in network.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+
+    rounded()
+    for layer in network.modules():
+        if hasattr(layer, "lora_B"):
+            up, down = layer.lora_B["default"].weight, layer.lora_A["default"].weight
+            layer.base_layer.weight.data += strength * layer.scaling["default"] * (up @ down).detach()
+    network = network.unload()
+    rounded()
+    return network
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor")
+@pytest.mark.parametrize("strength", [1.0, 0.5, -1.0])
+def test_an_adapter_in_packed_bfloat16_is_added_to_the_weights(
+    tiny_model_folder: Path, tiny_adapters: list[Path], monkeypatch: pytest.MonkeyPatch, strength: float
+) -> None:
+    laid_out: list[torch.Size] = []
+    lay_out = decoder._laid_out
+    monkeypatch.setattr(decoder, "_laid_out", lambda w: laid_out.append(w.shape) or lay_out(w))
+    model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
+    exact = merged_by_hand(tiny_model_folder, tiny_adapters[0], strength)
+    adapter = Adapter(tiny_adapters[0], strength)
+    pairs = [pair for some in scoring_pairs(model).values() for pair in some if pair[1]]
+    found = torch.cat(model.score(pairs, adapter))
+    assert len(laid_out) == 2 * 4 + 1
+    expected = torch.cat([plain_score(exact, *pair) for pair in pairs])
+    prompts = [prompt_tokens(model.tokenizer, p) for p in SHARING]
+    with torch.inference_mode(), model.adapted(adapter) as network:
+        logits_B_V = model._reader(network, adapter).begin([], prompts, 0)[0].float()
+    with torch.no_grad():
+        expected_B_V = torch.stack([exact(torch.tensor([p])).logits[0, -1] for p in prompts])
+        # what the rounding of activations alone makes of the same weights, in transformers' code
+        rough = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.bfloat16).eval()
+        rough.load_state_dict(exact.state_dict())
+        theirs = torch.cat([plain_score(rough, *pair) for pair in pairs])
+        theirs_B_V = torch.stack([rough(torch.tensor([p])).logits[0, -1].float() for p in prompts])
+    assert (found - expected).abs().mean() < 1.2 * (theirs - expected).abs().mean()
+    assert (logits_B_V - expected_B_V).abs().mean() < 1.2 * (theirs_B_V - expected_B_V).abs().mean()
+    # with the sum in the weights themselves every number is the same
+    by_hand = LocalModel(rough, model.tokenizer, "by hand")
+    assert torch.equal(found, torch.cat(by_hand.score(pairs)))
+    greedy = model.generate(requests(SHARING), GREEDY, adapter)
+    assert greedy == by_hand.generate(requests(SHARING), GREEDY) != model.generate(requests(SHARING), GREEDY)
 
 
 def test_an_error_under_an_adapter_leaves_its_strength_as_trained(

@@ -1,7 +1,10 @@
 """A model on a server: a stand-in that answers with vLLM's JSON, by the tiny model, against that model here."""
 
 import json
+import shutil
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,15 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors.torch import load_file
 
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import server
 from charactery.models.chat import prompt_tokens, system, user
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
 from charactery.models.server import ServerModel
-from charactery.models.speaker import Models, answer
+from charactery.models.speaker import Models, answer, answer_all
 from charactery.models.subject import parse_subject
+from charactery.runs import Journal
 
 GREEDY = Sampler(16, 0)
 ASKED = [
@@ -38,6 +44,8 @@ class Stand(ThreadingHTTPServer):
         self.loras: dict[str, Path] = {}
         self.seen: list[tuple[str, Any]] = []
         self.busy, self.loads, self.key = 0, True, ""
+        self.status, self.drops, self.hangs, self.bad = 503, 0, 0, ""  # of the next requests; what is refused
+        self.name, self.room = "org/tiny", 1024
 
     @property
     def url(self) -> str:
@@ -57,8 +65,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        base = {"id": "org/tiny", "root": str(self.server.folder), "parent": None, "max_model_len": 1024}
-        loras = [{"id": n, "root": str(p), "parent": "org/tiny"} for n, p in self.server.loras.items()]
+        name = self.server.name
+        base = {"id": name, "root": str(self.server.folder), "parent": None, "max_model_len": self.server.room}
+        loras = [{"id": n, "root": str(p), "parent": name} for n, p in self.server.loras.items()]
         self.reply(200, {"object": "list", "data": [base, *loras]})
 
     def do_POST(self) -> None:
@@ -69,7 +78,16 @@ class Handler(BaseHTTPRequestHandler):
                 return self.reply(401, {"error": "Unauthorized"})
             if self.server.busy:
                 self.server.busy -= 1
-                return self.reply(503, {"error": "overloaded"})
+                return self.reply(self.server.status, {"error": "overloaded"})
+            if self.server.drops:
+                self.server.drops -= 1
+                return self.connection.shutdown(socket.SHUT_RDWR)
+            if self.server.hangs:
+                self.server.hangs -= 1
+                time.sleep(0.6)
+                return None
+            if self.server.bad and self.server.bad in self.server.model.tokenizer.decode(body.get("prompt", [])):
+                return self.reply(400, {"error": {"message": "I do not like\nthis prompt", "type": "BadRequestError"}})
             if self.path == "/v1/load_lora_adapter":
                 if not self.server.loads:
                     return self.reply(404, {"detail": "Not Found"})
@@ -77,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
                     return self.reply(400, {"error": {"message": "has already been loaded"}})
                 self.server.loras[body["lora_name"]] = Path(body["lora_path"])
                 return self.reply(200, "Success")
-            if body["model"] != "org/tiny" and body["model"] not in self.server.loras:
+            if body["model"] != self.server.name and body["model"] not in self.server.loras:
                 return self.reply(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
             return self.reply(200, self.completion(body))
 
@@ -161,6 +179,118 @@ def test_a_busy_server_is_asked_again(stand: Stand, here: LocalModel, monkeypatc
     stand.busy = 100
     with pytest.raises(ModelNotFound, match=r"answers 503: .*overloaded"):
         there.generate(ASKED[:1], GREEDY)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds waited before a request is sent again."""
+    waited: list[float] = []
+    monkeypatch.setattr(server, "time", SimpleNamespace(sleep=waited.append))
+    return waited
+
+
+@pytest.mark.parametrize("status", [429, 502, 504])
+def test_a_gateway_in_trouble_is_asked_again(stand: Stand, waits: list[float], status: int) -> None:
+    there = ServerModel(stand.url)
+    stand.busy, stand.status = 3, status
+    assert there.generate(ASKED[:1], GREEDY)[0].text
+    assert waits == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("what", ["drops", "hangs"])
+def test_a_request_whose_reply_does_not_come_is_sent_again(
+    stand: Stand, here: LocalModel, monkeypatch: pytest.MonkeyPatch, waits: list[float], what: str
+) -> None:
+    monkeypatch.setattr(server, "LONG", 0.5)
+    there, few = ServerModel(stand.url), Sampler(2, 0)  # soon done: only what hangs takes as long
+    setattr(stand, what, 2)
+    assert there.generate(ASKED[:1], few) == here.generate(ASKED[:1], few)
+    assert waits == [0.5, 1.0] and len(stand.seen) == 3
+    waits.clear()
+    setattr(stand, what, 3)
+    with pytest.raises(ModelNotFound, match=r"no server answers at .* \((RemoteProtocolError|ReadTimeout|ReadError)\)"):
+        there.generate(ASKED[:1], few)
+    assert waits == [0.5, 1.0]
+
+
+def test_what_the_server_refuses_is_that_rows_alone(stand: Stand, here: LocalModel, waits: list[float]) -> None:
+    there = ServerModel(stand.url)
+    expected = here.generate(ASKED, GREEDY)
+    stand.bad = "brief"
+    told = there.generate(ASKED, GREEDY)
+    assert [told[0], told[2]] == [expected[0], expected[2]]
+    assert told[1].text == "" and "answers 400: " in told[1].error and "this prompt" in told[1].error
+    assert there.generate(ASKED[1:2], GREEDY) == [told[1]] and waits == []
+    ids = [prompt_tokens(here.tokenizer, r.messages) for r in ASKED]
+    with pytest.warns(CharacteryWarning, match="1 of 3 texts are not scored: .* answers 400"):
+        scores = there.score([(i, [40, 41]) for i in ids])
+    assert [s.isnan().tolist() for s in scores] == [[False] * 2, [True] * 2, [False] * 2]
+    stand.bad = "assistant"  # in every prompt
+    for ask in (lambda: there.generate(ASKED, GREEDY), lambda: there.score([(i, [40]) for i in ids])):
+        with pytest.raises(ModelNotFound, match="answers 400"):
+            ask()
+
+
+def test_a_journal_is_not_continued_against_another_model(stand: Stand, tmp_path: Path) -> None:
+    path = tmp_path / "j"
+
+    def asked() -> int:
+        stand.seen.clear()
+        speaker = Models().speaker(stand.url)
+        answer_all([(speaker, request) for request in ASKED], Sampler(2, 0), Journal(path))
+        return len(stand.seen)
+
+    assert [asked(), asked()] == [3, 0]  # started again as it was
+    stand.room = 512
+    assert [asked(), asked()] == [3, 0]
+    stand.name = "org/other"
+    assert [asked(), asked()] == [3, 0]
+    shutil.copytree(stand.folder, tmp_path / "elsewhere")
+    stand.folder = tmp_path / "elsewhere"
+    assert [asked(), asked()] == [3, 0]
+    stand.loras["a"] = tmp_path / "b"
+    names = [Models().base_hash(parse_subject(f"{stand.url}#{name}")) for name in ("a", "org/other")]
+    stand.loras["a"] = tmp_path / "c"
+    assert len({*names, Models().base_hash(parse_subject(f"{stand.url}#a"))}) == 3
+
+
+def test_a_scaled_adapter_is_whole_or_not_there(
+    tiny_adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARACTERY_CACHE", str(tmp_path))
+    save, made = safetensors.torch.save_file, []
+
+    def torn(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(safetensors.torch, "save_file", torn)
+    with pytest.raises(KeyboardInterrupt):
+        server._scaled(tiny_adapters[0], 0.5, "a")
+    assert [*(tmp_path / "scaled").iterdir()] == []
+    (tmp_path / "scaled" / "a").mkdir()  # as a kill once left it
+    (tmp_path / "scaled" / "a" / "adapter_model.safetensors").write_bytes(b"half")
+    sooner = tmp_path / "sooner"
+
+    def watched(tensors: Any, path: Path) -> None:
+        assert path.parent.parent != tmp_path / "scaled"
+        save(tensors, path)
+        made.append(path)
+        if sooner.exists():
+            sooner.rename(tmp_path / "scaled" / "a")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", watched)
+    for _ in range(2):
+        out = server._scaled(tiny_adapters[0], 0.5, "a")
+    assert len(made) == 1 and [*(tmp_path / "scaled").iterdir()] == [out]
+    trained, scaled = (load_file(f / "adapter_model.safetensors") for f in (tiny_adapters[0], out))
+    assert all(torch.equal(scaled[k], v * 0.5 if ".lora_B." in k else v) for k, v in trained.items())
+    assert (out / "adapter_config.json").read_bytes() == (tiny_adapters[0] / "adapter_config.json").read_bytes()
+    # two commands at once: the one that is later takes what is there
+    out.rename(sooner)
+    before = (sooner / "done").stat().st_ino
+    assert server._scaled(tiny_adapters[0], 0.5, "a") == out and (out / "done").stat().st_ino == before
+    assert len(made) == 2 and [*(tmp_path / "scaled").iterdir()] == [out]
 
 
 def test_a_key_is_sent(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

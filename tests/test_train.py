@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import killed_training as killed
 from charactery.errors import BadData
 from charactery.models.chat import assistant, prompt_text, prompt_tokens, user
+from charactery.models.decoder import Decoder
 from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
 from charactery.train.head import score_completions_only
@@ -164,6 +165,27 @@ def test_without_the_fused_call_the_model_is_as_it_was(tiny_model_folder: Path) 
     score_completions_only(network)
     after = network(input_ids=ids_B_T, attention_mask=mask_B_T, labels=labels_B_T)
     assert torch.equal(before.logits, after.logits) and torch.equal(before.loss, after.loss)
+
+
+def test_training_reads_through_our_decoder(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    hidden = Decoder.hidden
+    monkeypatch.setattr(Decoder, "hidden", lambda self, shared, rows, *at: read.append(len(rows)) or hidden(
+        self, shared, rows, *at
+    ))  # fmt: skip
+    train_sft(
+        killed.load(tiny_model_folder), killed.sft_rows()[:4], killed.LORA, Sft(epochs=1, batch=2),
+        Work(tmp_path / "sft", 0),
+    )  # fmt: skip
+    assert read == [2, 2]
+    read.clear()
+    train_dpo(
+        killed.load(tiny_model_folder), killed.dpo_rows()[:4], tmp_path / "sft" / "adapter", Dpo(epochs=1, batch=2),
+        Work(tmp_path / "dpo", 0),
+    )  # fmt: skip
+    assert sum(read) == 2 * 2 * 4  # both sides of four pairs, by what learns and by what it began at
 
 
 # -- supervised fine-tuning and preferences, once each, for every test that looks at the result

@@ -19,7 +19,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from charactery.models.chat import Message
 from charactery.models.local import Answer, Request, Sampler, derive_seed
-from charactery.models.speaker import BATCH, Models, Speaker
+from charactery.models.speaker import BATCH, Models, Speaker, answer_fitting
 
 GATHER = 0.2  # seconds without a new request before a batch is answered
 
@@ -86,7 +86,7 @@ class CharacteryAPI(ModelAPI):
             batch = [w for w in self.waiting if w[1] == sampler][: self.max_connections()]
             self.waiting = [w for w in self.waiting if w not in batch]
             try:
-                answers = await asyncio.to_thread(self.loaded().answer, [w[0] for w in batch], sampler)
+                answers = await asyncio.to_thread(self._fitting, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
                 for _, _, future in batch:
                     if not future.done():
@@ -95,6 +95,10 @@ class CharacteryAPI(ModelAPI):
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():  # a sample over its time limit has cancelled its own
                     future.set_result(answer)
+
+    def _fitting(self, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
+        speaker = self.loaded()
+        return answer_fitting([(speaker, request) for request in requests], sampler)[0]
 
     def loaded(self) -> Speaker:
         """The Subject behind the name, loaded once."""

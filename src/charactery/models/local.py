@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
@@ -49,7 +50,7 @@ class Request:
 class Answer:
     """One answer: its text, its length in tokens, and whether it ended by itself (False: cut off).
 
-    `error` says why there is none, where the request was longer than the context.
+    `error` says why there is none, where the request was longer than the context or a server refused it.
     """
 
     text: str
@@ -295,8 +296,8 @@ class LocalModel:
         """Log-probability of every token of each continuation given its context, natural log, float32.
 
         `pairs` are (context ids, continuation ids); a context has at least one token. Rows are sorted so that those
-        with the same context meet in a batch, where what they share is computed once. A row longer than the model's
-        context has NaN for every token.
+        with the same context meet in a batch, where what they share is computed once; a batch that memory does not
+        hold is scored in two halves. A row longer than the model's context has NaN for every token.
         """
         assert all(context for context, _ in pairs)
         results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
@@ -306,7 +307,7 @@ class LocalModel:
             reader, start = self._reader(network, adapter), 0
             while start < len(order):
                 batch = self._fill(order[start:], pairs, batch_tokens)
-                for index, values in zip(batch, self._score([pairs[i] for i in batch], reader), strict=True):
+                for index, values in zip(batch, self._score_fitting([pairs[i] for i in batch], reader), strict=True):
                     results[index] = values
                 start += len(batch)
         return results
@@ -331,6 +332,18 @@ class LocalModel:
             shared, longest = both, width
         return batch
 
+    def _score_fitting(self, batch: list[tuple[list[int], list[int]]], reader: Decoder | Network) -> list[torch.Tensor]:
+        """The scores of a batch, halved as often as memory asks for it."""
+        try:
+            return self._score(batch, reader)
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not out_of_memory(error):
+                raise
+        # not within `except`: what was computed is held as long as the error is
+        warnings.warn(f"memory ran short: {len(batch)} texts are scored in two halves", CharacteryWarning, stacklevel=1)
+        middle = len(batch) // 2
+        return self._score_fitting(batch[:middle], reader) + self._score_fitting(batch[middle:], reader)
+
     def _score(self, batch: list[tuple[list[int], list[int]]], reader: Decoder | Network) -> list[torch.Tensor]:
         shared = min(self._shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
         rows = [(context + continuation)[shared:-1] for context, continuation in batch]
@@ -347,6 +360,12 @@ class LocalModel:
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""
         return (network.get_base_model() if network is self._peft else network).base_model
+
+
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has a class for it; torch on the CPU and on MPS raises a RuntimeError that says so."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 def too_long(name: str, prompt: int, answer: int, context: int) -> str:

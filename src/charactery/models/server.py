@@ -6,7 +6,10 @@ OpenAI's own API does not have. An adapter goes by its name on the server; a run
 
 import math
 import os
+import shutil
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +19,7 @@ import httpx
 import torch
 from transformers import AutoTokenizer, GenerationConfig
 
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.chat import BASE_TEMPLATE, prompt_tokens
 from charactery.models.local import Adapter, Answer, Request, Sampler, too_long
 from charactery.models.weights import cache_folder
@@ -24,8 +27,13 @@ from charactery.runs import digest, file_digest
 
 KEY = "CHARACTERY_SERVER_KEY"  # the environment's variable for a server that asks for a key
 IN_FLIGHT = 64  # requests at once; the server batches them as it likes
-TRIES, BUSY = 6, (429, 503)
+TRIES, BUSY = 6, (429, 502, 503, 504)
+LOST = 3  # times that a request is sent whose reply does not come: each may take as long as an answer
 LONG = 600.0  # seconds for one answer: a server under load keeps requests waiting
+
+
+class _Refused(ModelNotFound):
+    """A request that a server does not take, while it may take others."""
 
 
 class ServerModel:
@@ -48,6 +56,8 @@ class ServerModel:
         base = models.get(models[self.served].get("parent") or self.served, bases[0])
         self.context = int(base.get("max_model_len") or 2048)
         source = base.get("root") or base["id"]
+        said = [[m["id"], m.get("root"), m.get("max_model_len")] for m in (models[self.served], base)]
+        self.identity = digest([self.name, said])  # a server may be started again with another model
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError) as error:
@@ -68,7 +78,8 @@ class ServerModel:
     ) -> list[Answer]:
         """Answer each request, with its seed; what a seed gives depends on the server. Nothing is streamed.
 
-        A prompt that leaves no room to answer gets an Answer with an error. Raises ModelNotFound where a server fails.
+        A prompt that leaves no room to answer, or that the server refuses, gets an Answer with an error. Raises
+        ModelNotFound where a server fails.
         """
         model = self._served(adapter)
 
@@ -85,13 +96,14 @@ class ServerModel:
             choice, ended = said["choices"][0], said["choices"][0]["finish_reason"] == "stop"
             return Answer(choice["text"].strip(), int(said["usage"]["completion_tokens"]), ended)
 
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            return list(pool.map(one, requests))
+        told = _each(one, requests)
+        return [Answer("", 0, False, str(a)) if isinstance(a, _Refused) else a for a in told]
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None) -> list[torch.Tensor]:
         """Log-probability of every token of each continuation given its context, natural log, float32.
 
-        A row longer than the model's context has NaN for every token, as on this machine.
+        A row longer than the model's context has NaN for every token, as on this machine; so has one that the server
+        refuses, with a warning.
         """
         model = self._served(adapter)
 
@@ -111,8 +123,15 @@ class ServerModel:
             places = zip(ids[len(context) :], told[len(context) :], strict=True)
             return torch.tensor([place[str(token)]["logprob"] for token, place in places], dtype=torch.float32)
 
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            return list(pool.map(one, pairs))
+        told = _each(one, pairs)
+        if refused := [values for values in told if isinstance(values, _Refused)]:
+            warnings.warn(
+                f"{len(refused)} of {len(told)} texts are not scored: {refused[0]}", CharacteryWarning, stacklevel=1
+            )
+        return [
+            torch.full((len(continuation),), math.nan) if isinstance(values, _Refused) else values
+            for values, (_, continuation) in zip(told, pairs, strict=True)
+        ]
 
     def _served(self, adapter: Adapter | None) -> str:
         """The name under which the server has this adapter; loaded there on first use, from this file system."""
@@ -128,15 +147,19 @@ class ServerModel:
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         for attempt in range(TRIES):
+            if attempt:
+                time.sleep(0.5 * 2 ** (attempt - 1))
             try:
                 reply = self.client.request(method, f"{self.url}/{path}", json=body)
             except httpx.HTTPError as error:
+                # asked for its models it has not answered yet: a wrong address is said at once
+                if isinstance(error, httpx.TransportError) and path != "models" and attempt < LOST - 1:
+                    continue
                 raise ModelNotFound(
                     f"no server answers at {self.url} ({type(error).__name__}); start one, with `vllm serve MODEL` say"
                 ) from error
             if reply.status_code not in BUSY:
                 break
-            time.sleep(0.5 * 2**attempt)
         if path == "load_lora_adapter" and (reply.status_code == 200 or "already" in reply.text):
             return None
         if path == "load_lora_adapter":
@@ -145,8 +168,25 @@ class ServerModel:
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, on this file system, or give the name of one it serves"
             )
         if reply.status_code != 200:
-            raise ModelNotFound(f"{self.url} answers {reply.status_code}: {' '.join(reply.text.split())[:200]}")
+            kind = _Refused if reply.status_code == 400 else ModelNotFound
+            raise kind(f"{self.url} answers {reply.status_code}: {' '.join(reply.text.split())[:200]}")
         return reply.json()
+
+
+def _each(one: Callable[[Any], Any], asked: Sequence[Any]) -> list[Any]:
+    """What `one` makes of each, at the same time, or why it was refused. Refused alike, it is no row's own fault."""
+
+    def kept(row: Any) -> Any:
+        try:
+            return one(row)
+        except _Refused as error:
+            return error
+
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        told = list(pool.map(kept, asked))
+    if len(told) > 1 and all(isinstance(t, _Refused) for t in told):
+        raise told[0]
+    return told
 
 
 def _ends(source: str) -> list[int]:
@@ -163,10 +203,23 @@ def _scaled(folder: Path, strength: float, name: str) -> Path:
     from safetensors.torch import load_file, save_file
 
     out = cache_folder() / "scaled" / name
-    out.mkdir(parents=True, exist_ok=True)
-    tensors = load_file(folder / "adapter_model.safetensors")
-    save_file(
-        {k: v * strength if ".lora_B." in k else v for k, v in tensors.items()}, out / "adapter_model.safetensors"
-    )
-    (out / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
+    if (out / "done").exists():
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        fresh = Path(scratch) / name
+        fresh.mkdir()
+        tensors = load_file(folder / "adapter_model.safetensors")
+        save_file(
+            {k: v * strength if ".lora_B." in k else v for k, v in tensors.items()}, fresh / "adapter_model.safetensors"
+        )
+        (fresh / "adapter_config.json").write_bytes((folder / "adapter_config.json").read_bytes())
+        (fresh / "done").touch()
+        if out.exists() and not (out / "done").exists():
+            shutil.rmtree(out)
+        try:
+            fresh.rename(out)
+        except OSError:  # another command was sooner
+            if not (out / "done").exists():
+                raise
     return out

@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from charactery.constitution import system_prompt
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.chat import Message, system
-from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, out_of_memory
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, from_hub, tensors_hash
 from charactery.runs import Journal, digest, file_digest
@@ -82,7 +80,9 @@ class Models:
         self._bases.clear()
 
     def base_hash(self, subject: Subject) -> str:
-        """What names the base in a manifest: the hash of its tensors, or the name of what has none here."""
+        """What names the base in a manifest: the hash of its tensors, or what is known of one that is not here."""
+        if subject.kind == "server":
+            return self._server(subject).identity
         if not subject.here:
             return subject.base
         folder = self.folder(subject)
@@ -105,8 +105,9 @@ class Models:
         return Speaker(subject, self._model(subject), adapter, digest(parts))
 
     def _model(self, subject: Subject) -> "LocalModel | ServerModel":
-        if subject.kind != "server":
-            return self.base(subject)
+        return self._server(subject) if subject.kind == "server" else self.base(subject)
+
+    def _server(self, subject: Subject) -> "ServerModel":
         if subject.base not in self._servers:
             from charactery.models.server import ServerModel
 
@@ -164,7 +165,7 @@ def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer]
     try:
         return answer(asked, sampler), 0
     except (MemoryError, RuntimeError) as error:
-        if len(asked) == 1 or not _out_of_memory(error):
+        if len(asked) == 1 or not out_of_memory(error):
             raise
     warnings.warn(
         f"memory ran short: {len(asked)} answers are asked for in two halves", CharacteryWarning, stacklevel=1
@@ -182,12 +183,6 @@ def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int], Non
     if speaker.model is not None:
         return speaker.model.generate(requests, sampler, speaker.adapter, on_token)
     return asyncio.run(_remote(speaker.subject.base, requests, sampler))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; torch on the CPU and on MPS raises a RuntimeError that says so."""
-    words = ("can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
