@@ -583,7 +583,7 @@ def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
     run, _ = rlaif_run
     names = [p.name.partition("-")[2] for p in sorted((run / "stages").iterdir())]
-    assert names == ["prompts", "drafts", "pairs", "sft", "samples.r1", "dpo.r1", "samples.r2", "dpo.r2",
+    assert names == ["prompts", "drafts", "judge", "pairs", "sft", "samples.r1", "dpo.r1", "samples.r2", "dpo.r2",
                      "evaluate", "report"]  # fmt: skip
     first, second = (read_rows(stage(run, f"samples.r{n}") / "pairs.jsonl") for n in (1, 2))
     assert {p["chosen_subject"] for p in first} == {"run:sft"}
@@ -593,14 +593,18 @@ def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
     assert learnt[0][-len(first) :] == [p["id"] for p in first]
     assert learnt[1][-len(second) :] == [p["id"] for p in second]
     page = (run / "report.html").read_text()
-    assert "Its own answers, round 2" in page and "What DPO compared, round 2" in page
+    assert (
+        "How often it prefers the better answer" in page
+        and "Its own answers, round 2" in page
+        and "What DPO compared, round 2" in page
+    )
     assert "Preferences: loss, round 2" in page
 
 
 @pytest.mark.parametrize(
     ("where", "nth", "when"),
     [
-        ("charactery.judges.rating:margins", 1, "after"),  # the answers are there, the verdicts are not
+        ("charactery.data.samples:fault", 1, "before"),  # the answers are there, the verdicts are not
         ("charactery.train.trainers:_Progress.on_save", 7, "before"),  # in the second round
     ],
 )

@@ -25,7 +25,7 @@ def test_all_that_ship_are_whole_and_say_what_they_are() -> None:
 def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
     assert RLAIF.own_stages == ("pairs", "sft", "samples.r1", "dpo.r1", "samples.r2", "dpo.r2")
     assert stages(RLAIF, sham=True) == [
-        "prompts", "drafts", *RLAIF.own_stages, "sham-sft", "sham-dpo", "evaluate", "report",
+        "prompts", "drafts", "judge", *RLAIF.own_stages, "sham-sft", "sham-dpo", "evaluate", "report",
     ]  # fmt: skip
     assert RLAIF.trained == "dpo.r2" and Recipe(stages=("pairs", "sft")).trained == "sft"
     assert [RLAIF.start(name) for name in RLAIF.own_stages] == [None, None, "sft", "sft", "dpo.r1", "dpo.r1"]

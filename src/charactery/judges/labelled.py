@@ -85,3 +85,8 @@ def agreement(pairs: Sequence[Labelled], right: Sequence[bool | None]) -> list[R
             mine = [r for p, r in zip(pairs, right, strict=True) if of(p) == value]
             out.append({"group": name, "value": value, "estimate": rate(mine).as_dict()})
     return out
+
+
+def same_as(one: Sequence[bool | None], other: Sequence[bool | None]) -> Estimate:
+    """How often two judges prefer the same answer, of the pairs on which both have a verdict."""
+    return rate([None if a is None or b is None else a == b for a, b in zip(one, other, strict=True)])

@@ -30,7 +30,8 @@ from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
-from charactery.judges.rating import Judge, judge_named
+from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
+from charactery.judges.rating import LIKELIHOOD, Judge, judge_named
 from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
@@ -41,6 +42,7 @@ from charactery.pipeline.recipe import stages
 from charactery.report import halvings, write_report
 from charactery.runs import (
     Helper,
+    Journal,
     Row,
     Run,
     is_first_process,
@@ -144,6 +146,7 @@ class _Stages:
     def do(self, name: str, folder: Path, own_pairs: list[Row] | None) -> None:
         """One of the recipe's stages, by its name."""
         kinds: dict[str, Callable[[], None]] = {
+            "judge": lambda: self.agreement(folder),
             "pairs": lambda: self.pairs(folder, own_pairs),
             "revisions": lambda: self.revisions(folder, name),
             "reflections": lambda: self.reflections(folder, name),
@@ -320,6 +323,21 @@ class _Stages:
     def judge(self) -> Judge:
         """Who compares the model's own answers: never the model in training."""
         return judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
+
+    def agreement(self, folder: Path) -> None:
+        """How often the judge of this run is right on pairs whose better answer is known; beside it, the likelihood."""
+        pairs, journal = labelled_pairs(), Journal(folder / "batches.jsonl")
+        names = list(dict.fromkeys([self.recipe.judge, LIKELIHOOD]))
+        self.watch.start("judge", 2 * len(pairs) * len(names))
+        rights: dict[str, list[bool | None]] = {}
+        found: Row = {"judge": self.recipe.judge, "by_length": by_length(pairs).as_dict()}
+        for name in names:
+            make = judge_named(name, self.models, self.subject)
+            rights[name], outcomes = judged(make, pairs, journal, self.watch.advance)
+            found[name] = {"agreement": agreement(pairs, rights[name]), "outcomes": outcomes}
+        if len(names) > 1:
+            found["same as the likelihood judge"] = same_as(*rights.values()).as_dict()
+        write_json(folder / "agreement.json", found)
 
     def speaker(self, stage: str | None) -> Speaker:
         """The model as a training stage left it; None for the base."""

@@ -31,6 +31,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "dpo": ("pairs", "self-play", "samples", "revisions"),
 }
 TRAINS = ("sft", "dpo")
+JUDGED = ("samples", "revisions")
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 MOST_ROUNDS = 20
 
@@ -160,8 +161,9 @@ class Recipe:
 def stages(recipe: Recipe, sham: bool) -> list[str]:
     """The stages of a run, in order."""
     own = recipe.own_stages
+    judge = ["judge"] if {*map(kind, own)} & {*JUDGED} else []
     shams = [f"sham-{name}" for name in TRAINS if name in map(kind, own)] if sham else []
-    return ["prompts", "drafts", *own, *shams, "evaluate", "report"]
+    return ["prompts", "drafts", *judge, *own, *shams, "evaluate", "report"]
 
 
 def recipes() -> list[Recipe]:

@@ -43,6 +43,7 @@ def data(source: Source) -> tuple[Block, ...]:
         *_filters(source),
         *_confounds(source, "pairs", "Drafted pairs"),
         *_self_play(source),
+        *_judge(source),
         *(block for name in _stages(source, "revisions") for block in _revisions(source, name)),
         *(block for name in _stages(source, "samples") for block in _samples(source, name)),
         *(block for name in _stages(source, "dpo") for block in _compared(source, name)),
@@ -147,6 +148,40 @@ def _stages(source: Source, kind: str) -> list[str]:
 
 def _round(name: str) -> str:
     return f", round {name.rpartition('.r')[2]}" if name != stage_kind(name) else ""
+
+
+def _judge(source: Source) -> tuple[Block, ...]:
+    """How far the judge that compared answers can be trusted."""
+    path = stage_file(source.run, "judge", "agreement.json")
+    found: dict[str, Any] | None = stage_json(source.run, "judge", "agreement.json")
+    if not found or path is None:
+        return ()
+    name = found["judge"]
+    length = read_estimate(found["by_length"], path)
+    rows = []
+    for judge in dict.fromkeys((name, "likelihood")):
+        for row in found[judge]["agreement"]:
+            e = read_estimate(row["estimate"], path)
+            what = "All pairs" if row["group"] == "all" else f"{row['group'].capitalize()}: {row['value']}"
+            rows.append((WHO.get(judge, judge), what, interval(e), f"{e.n:,}", f"{e.missing:,}"))
+    said = "Answers were compared by "
+    said += (
+        f"{WHO.get(name, name)}. How often it prefers the better answer of pairs in which that is known; choosing the "
+    )
+    said += f"longer one is right in {short_interval(length, percent=True)}."
+    blocks: list[Block] = [Heading("The judge"), Text(said)]
+    header = ("Judge", "Pairs", "Right [95%]", "n", "Without a verdict")
+    blocks.append(Table(header, tuple(rows), frozenset({"Right [95%]", "n", "Without a verdict"})))
+    whole = read_estimate(found[name]["agreement"][0]["estimate"], path)
+    if whole.low is None or whole.low <= 0.5:
+        said = "This judge is not clearly better than a coin on these pairs; what it chose may be anything."
+        blocks.append(Text(said, "warning"))
+    if same := found.get("same as the likelihood judge"):
+        said = (
+            f"Where both have a verdict, it agrees with the likelihood judge in {interval(read_estimate(same, path))}."
+        )
+        blocks.append(Text(said))
+    return tuple(blocks)
 
 
 def _samples(source: Source, name: str) -> tuple[Block, ...]:
