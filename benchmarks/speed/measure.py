@@ -98,7 +98,11 @@ def measured(row: Row, rounds: int = ROUNDS, known: str | None = None) -> dict[s
     peers = {known: row.peers[known]} if known in row.peers else row.peers
     for name, work in peers.items() if len(peers) > 1 else ():
         trial = Timed()
-        trial.run(work)
+        try:
+            trial.run(work)
+        except Exception as error:  # a setting that the peer does not have after all
+            print(f"  {row.peer}, {name}: left out, {error}", flush=True)
+            continue
         sweep[name] = trial.rates()[0]
         print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in {trial.seconds[0]:.1f} s", flush=True)
     best = max(sweep, key=sweep.__getitem__) if sweep else next(iter(peers))
