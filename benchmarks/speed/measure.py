@@ -67,7 +67,7 @@ class Timed:
 
 
 class Peak:
-    """The most memory this process and its children hold meanwhile, over what it held at the start, looked at every 20 ms.
+    """The most memory this process and its children hold meanwhile, over what they held before, seen every 20 ms.
 
     What was freed before is given back first, or a pass would find its room there already and seem to need none.
     """
