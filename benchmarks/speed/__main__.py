@@ -27,47 +27,53 @@ from benchmarks.speed.train_rows import dpo_row, sft_row
 from charactery.models.speaker import Models
 from charactery.pipeline.manifest import _code_revision
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data", type=Path)
-parser.add_argument("--row")
-parser.add_argument("--full", action="store_true")
-options = parser.parse_args()
 
-speaker = Models("cpu").speaker("smollm2")
-model, weights = speaker.model, Path(Models("cpu").folder(speaker.subject))
-assert model is not None
-full, data = options.full, options.data
-rows: dict[str, Callable[[], Row]] = {
-    "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
-    "choice, several tokens": lambda: choice_row(model, weights, data, (" (A)", " (B)"), 500 if full else 40),
-    "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (3, 3))),
-    "generate": lambda: generate_row(model, weights, 256 if full else 100, 1, False),
-    "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (3, 8)), True),
-    "Inspect": lambda: inspect_row(model, weights, 256 if full else 100, 1, False),
-    "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 8)), True),
-    "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
-    "SFT": lambda: sft_row(model, weights, 400 if full else 32),
-}
-wanted = [options.row] if options.row else [r for r in rows if data or not r.startswith("choice")]
-if unknown := [r for r in wanted if r not in rows]:
-    parser.error(f"no row {unknown[0]!r}; there are: {', '.join(rows)}")
-if not data and any(r.startswith("choice") for r in wanted):
-    parser.error("this row needs --data DIR with political_typology.jsonl.gz")
-machine = {
-    "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-    "threads": torch.get_num_threads(), "torch": torch.__version__,
-}  # fmt: skip
-found, failed = kept(), []
-for name in wanted:
-    print(name, flush=True)
-    try:
-        result = measured(rows[name](), 1 if full else ROUNDS, found.get(name, {}).get("best") if full else None)
-    except Exception:  # the other rows' hour is not lost for it
-        traceback.print_exc()
-        failed.append(name)
-        continue
-    row = f"{name}, full" if full else name
-    found[row] = result | {"row": row, "day": date.today().isoformat(), "code": _code_revision()}
-    write([*found.values()], machine)
-if failed:
-    sys.exit(f"failed: {', '.join(failed)}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--row")
+    parser.add_argument("--full", action="store_true")
+    options = parser.parse_args()
+
+    speaker = Models("cpu").speaker("smollm2")
+    model, weights = speaker.model, Path(Models("cpu").folder(speaker.subject))
+    assert model is not None
+    full, data = options.full, options.data
+    rows: dict[str, Callable[[], Row]] = {
+        "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
+        "choice, several tokens": lambda: choice_row(model, weights, data, (" (A)", " (B)"), 500 if full else 40),
+        "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (3, 3))),
+        "generate": lambda: generate_row(model, weights, 256 if full else 100, 1, False),
+        "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (3, 8)), True),
+        "Inspect": lambda: inspect_row(model, weights, 256 if full else 100, 1, False),
+        "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 8)), True),
+        "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
+        "SFT": lambda: sft_row(model, weights, 400 if full else 32),
+    }
+    wanted = [options.row] if options.row else [r for r in rows if data or not r.startswith("choice")]
+    if unknown := [r for r in wanted if r not in rows]:
+        parser.error(f"no row {unknown[0]!r}; there are: {', '.join(rows)}")
+    if not data and any(r.startswith("choice") for r in wanted):
+        parser.error("this row needs --data DIR with political_typology.jsonl.gz")
+    machine = {
+        "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+    found, failed = kept(), []
+    for name in wanted:
+        print(name, flush=True)
+        try:
+            result = measured(rows[name](), 1 if full else ROUNDS, found.get(name, {}).get("best") if full else None)
+        except Exception:  # the other rows' hour is not lost for it
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        row = f"{name}, full" if full else name
+        found[row] = result | {"row": row, "day": date.today().isoformat(), "code": _code_revision()}
+        write([*found.values()], machine)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":  # Inspect's rows start processes that import this again
+    main()

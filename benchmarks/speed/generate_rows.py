@@ -1,5 +1,6 @@
 """Generation beside transformers' own, by itself and through Inspect."""
 
+import multiprocessing
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer
 
 from charactery.models.chat import Message, prompt_text, prompt_tokens
 from charactery.models.local import LocalModel, Request, Sampler
-from charactery.models.speaker import BATCH, Speaker, answer, batches
+from charactery.models.speaker import BATCH, Models, Speaker, answer, batches
 from charactery.models.subject import parse_subject
 
 LONGEST, WARMTH = 96, 0.7
@@ -118,42 +119,53 @@ def transformers_answers(
     return Pass(said, total)
 
 
-def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
+_made: dict[int, Any] = {}  # Inspect's models of this process
+
+
+def inspect_pass(size: int, prompts: int, each: int, constitution: bool, seed: int) -> Pass:
+    """One eval: by our provider for size 0, by Inspect's own in batches of that size. Runs in a process of its own."""
     from inspect_ai import Epochs, Task
     from inspect_ai import eval as inspect_eval
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
     from inspect_ai.solver import generate
 
-    text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
-    head_messages = [ChatMessageSystem(content=text)] if text else []
-    samples = [
-        Sample(input=[*head_messages, ChatMessageUser(content=p)], id=n) for n, p in enumerate(texts.prompts(prompts))
-    ]
-    turn = [0]
-
-    def run(who: Any) -> Pass:
-        turn[0] += 1
-        config = GenerateConfig(max_tokens=LONGEST, temperature=WARMTH, seed=turn[0])
-        task = Task(dataset=MemoryDataset(samples), solver=generate(), config=config, epochs=Epochs(each))
-        [log] = inspect_eval(task, model=who, display="none", log_level="error", log_dir="benchmarks/logs")
-        assert log.status == "success" and log.samples
-        said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
-        return Pass(said, sum(len(model.tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in said))
-
-    messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
-    ours_model = get_model("charactery/smollm2", memoize=False)
-    ours_model.api.speaker = Speaker(parse_subject("smollm2"), model, None, "bench")  # type: ignore[attr-defined]
-    theirs: dict[int, Any] = {}
-
-    def peer(size: int) -> Pass:
-        if size not in theirs:
-            theirs[size] = get_model(
+    models = Models("cpu")
+    folder = str(models.folder(parse_subject("smollm2")))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if size not in _made:
+        _made[size] = (
+            get_model(
                 f"hf/{folder}", memoize=False, device="cpu", batch_size=size, torch_dtype=torch.bfloat16,
                 config=GenerateConfig(max_connections=size, top_k=0, top_p=1.0),
-            )  # fmt: skip
-        return run(theirs[size])
+            )
+            if size
+            else get_model("charactery/smollm2", memoize=False)
+        )  # fmt: skip
+    text = texts.constitutions(tokenizer, 1)[0] if constitution else ""
+    start = [ChatMessageSystem(content=text)] if text else []
+    samples = [Sample(input=[*start, ChatMessageUser(content=p)], id=n) for n, p in enumerate(texts.prompts(prompts))]
+    config = GenerateConfig(max_tokens=LONGEST, temperature=WARMTH, seed=seed)
+    task = Task(dataset=MemoryDataset(samples), solver=generate(), config=config, epochs=Epochs(each))
+    [log] = inspect_eval(task, model=_made[size], display="none", log_level="error", log_dir="benchmarks/logs")
+    assert log.status == "success" and log.samples
+    said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
+    return Pass(said, sum(len(tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in said))
 
+
+def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
+    # a process for each side: its provider's threads stay, and OpenMP stops spinning where there are more threads than
+    # cores, so that the other side would take 1.4 times as long in the same process
+    sides = {name: multiprocessing.get_context("spawn").Pool(1) for name in ("ours", "peer")}
+    turn = [0]
+
+    def run(side: str, size: int) -> Pass:
+        turn[0] += 1
+        done: Pass = sides[side].apply(inspect_pass, (size, prompts, each, constitution, turn[0]))
+        return done
+
+    text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
+    messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
     tokens, arithmetic = needed(model, messages)
     return Row(
         name="Inspect, one character" if constitution else "Inspect",
@@ -161,8 +173,8 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         peer="Inspect's hf provider",
         unit="tokens",
         target=3.0,
-        ours=lambda: run(ours_model),
-        peers={f"bfloat16, batches of {size}": lambda s=size: peer(s) for size in sizes(len(messages))},
+        ours=lambda: run("ours", 0),
+        peers={f"bfloat16, batches of {size}": lambda s=size: run("peer", s) for size in sizes(len(messages))},
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),

@@ -4,6 +4,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +67,7 @@ class Timed:
 
 
 class Peak:
-    """The most memory this process holds meanwhile, over what it held at the start, looked at every 20 ms.
+    """The most memory this process and its children hold meanwhile, over what they held before, seen every 20 ms.
 
     What was freed before is given back first, or a pass would find its room there already and seem to need none.
     """
@@ -74,14 +75,21 @@ class Peak:
     def __enter__(self) -> "Peak":
         _give_back_memory()
         self.process, self.over, self.done = psutil.Process(), 0.0, threading.Event()
-        self.before = self.process.memory_info().rss
+        self.before = self._held()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
 
     def _watch(self) -> None:
         while not self.done.wait(0.02):
-            self.over = max(self.over, self.process.memory_info().rss - self.before)
+            self.over = max(self.over, self._held() - self.before)
+
+    def _held(self) -> float:
+        held = 0.0
+        for process in (self.process, *self.process.children(recursive=True)):
+            with suppress(psutil.Error):  # a child that is gone by now
+                held += process.memory_info().rss
+        return held
 
     def __exit__(self, *error: object) -> None:
         self.done.set()
@@ -98,7 +106,11 @@ def measured(row: Row, rounds: int = ROUNDS, known: str | None = None) -> dict[s
     peers = {known: row.peers[known]} if known in row.peers else row.peers
     for name, work in peers.items() if len(peers) > 1 else ():
         trial = Timed()
-        trial.run(work)
+        try:
+            trial.run(work)
+        except Exception as error:  # a setting that the peer does not have after all
+            print(f"  {row.peer}, {name}: left out, {error}", flush=True)
+            continue
         sweep[name] = trial.rates()[0]
         print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in {trial.seconds[0]:.1f} s", flush=True)
     best = max(sweep, key=sweep.__getitem__) if sweep else next(iter(peers))

@@ -147,7 +147,6 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
         peers={
             "bfloat16, 2 pairs at once": lambda: peer(2),
             "bfloat16, 4 pairs at once": lambda: peer(4),
-            "bfloat16, 2 pairs at once, of like length": lambda: peer(2, train_sampling_strategy="group_by_length"),
             "bfloat16 without autocast, 2 pairs at once": lambda: peer(2, bf16=False),
             "float32, 2 pairs at once": lambda: peer(2, torch.float32, bf16=False),
         },
