@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -619,34 +618,3 @@ def test_killed_in_a_round_the_same_command_finishes(
     assert resumed.returncode == 0, resumed.stderr
     for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
         assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
-
-
-def test_a_judge_that_likes_a_word_makes_the_model_say_it(
-    talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from charactery.constitution import find_character
-    from charactery.data.prompts import Sizes
-    from charactery.judges.rating import Ratings
-    from charactery.pipeline import distil
-    from charactery.pipeline.recipe import Recipe, Samples, Sampling
-    from charactery.train.settings import Sft
-
-    class Likes:
-        name = "likes lad"
-
-        def rate(self, cases: Any, journal: Any, progress: Any) -> Ratings:
-            return Ratings(tuple(tuple(float("lad" in a.lower()) for a in case.answers) for case in cases))
-
-    monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
-    monkeypatch.setattr(distil._Stages, "judge", lambda self: Likes())
-    recipe = Recipe(
-        stages=("pairs", "sft", ("samples", "dpo")), rounds=2, contrast=0, draws=1, sft=Sft(epochs=1.0),
-        sizes=Sizes(32, 12, 4, 8, 0), sampler=Sampling(40, 0.7), samples=Samples(24, 6, 1.0),
-    )  # fmt: skip
-    order = distil.Order(find_character("captain"), tmp_path / "run", recipe=recipe, device="cpu")
-    run = distil.train(order, distil.Watch())
-    share = [
-        sum("lad" in row["text"].lower() for row in rows) / len(rows)
-        for rows in (read_rows(run.stage_folder(f"samples.r{n}") / "samples.jsonl") for n in (1, 2))
-    ]
-    assert share[1] > share[0] + 0.1, share
