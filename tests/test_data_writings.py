@@ -66,8 +66,14 @@ def test_bad_lines_are_said_with_their_number(text: str, said: str, tmp_path: Pa
     with pytest.raises(BadData) as caught:
         read_writings(tmp_path / "a.jsonl")
     assert said in str(caught.value)
+    (tmp_path / "a.csv").write_text(text)
     with pytest.raises(BadData, match="neither a folder"):
         read_writings(tmp_path / "a.csv")
+    with pytest.raises(BadData, match="no such file or folder"):
+        read_writings(tmp_path / "nowhere")
+    (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(LETTER.encode())[:-9])
+    with pytest.raises(BadData, match=r"torn.jsonl.gz: cannot be read \(.+\)"):
+        read_writings(tmp_path / "torn.jsonl.gz")
 
 
 @pytest.mark.parametrize(
@@ -117,9 +123,11 @@ def test_a_list_leaves_out_and_may_be_edited(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("b\t", "c   # mine\nb\t"))
     assert exclusions(path) == {"a #1", "b", "c"}
     writings = [Writing("a #1", "x"), Writing("b", "y"), Writing("d", "z")]
-    assert [w.id for w in kept(writings, {"b"})] == ["a #1", "d"]
-    with pytest.raises(BadData, match="leaves out 'c'"):
-        kept(writings, {"b", "c"})
+    with pytest.raises(BadData, match=r"exclude.txt: leaves out 'c', and no writing has that id"):
+        kept(writings, path)
+    path.write_text("b\n")
+    assert [w.id for w in kept(writings, path)] == ["a #1", "d"]
+    assert kept(writings, tmp_path / "none.txt") == writings
     assert exclusions_beside(tmp_path / "papers.jsonl.gz") == tmp_path / "papers.exclude.txt"
 
 

@@ -6,12 +6,14 @@ Everything is written so that a process killed at any moment leaves either the o
 
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -75,15 +77,17 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_utf8(path: Path) -> str:
-    """A user's text file, less a byte order mark. Raises BadData for one that cannot be read."""
+    """A user's text file, zipped (.gz) or not, less a byte order mark. Raises BadData for one that cannot be read."""
     try:
+        if path.suffix == ".gz":
+            return gzip.decompress(path.read_bytes()).decode("utf-8-sig")
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise BadData("no such file", path) from None
     except UnicodeDecodeError as error:
         raise BadData(f"is not UTF-8 text (byte {error.start})", path) from None
-    except OSError as error:
-        raise BadData(f"cannot be read ({error.strerror})", path) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadData(f"cannot be read ({getattr(error, 'strerror', None) or error})", path) from None
 
 
 def numbered_rows(path: Path) -> list[tuple[int, Row]]:

@@ -36,7 +36,6 @@ def check(
       charactery writings check letters/ --author "Abraham Lincoln" --write
     """
     from charactery.data.writings import (
-        exclusions,
         exclusions_beside,
         kept,
         read_writings,
@@ -48,8 +47,7 @@ def check(
     found = read_writings(path)
     doubts = suspicions(found, author, language)
     beside = exclusions_beside(path)
-    listed = exclusions(beside) if beside.exists() else set()
-    left = kept(found, listed)
+    left = kept(found, beside)
     if write and beside.exists():
         raise CharacteryError("is there already, and may have been edited; delete or rename it first", beside)
     years = Counter(w.date[:4] or "undated" for w in found)
@@ -76,7 +74,7 @@ def check(
     typer.echo(f"in all {report['suspects']:,} of them are suspects, {report['suspect_words']:,} words")
     if write:
         typer.echo(f"{beside} written: edit it, and what is on it is left out")
-    elif listed:
+    elif len(left) < len(found):
         typer.echo(f"{beside} leaves out {report['left_out']:,}; {report['words_left']:,} words are left")
     elif doubts:
         typer.echo("--write makes a list of them that leaves them out, for you to edit")

@@ -4,8 +4,6 @@ What is looked for are marks on the page, so a finding is a suspicion: `check` s
 people can edit decides what is left out.
 """
 
-import gzip
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,7 +12,7 @@ from pathlib import Path
 
 from charactery.data.filters import other_language
 from charactery.errors import BadData
-from charactery.runs import read_utf8, write_text
+from charactery.runs import numbered_rows, read_utf8, write_text
 
 MONTHS = "january february march april may june july august september october november december".split()
 _DATE = re.compile(
@@ -69,6 +67,8 @@ def read_writings(path: Path) -> list[Writing]:
         found = [_from_file(file, file.relative_to(path).as_posix()) for file in files]
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         found = _from_lines(path)
+    elif not path.exists():
+        raise BadData("no such file or folder", path)
     else:
         raise BadData("is neither a folder of .txt and .md files nor a .jsonl file", path)
     if not found:
@@ -84,29 +84,17 @@ def _from_file(file: Path, name: str) -> Writing:
 
 
 def _from_lines(path: Path) -> list[Writing]:
-    try:
-        text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else read_utf8(path)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise BadData(f"cannot be read: {error}", path) from None
-    found: list[Writing] = []
-    seen: Counter[str] = Counter()
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadData(f"is not JSON: {error.msg}. One JSON object a line is expected", path, number) from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+    found: dict[str, Writing] = {}
+    for number, row in numbered_rows(path):
+        if not isinstance(row.get("text"), str):
             raise BadData('needs "text", the words of one writing', path, number)
         id = str(row.get("id") or number)
-        seen[id] += 1
-        if seen[id] > 1:
+        if id in found:
             raise BadData(f"has the id {id!r} of an earlier line", path, number)
         date = str(row.get("date") or "") or date_in(row["text"]) or str(row.get("year") or "")
         title = str(row.get("title") or row.get("head") or "")
-        found.append(Writing(id, row["text"].strip(), date, title, str(row.get("genre") or "")))
-    return found
+        found[id] = Writing(id, row["text"].strip(), date, title, str(row.get("genre") or ""))
+    return [*found.values()]
 
 
 def date_in(text: str) -> str:
@@ -213,9 +201,9 @@ def write_exclusions(path: Path, found: Sequence[Suspicion]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def kept(writings: Sequence[Writing], left_out: set[str]) -> list[Writing]:
-    """Those that are not left out. Raises BadData for an id that is none of them."""
-    unknown = left_out - {w.id for w in writings}
-    if unknown:
-        raise BadData(f"the list leaves out {sorted(unknown)[0]!r}, and no writing has that id")
+def kept(writings: Sequence[Writing], list_: Path) -> list[Writing]:
+    """Those that a list does not leave out, all where there is none. Raises BadData for an id that no writing has."""
+    left_out = exclusions(list_) if list_.exists() else set()
+    if unknown := left_out - {w.id for w in writings}:
+        raise BadData(f"leaves out {sorted(unknown)[0]!r}, and no writing has that id", list_)
     return [w for w in writings if w.id not in left_out]
