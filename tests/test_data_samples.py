@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from charactery.data import samples
-from charactery.data.samples import Sampling, best_against_worst
+from charactery.data.samples import Drawing, best_against_worst
 from charactery.judges.rating import Case, Ratings
 from charactery.models.chat import user
 from charactery.models.local import Answer, Sampler
@@ -38,9 +38,9 @@ def pairs_of(
     answers = [Answer(a, 9, True) if isinstance(a, str) else a for row in said for a in row]
     monkeypatch.setattr(samples, "answer_all", lambda *given: answers)
     speaker = Speaker(Subject("run:sft", "b", "folder"), None, None, "x")
-    sampling = Sampling(speaker, Sampler(), len(said[0]), Marks(marks), 7, "You are a captain.")
+    drawing = Drawing(speaker, Sampler(), len(said[0]), Marks(marks), 7, "You are a captain.")
     asked = [(f"p{n}", "asks", (user(f"Question {n}?"),)) for n in range(len(said))]
-    return best_against_worst(asked, sampling, folder)
+    return best_against_worst(asked, drawing, folder)
 
 
 def test_the_best_is_chosen_and_the_worst_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,13 +42,14 @@ def make_pairs(drafts: Sequence[Row], match_lengths: bool = False, sham_seed: in
             rng.shuffle(names)
         chosen, rejected = (sides[name] for name in names)
         if chosen["text"].strip() != rejected["text"].strip():
-            pairs.append(_pair(id, chosen, rejected))
+            pairs.append(pair_of(id, chosen, rejected))
     if not match_lengths:
         return pairs
     return matched([p for p in pairs if p["kind"] != "task"]) + [p for p in pairs if p["kind"] == "task"]
 
 
-def _pair(id: str, chosen: Row, rejected: Row) -> Row:
+def pair_of(id: str, chosen: Row, rejected: Row) -> Row:
+    """A pair of two drafts (or rows with their kind, messages, text, subject and seed) to the same messages."""
     row: Row = {"id": id, "kind": chosen["kind"], "prompt": chosen["messages"]}
     for side, draft in (("chosen", chosen), ("rejected", rejected)):
         row[side] = [{"role": "assistant", "content": draft["text"]}]
@@ -104,12 +105,13 @@ def sft_rows(drafts: Sequence[Row], side: str) -> list[Row]:
 
     Then where each came from: id, kind, subject and seed.
     """
-    return [
-        {"id": d["id"], "kind": d["kind"], "prompt": d["messages"], "subject": d["subject"], "seed": d["seed"]}
-        | {"completion": [{"role": "assistant", "content": d["text"]}]}
-        for d in drafts
-        if d["side"] == (PLAIN if d["kind"] == "task" else side)
-    ]
+    return [learnt_row(d) for d in drafts if d["side"] == (PLAIN if d["kind"] == "task" else side)]
+
+
+def learnt_row(draft: Row) -> Row:
+    """A draft as SFT learns from it."""
+    kept = {name: draft[name] for name in ("id", "kind", "subject", "seed")}
+    return kept | {"prompt": draft["messages"], "completion": [{"role": "assistant", "content": draft["text"]}]}
 
 
 def chosen_rows(pairs: Sequence[Row]) -> list[Row]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from charactery.constitution import Character
 from charactery.constitution.render import trait_words
 from charactery.data.filters import fault, learnt
+from charactery.data.pairs import learnt_row, pair_of
 from charactery.judges.rating import Case, Judge
 from charactery.models.chat import Message, assistant, user
-from charactery.models.local import Request, Sampler, derive_seed
+from charactery.models.local import Answer, Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 from charactery.stats import rate
@@ -66,70 +67,29 @@ def revise(
     and over the one under an empty principle). `progress` is told of answers: four a draft, and three more when judged.
     """
     journal = Journal(folder / "batches.jsonl")
-    rng = random.Random(revising.seed)
     held = principles(revising.character)
-    drawn = rng.choices(held, [weight for *_, weight in held], k=len(drafts))
-    talks = {
-        kind: [(*d["messages"], assistant(d["text"]), critique_of(p if kind == PRINCIPLED else ""))
-               for d, (_, p, _) in zip(drafts, drawn, strict=True)]
-        for kind in (PRINCIPLED, EMPTY)
-    }  # fmt: skip
-
-    def said(step: str) -> dict[str, list[str]]:
-        asks = [
-            (revising.speaker, Request(tuple(messages), derive_seed(revising.seed, step, kind, d["id"])))
-            for kind, mine in talks.items() for d, messages in zip(drafts, mine, strict=True)
-        ]  # fmt: skip
-        answers = answer_all(asks, revising.sampler, journal, progress, revising.batch)
-        kept.append(answers)
-        texts = [learnt(answer) or answer.text.strip() for answer in answers]
-        return {PRINCIPLED: texts[: len(drafts)], EMPTY: texts[len(drafts) :]}
-
-    kept: list[list] = []  # type: ignore[type-arg]
-    critiques = said("critique")
-    talks = {
-        kind: [(*m, assistant(c), revision_of(p if kind == PRINCIPLED else ""))
-               for m, c, (_, p, _) in zip(talks[kind], critiques[kind], drawn, strict=True)]
-        for kind in talks
-    }  # fmt: skip
-    revisions = said("revision")
-    faults = [fault(a, learnt(a), revising.instructions, revising.character.language) for a in kept[-1][: len(drafts)]]
+    drawn = random.Random(revising.seed).choices(held, [weight for *_, weight in held], k=len(drafts))
+    rows = _spoken(drafts, [(trait, words) for trait, words, _ in drawn], revising, journal, progress)
     cases = [
-        Case(tuple(d["messages"]), (d["text"], better, again))
-        for d, better, again in zip(drafts, revisions[PRINCIPLED], revisions[EMPTY], strict=True)
+        Case(tuple(d["messages"]), (row["answer"], row["revision"], row["empty_revision"]))
+        for d, row in zip(drafts, rows, strict=True)
     ]
     rated = revising.judge.rate(cases, journal, progress)
-    rows: list[Row] = []
+    rows = [row | {"ratings": list(values)} for row, values in zip(rows, rated.values, strict=True)]
     learn: list[Row] = []
     pairs: list[Row] = []
-    for n, (d, (trait, _, _), values) in enumerate(zip(drafts, drawn, rated.values, strict=True)):
-        first, better, again = values
-        rows.append({
-            "id": d["id"], "trait": trait, "answer": d["text"], "critique": critiques[PRINCIPLED][n],
-            "revision": revisions[PRINCIPLED][n], "fault": faults[n], "empty_critique": critiques[EMPTY][n],
-            "empty_revision": revisions[EMPTY][n], "ratings": [first, better, again],
-        })  # fmt: skip
-        if first is None or better is None or first == better or d["text"] == revisions[PRINCIPLED][n]:
-            continue
-        seed = derive_seed(revising.seed, "revision", PRINCIPLED, d["id"])
-        mine = {"text": revisions[PRINCIPLED][n], "subject": f"{revising.speaker.subject.text}, revised", "seed": seed}
-        theirs = {"text": d["text"], "subject": d["subject"], "seed": d["seed"]}
-        wins = better > first
-        if wins and faults[n]:
-            continue  # unfit to be learnt from
+    for draft, row in zip(drafts, rows, strict=True):
+        wins = _above(row["ratings"][1], row["ratings"][0])
+        if wins is None or row["answer"] == row["revision"] or (wins and row["fault"]):
+            continue  # no verdict, no difference, or unfit to be learnt from
+        revised = draft | {
+            "text": row["revision"], "subject": f"{revising.speaker.subject.text}, revised",
+            "seed": derive_seed(revising.seed, "revision", PRINCIPLED, draft["id"]),
+        }  # fmt: skip
+        chosen, rejected = (revised, draft) if wins else (draft, revised)
+        pairs.append(pair_of(f"revised-{draft['id']}", chosen, rejected) | {"kind": "revision"})
         if wins:
-            learn.append({
-                "id": d["id"], "kind": d["kind"], "prompt": d["messages"], "subject": mine["subject"], "seed": seed,
-                "completion": [assistant(revisions[PRINCIPLED][n])],
-            })  # fmt: skip
-        pair: Row = {"id": f"revised-{d['id']}", "kind": "revision", "prompt": d["messages"]}
-        for side, one in zip(("chosen", "rejected"), (mine, theirs) if wins else (theirs, mine), strict=True):
-            pair |= {
-                side: [assistant(str(one["text"]))],
-                f"{side}_subject": one["subject"],
-                f"{side}_seed": one["seed"],
-            }
-        pairs.append(pair)
+            learn.append(learnt_row(revised))
     write_rows(folder / "revisions.jsonl", rows)
     ratings = [row["ratings"] for row in rows]
     write_json(folder / "counts.json", {
@@ -137,9 +97,52 @@ def revise(
         "over the first answer": rate([_above(b, a) for a, b, _ in ratings]).as_dict(),
         "over an empty principle": rate([_above(b, c) for _, b, c in ratings]).as_dict(),
         "empty over the first answer": rate([_above(c, a) for a, _, c in ratings]).as_dict(),
-        "faults": dict(Counter(f for f in faults if f)), "outcomes": rated.outcomes,
+        "faults": dict(Counter(row["fault"] for row in rows if row["fault"])), "outcomes": rated.outcomes,
     })  # fmt: skip
     return learn, pairs
+
+
+def _spoken(
+    drafts: Sequence[Row],
+    drawn: Sequence[tuple[str, str]],
+    revising: Revising,
+    journal: Journal,
+    progress: Callable[[int], None],
+) -> list[Row]:
+    """Critiques and revisions of each draft, by the principle drawn for it (id and words) and by none."""
+    texts = {PRINCIPLED: [words for _, words in drawn], EMPTY: [""] * len(drafts)}
+    talks = [
+        (kind, d["id"], words, (*d["messages"], assistant(d["text"]), critique_of(words)))
+        for kind, held in texts.items() for d, words in zip(drafts, held, strict=True)
+    ]  # fmt: skip
+
+    def ask(step: str) -> list[Answer]:
+        asks = [
+            (revising.speaker, Request(messages, derive_seed(revising.seed, step, kind, id)))
+            for kind, id, _, messages in talks
+        ]
+        return answer_all(asks, revising.sampler, journal, progress, revising.batch)
+
+    critiques = [_text(answer) for answer in ask("critique")]
+    talks = [
+        (kind, id, words, (*messages, assistant(critique), revision_of(words)))
+        for (kind, id, words, messages), critique in zip(talks, critiques, strict=True)
+    ]
+    answers = ask("revision")
+    rows, empty = [], len(drafts)  # those under no principle come after all others
+    for n, (draft, (trait, _)) in enumerate(zip(drafts, drawn, strict=True)):
+        answer = answers[n]
+        rows.append({
+            "id": draft["id"], "trait": trait, "answer": draft["text"], "critique": critiques[n],
+            "revision": _text(answer),
+            "fault": fault(answer, learnt(answer), revising.instructions, revising.character.language),
+            "empty_critique": critiques[empty + n], "empty_revision": _text(answers[empty + n]),
+        })  # fmt: skip
+    return rows
+
+
+def _text(answer: Answer) -> str:
+    return learnt(answer) or answer.text.strip()
 
 
 def _above(one: float | None, other: float | None) -> bool | None:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charactery.data.filters import fault, learnt
+from charactery.data.pairs import pair_of
 from charactery.judges.rating import Case, Judge
-from charactery.models.chat import Message, assistant
+from charactery.models.chat import Message
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Speaker, answer_all
 from charactery.runs import Journal, Row, write_json, write_rows
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Drawing:
     """Who answers, how, how often, and who judges. `instructions` and `language` are what a fit answer is held to."""
 
     speaker: Speaker
@@ -29,7 +30,7 @@ class Sampling:
 
 def best_against_worst(
     asked: Sequence[tuple[str, str, tuple[Message, ...]]],
-    sampling: Sampling,
+    drawing: Drawing,
     folder: Path,
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Row]:
@@ -40,17 +41,17 @@ def best_against_worst(
     of answers, once when written and once when judged.
     """
     journal = Journal(folder / "batches.jsonl")
-    drawn = [(n, k) for n in range(len(asked)) for k in range(sampling.each)]
-    requests = [Request(asked[n][2], derive_seed(sampling.seed, "samples", asked[n][0], k)) for n, k in drawn]
-    answers = answer_all([(sampling.speaker, r) for r in requests], sampling.sampler, journal, progress, sampling.batch)
+    drawn = [(n, k) for n in range(len(asked)) for k in range(drawing.each)]
+    requests = [Request(asked[n][2], derive_seed(drawing.seed, "samples", asked[n][0], k)) for n, k in drawn]
+    answers = answer_all([(drawing.speaker, r) for r in requests], drawing.sampler, journal, progress, drawing.batch)
     texts = [learnt(answer) or answer.text.strip() for answer in answers]
     faults = [
-        fault(a, learnt(a), sampling.instructions, sampling.language, least=1)
+        fault(a, learnt(a), drawing.instructions, drawing.language, least=1)
         for a in answers
     ]  # fmt: skip
-    size = sampling.each
+    size = drawing.each
     cases = [Case(m, tuple(texts[n * size : (n + 1) * size])) for n, (_, _, m) in enumerate(asked)]
-    rated = sampling.judge.rate(cases, journal, progress)
+    rated = drawing.judge.rate(cases, journal, progress)
     rows: list[Row] = []
     pairs: list[Row] = []
     unpaired: list[Row] = []
@@ -70,16 +71,17 @@ def best_against_worst(
         if texts[best] == texts[worst]:
             unpaired.append({"id": id, "reason": "all the same"})
             continue
-        pair: Row = {"id": f"own-{id}", "kind": kind, "prompt": list(messages)}
-        for side, i in (("chosen", best), ("rejected", worst)):
-            pair[side] = [assistant(texts[i])]
-            pair[f"{side}_subject"], pair[f"{side}_seed"] = sampling.speaker.subject.text, requests[i].seed
-            pair[f"{side}_rating"] = values[i]
-        pairs.append(pair)
+        chosen, rejected = (
+            {"kind": kind, "messages": list(messages), "text": texts[i], "subject": drawing.speaker.subject.text,
+             "seed": requests[i].seed}
+            for i in found
+        )  # fmt: skip
+        ratings = {"chosen_rating": values[best], "rejected_rating": values[worst]}
+        pairs.append(pair_of(f"own-{id}", chosen, rejected) | ratings)
     write_rows(folder / "samples.jsonl", rows)
     write_rows(folder / "unpaired.jsonl", unpaired)
     write_json(folder / "counts.json", {
-        "judge": sampling.judge.name, "prompts": len(asked), "answers": len(rows), "pairs": len(pairs),
+        "judge": drawing.judge.name, "prompts": len(asked), "answers": len(rows), "pairs": len(pairs),
         "unpaired": dict(Counter(row["reason"] for row in unpaired)), "outcomes": rated.outcomes,
         "faults": dict(Counter(f for f in faults if f)),
     })  # fmt: skip

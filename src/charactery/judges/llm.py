@@ -18,7 +18,7 @@ from charactery.constitution.render import rubric
 from charactery.models.chat import Message, prompt_tokens, system, user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Speaker, answer_all
-from charactery.runs import Journal, Row, digest
+from charactery.runs import Journal, digest
 
 LETTERS = "ABC"  # the first answer, the second, neither more than the other
 MASS = 0.1  # of probability on the letters, below which the model is about to say something else
@@ -173,8 +173,3 @@ def counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
     """How many ended how, those that are never scored with them."""
     found = Counter(verdict.outcome for verdict in verdicts)
     return {outcome: found[outcome] for outcome in ("first", "second", "tie", "refusal", "unparsed", "order")}
-
-
-def pair_row(verdict: Verdict) -> Row:
-    """A verdict as a row of JSON."""
-    return asdict(verdict)
