@@ -115,8 +115,9 @@ def test_every_command_is_in_the_reference() -> None:
     from charactery.cli import app
 
     reference = (ROOT / "docs" / "cli.md").read_text()
-    for name in get_command(app).commands:  # type: ignore[attr-defined]
-        assert f"## charactery {name}\n" in reference
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for one in [f"{name} {inner}" for inner in getattr(command, "commands", ())] or [name]:
+            assert f"## charactery {one}\n" in reference
 
 
 def test_every_bundled_character_is_described() -> None:

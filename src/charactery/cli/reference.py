@@ -1,7 +1,9 @@
 """The CLI reference, generated from the commands themselves: `python -m charactery.cli.reference [--check] FILE`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.main import get_command
@@ -18,21 +20,34 @@ def reference() -> str:
         "Generated from the code by `make docs`. Every command has `--help`. What you can mend is one sentence on "
         "standard error and exit code 2; `lint` exits 1 where it finds faults; Ctrl-C is 130.",
     ]
-    for name in root.list_commands(context):  # type: ignore[attr-defined]
-        command = root.get_command(context, name)  # type: ignore[attr-defined]
-        inner = typer.Context(command, info_name=name, parent=context)
-        out.append(f"## charactery {name}")
-        help_lines = (command.help or "").replace("\b", "").strip().splitlines()
-        out.append("\n".join(f"    {line.strip()}" if line.startswith("  ") else line for line in help_lines))
-        out.append("```text\n" + "\n".join(_usage(command, inner)) + "\n```")
-        rows = [record for p in command.get_params(inner) if (record := p.get_help_record(inner))]
-        if rows:
-            out.append("\n".join(["| | |", "|---|---|", *(f"| `{_cell(a)}` | {_cell(b)} |" for a, b in rows)]))
+    out += [part for command, inner in _commands(root, context) for part in _described(command, inner)]
     return "\n\n".join(out) + "\n"
 
 
-def _usage(command: object, context: typer.Context) -> list[str]:
-    return [" ".join(["charactery", str(context.info_name), *command.collect_usage_pieces(context)])]  # type: ignore[attr-defined]
+def _commands(group: Any, context: typer.Context) -> Iterator[tuple[Any, typer.Context]]:
+    """Every command, and those of a group in its place."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inner = typer.Context(command, info_name=name, parent=context)
+        if hasattr(command, "list_commands"):
+            yield from _commands(command, inner)
+        else:
+            yield command, inner
+
+
+def _described(command: Any, inner: typer.Context) -> list[str]:
+    out = [f"## {inner.command_path}"]
+    help_lines = (command.help or "").replace("\b", "").strip().splitlines()
+    out.append("\n".join(f"    {line.strip()}" if line.startswith("  ") else line for line in help_lines))
+    out.append("```text\n" + "\n".join(_usage(command, inner)) + "\n```")
+    rows = [record for p in command.get_params(inner) if (record := p.get_help_record(inner))]
+    if rows:
+        out.append("\n".join(["| | |", "|---|---|", *(f"| `{_cell(a)}` | {_cell(b)} |" for a, b in rows)]))
+    return out
+
+
+def _usage(command: Any, context: typer.Context) -> list[str]:
+    return [" ".join([context.command_path, *command.collect_usage_pieces(context)])]
 
 
 def _cell(text: str) -> str:
