@@ -3,12 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from charactery.cli import app
+from charactery.constitution import find_character
 from charactery.errors import BadData, CharacteryError
+from charactery.pipeline.order import Order
+from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import HERE, NEEDS, Recipe, find_recipe, read_recipe, recipes, stages, with_options
 from charactery.runs import stage_kind
 
@@ -48,8 +52,11 @@ def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
         ('stages = ["sft"]\n', 1, "'sft' needs one of these before it: pairs"),
         ('stages = ["pairs", "sft", "sft"]\n', 1, "'sft' is there twice"),
         ('stages = ["pairs"]\n', 1, "nothing is trained"),
-        ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 0\n', 1, "`rounds` is 0"),
-        ('stages = ["samples", "dpo"]\n[samples]\neach = 1\n', 1, "`each` of at least 2"),
+        ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 0\n', 2, "`rounds` is 0; give at least 1"),
+        ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 21\n', 2, "give at most 20"),
+        ('stages = ["pairs", "sft"]\n[lora]\nrank = 0\n', 3, "[lora] `rank` is 0; give at least 1"),
+        ('stages = ["pairs", "sft"]\ndraft_temperature = nan\n', 2, "`draft_temperature` is nan"),
+        ('stages = ["samples", "dpo"]\n[samples]\neach = 1\n', 3, "[samples] `each` is 1; give at least 2"),
         ('stages = ["pairs", "sft"\ndraws = 3\n', 2, "is not TOML"),
     ],
 )
@@ -77,6 +84,48 @@ def test_options_stand_over_the_recipe() -> None:
     given = {"sft": {"epochs": 2.5, "learning_rate": None}, "draws": None, "judge": "smollm2"}
     told = with_options(RLAIF, given)
     assert told == replace(RLAIF, sft=replace(RLAIF.sft, epochs=2.5), judge="smollm2")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "said"),
+    [
+        (
+            "distill",
+            {"judge": "smollm2"},
+            "'judge' was given, and .* has no stage samples or revisions",
+        ),
+        ("rlaif", {"self_play": 5}, "no stage self-play"),
+        ("distill", {"dpo": {"beta": 0.2, "order": None}}, "no stage dpo"),
+    ],
+)
+def test_an_option_that_nothing_would_look_at_is_refused(recipe: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(CharacteryError, match=said):
+        with_options(find_recipe(recipe), given)
+    order = {"dpo": {"beta": None, "order": "given"}, "judge": None, "self_play": 0}
+    assert with_options(find_recipe(recipe), order).dpo.order == "given"
+
+
+def test_every_recipe_is_foreseen_by_what_it_does(tmp_path: Path) -> None:
+    tokens = {
+        r.name: foresee(Order(find_character("captain"), tmp_path / "run", recipe=r, device="cpu")).tokens
+        for r in recipes()
+    }
+    assert tokens["introspect"]["train"] > tokens["distill+dpo"]["train"] > tokens["distill"]["train"]
+    assert tokens["introspect"]["generate"] > tokens["distill+dpo"]["generate"] > tokens["distill"]["generate"]
+    assert tokens["rlaif"]["score"] > tokens["distill"]["score"] < tokens["critique"]["score"]
+
+
+@pytest.mark.parametrize(("order", "said"), [("by:mood", "--order is 'by:mood'"), ("upside", "--order is 'upside'")])
+def test_an_order_that_rows_do_not_have_is_refused_at_once(order: str, said: str, tmp_path: Path) -> None:
+    def asked(sft: str, dpo: str) -> Order:
+        recipe = replace(Recipe(), sft=replace(Recipe().sft, order=sft), dpo=replace(Recipe().dpo, order=dpo))
+        return Order(find_character("captain"), tmp_path / "run", recipe=recipe, device="cpu")
+
+    with pytest.raises(CharacteryError, match=said):
+        asked(order, "given").check()
+    asked("by:subject", "by:kind").check()
+    with pytest.raises(CharacteryError, match="What dpo learns from has the fields id, kind, chosen_seed"):
+        asked("given", "by:subject").check()
 
 
 def test_the_command_lists_them() -> None:

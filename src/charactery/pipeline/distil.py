@@ -25,7 +25,7 @@ from charactery.data.pairs import (
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
 from charactery.data.reflections import Reflecting, questions, reflect
 from charactery.data.revisions import Revising, revise
-from charactery.data.samples import Sampling, best_against_worst
+from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.took import Examined, evaluate, work_ahead
@@ -160,6 +160,7 @@ class _Stages:
         kinds[stage_kind(name)]()
 
     def prompts(self, folder: Path, own: list[Prompt]) -> None:
+        """The prompts, split before anything is generated."""
         self.watch.start("prompts", 1)
         chosen, counts = choose(self.order.character, own, self.order.sizes, self.order.seed, self.encode)
         write_rows(folder / "prompts.jsonl", [p.row() for p in chosen])
@@ -170,6 +171,7 @@ class _Stages:
         return read_chosen(self.run.stage_folder("prompts") / "prompts.jsonl")
 
     def drafts(self, folder: Path) -> None:
+        """The teacher's answers as the character, and plain ones, to the training prompts."""
         prompts = [p for p in self.chosen() if p.split == "train"]
         self.watch.start("drafts", count_answers(prompts, self.order.sham, self.order.draws))
         order = self.order
@@ -264,15 +266,16 @@ class _Stages:
         write_rows(folder / "sft.jsonl", rows)
 
     def sft(self, folder: Path, name: str) -> None:
+        """An adapter from what was made last, fresh or going on from the one before."""
         rows = self.rows(self.recipe.learnt(name), "sft")
         before = self.recipe.start(name)
         start = self.run.stage_folder(before) / "adapter" if before else None
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(name, folder), start)
 
     def sham_sft(self, folder: Path) -> None:
-        """As many rows as the real arm had, so that both take the same steps."""
-        [name, *_] = self.recipe.before("", ("sft",))
-        rows = _cycled(self.rows("pairs", "sham-sft"), len(self.rows(self.recipe.learnt(name), "sft")))
+        """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""
+        count = sum(len(self.rows(self.recipe.learnt(name), "sft")) for name in self.recipe.before("", ("sft",)))
+        rows = _cycled(self.rows("pairs", "sham-sft"), count)
         train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
 
     def self_play(self, folder: Path, name: str) -> None:
@@ -303,11 +306,11 @@ class _Stages:
         drawn = random.Random(seed).sample(sorted(asked), min(told.prompts, len(asked)))
         self.watch.start(name, 2 * len(drawn) * told.each)
         character = self.order.character
-        sampling = Sampling(
+        drawing = Drawing(
             self.speaker(self.recipe.start(name)), replace(self.sampler, temperature=told.temperature), told.each,
             self.judge(), seed, system_prompt(character), character.language, self.recipe.batch,
         )  # fmt: skip
-        pairs = best_against_worst([asked[id] for id in drawn], sampling, folder, self.watch.advance)
+        pairs = best_against_worst([asked[id] for id in drawn], drawing, folder, self.watch.advance)
         match = self.recipe.match_lengths
         pairs = matched(pairs) if match else pairs
         if len(pairs) < LEAST_PAIRS:
@@ -352,6 +355,7 @@ class _Stages:
         return rows
 
     def dpo(self, folder: Path, name: str) -> None:
+        """An adapter from pairs, going on from the one before, and what confounds the pairs."""
         rows = self.compared(name)
         if is_first_process():
             write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))

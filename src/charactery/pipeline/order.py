@@ -1,7 +1,6 @@
 """What a run was asked for, and whether it can be done."""
 
 import math
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from charactery.models.local import pick_device
 from charactery.models.subject import parse_subject
 from charactery.pipeline.recipe import Recipe
 from charactery.runs import stage_kind
-from charactery.train.settings import ORDERS, share
+from charactery.train.settings import FIELDS, ORDERS, share
 
 LEAST_PAIRS = 4
 
@@ -71,9 +70,13 @@ class Order:
             raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
         if recipe.judge != LIKELIHOOD:
             parse_subject(recipe.judge)
-        for order in (recipe.sft.order, recipe.dpo.order):
-            if order not in ORDERS and not re.fullmatch(r"by:\w+", order):
-                raise CharacteryError(f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD of the rows")
+        for trainer in sorted(own & FIELDS.keys()):
+            order = (recipe.sft if trainer == "sft" else recipe.dpo).order
+            if order not in (*ORDERS, *(f"by:{name}" for name in FIELDS[trainer])):
+                raise CharacteryError(
+                    f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD. What {trainer} learns from "
+                    f"has the fields {', '.join(FIELDS[trainer])}"
+                )
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
         check_loggers(self.report_to)

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
+from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
+from charactery.judges.labelled import labelled_pairs
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
+from charactery.pipeline.recipe import JUDGED as COMPARES
 from charactery.runs import stage_kind
 from charactery.train.settings import at_once
 
@@ -118,11 +121,16 @@ def foresee(order: Order) -> Foresight:
     asked_of_itself = min(recipe.samples.prompts, sizes.train)
     sampled = stages.count("samples") * asked_of_itself * recipe.samples.each
     revised = 4 * sizes.train * stages.count("revisions")
+    told = recipe.reflections
+    reflected = stages.count("reflections") * (len(questions()) * told.each + told.conversations)
+    turns = stages.count("reflections") * told.conversations * (told.turns - 1)  # heard, and not learnt from
     answers = (
         drafts
         + revised
         + played
         + sampled
+        + reflected
+        + turns
         + 3 * min(JUDGED, sizes.train)
         + subjects * asked
         + 3 * min(CONTROLLED, sizes.held_out)
@@ -131,12 +139,15 @@ def foresee(order: Order) -> Foresight:
     row = TOKENS_ASKED + length
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
-    arms, fine_tuned = 2 if order.sham else 1, rows if "sft" in stages else 0
+    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows}
+    fine_tuned = sum(again[stage_kind(recipe.learnt(name))] for name in recipe.before("", ("sft",)))
+    arms = 2 if order.sham else 1
+    checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
     tokens = {
         "generate": answers * length,
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
-        + (sampled + revised) * READ_A_SAMPLE,
+        + (sampled + revised + checked) * READ_A_SAMPLE,
     }
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}

@@ -5,6 +5,7 @@ A recipe's file holds what differs from the defaults below. Every run begins wit
 """
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -32,8 +33,22 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 TRAINS = ("sft", "dpo")
 JUDGED = ("samples", "revisions")
+# Settings that only these stages look at; the data order, which is for both trainers, is not asked about.
+USED_BY = {
+    "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
+    "sft": ("sft",), "dpo": ("dpo",),
+}  # fmt: skip
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 MOST_ROUNDS = 20
+# The least that each number may be; rates and epochs, which must be above 0, are the order's to check.
+LEAST = {
+    "sizes.train": 24, "sizes.held_out": 8, "sizes.held_out_conversations": 2, "sizes.elsewhere": 0, "sizes.tasks": 0,
+    "sampler.max_tokens": 4, "sampler.temperature": 0, "lora.rank": 1, "lora.alpha": 1, "sft.batch": 1,
+    "sft.together": 1, "sft.warmup": 0, "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
+    "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
+    "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
+    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,13 @@ class Recipe:
         return [*self.before(stage, ("pairs",)), *fresh[len(old) :]]
 
     def check(self) -> None:
-        """Raises CharacteryError for stages that do not make a whole."""
+        """Raises CharacteryError for stages that do not make a whole, and numbers that nothing can be done with."""
+        row = self.row()
+        for path, least in LEAST.items():
+            table, _, key = path.rpartition(".")
+            value = (row[table] if table else row)[key]
+            if not least <= value < math.inf:  # nan is neither
+                raise CharacteryError(f"{f'[{table}] ' if table else ''}`{key}` is {value:g}; give at least {least:g}")
         names = self.own_stages
         for name in names:
             if kind(name) not in NEEDS:
@@ -152,10 +173,8 @@ class Recipe:
             )
         if not any(kind(name) in TRAINS for name in names):
             raise CharacteryError(f"nothing is trained; stages that train are {', '.join(TRAINS)}")
-        if not 1 <= self.rounds <= MOST_ROUNDS:
-            raise CharacteryError(f"`rounds` is {self.rounds}; give 1 to {MOST_ROUNDS}")
-        if "samples" in map(kind, names) and (self.samples.each < 2 or self.samples.prompts < 1):
-            raise CharacteryError("[samples] needs at least one prompt, and `each` of at least 2: best against worst")
+        if self.rounds > MOST_ROUNDS:
+            raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
 
 
 def stages(recipe: Recipe, sham: bool) -> list[str]:
@@ -196,12 +215,22 @@ def read_recipe(path: Path) -> Recipe:
     try:
         recipe.check()
     except CharacteryError as error:
-        raise BadData(str(error), path, _line(text, "stages")) from None
+        named = re.search(r"`(\w+)`", str(error))  # the setting at fault, or else the list of stages
+        place = _line(text, named[1]) if named else None
+        raise BadData(str(error), path, place or _line(text, "stages")) from None
     return recipe
 
 
 def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
-    """The recipe with these values in place of its own, None left out; tables as in its file."""
+    """The recipe with these values in place of its own, None left out; tables as in its file.
+
+    Raises CharacteryError for a value that none of its stages would look at.
+    """
+    there = {*map(kind, recipe.own_stages)}
+    for key, users in USED_BY.items():
+        value = given.get(key)
+        if not there & {*users} and _given(value):
+            raise CharacteryError(f"{key!r} was given, and the recipe {recipe.name} has no stage {' or '.join(users)}")
     out = {}
     for key, value in given.items():
         if isinstance(value, dict):
@@ -209,6 +238,13 @@ def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
         elif value is not None:
             out[key] = value
     return replace(recipe, **out)
+
+
+def _given(value: Any) -> bool:
+    """Whether an option was given; of a table, any but the order, which is for whichever trainers there are."""
+    if isinstance(value, dict):
+        return any(v is not None for key, v in value.items() if key != "order")
+    return bool(value)
 
 
 def _filled(value: Any, table: dict[str, Any], path: Path, text: str) -> Any:

@@ -10,6 +10,10 @@ LARGE = 1e9  # parameters above which a quarter as many rows are in memory at on
 # In what order rows are learnt from, each epoch: batches of like length, in an order drawn anew (the fastest); rows
 # drawn anew; as they are given; the other way about; or sorted by a field of theirs, `by:FIELD`.
 ORDERS = ("grouped", "shuffled", "given", "reversed")
+FIELDS = {  # that rows have which a run makes
+    "sft": ("id", "kind", "seed", "subject"),
+    "dpo": ("id", "kind", "chosen_seed", "chosen_subject", "rejected_seed", "rejected_subject"),
+}
 
 
 @dataclass(frozen=True)
