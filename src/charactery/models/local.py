@@ -324,9 +324,8 @@ class LocalModel:
             width = max(longest + shared - both, len(context) + len(continuation) - both)
             if batch and width * (len(batch) + 1) > room:
                 break
-            if (shared - both) * len(
-                batch
-            ) > room // APART:  # each row would attend by itself to what all but this share
+            apart = (shared - both) * len(batch)  # places that each row would attend to by itself from then on
+            if apart > room // APART:
                 break
             batch.append(index)
             shared, longest = both, width
