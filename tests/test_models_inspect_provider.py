@@ -154,3 +154,15 @@ def test_a_sample_that_is_cancelled_leaves_the_others(speaker: Speaker) -> None:
 
     [expected] = speaker.answer([request_for([user("b")], 3)], SAMPLER)
     assert asyncio.run(two()) == expected.text
+
+
+@pytest.mark.parametrize(("config", "most"), [(CONFIG, 50), (CONFIG.model_copy(update={"max_connections": 8}), 8)])
+def test_as_many_are_asked_at_once_as_a_batch_holds(
+    config: GenerateConfig, most: int, speaker: Speaker, tmp_path: Path, tiny_model: LocalModel
+) -> None:
+    """Inspect would begin with 20 at once; who asks for fewer gets fewer."""
+    sizes = watch(tiny_model)
+    task = Task([Sample(id=n, input=f"Question {n}?") for n in range(50)], solver=generate(), config=config)
+    model = inspect_model(speaker, "tiny", {})
+    [log] = inspect_eval(task, model=model, display="none", log_dir=str(tmp_path), log_level="error")
+    assert log.status == "success" and sum(sizes) == 50 and max(sizes) == most
