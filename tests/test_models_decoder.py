@@ -115,6 +115,39 @@ def test_hidden_states_are_those_asked_for(family: str, shared: list[int]) -> No
     torch.testing.assert_close(found, torch.cat(wanted), atol=1e-4, rtol=0)
 
 
+# contexts with options: of one token more, of several, of several that begin alike, and a context alone
+OPTIONS = [
+    [*range(10, 18), *tail] for tail in ([30], [31, 32], [33, 34, 35], [33, 36], [33, 34])
+] + [[*range(40, 46), *tail] for tail in ([], [50, 51], [52])] + [[60, 61], [62, 63]]  # fmt: skip
+
+
+@pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(family: str, shared: list[int]) -> None:
+    assert len(_Batch(OPTIONS, 0, "cpu", folds=True).index_B_L) == 4 < len(_Batch(OPTIONS, 0, "cpu").index_B_L)
+    made = network(family)
+    rows = [OPTIONS[n] for n in (7, 0, 3, 9, 1, 5, 2, 8, 4, 6)]
+    with torch.inference_mode():
+        found = Decoder(made).hidden(shared, rows, [0] * len(rows), [*map(len, rows)])
+        wanted = [made.model(torch.tensor([shared + row])).last_hidden_state[0, len(shared) :] for row in rows]
+    torch.testing.assert_close(found, torch.cat(wanted), atol=1e-4, rtol=0)
+
+
+def test_lines_without_padding_that_are_not_in_order_are_put_in_order() -> None:
+    rows = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [1, 2, 3, 4, 12]]  # the first and the last are one line of six
+    batch = _Batch(rows, 0, "cpu", folds=True)
+    assert batch.index_B_L.shape == (2, 6)
+    values = torch.arange(12.0)[:, None]
+    assert batch.gather(batch.spread(values)).tolist() == values.tolist()
+    assert [[batch.token_N[p].item() for p in places] for places in batch.places] == rows
+
+
+def test_rows_that_part_early_stay_rows() -> None:
+    rows = [[1, 2, 3, 4, 5, 6], [1, 7, 8, 9, 10, 11]]
+    batch = _Batch(rows, 0, "cpu", folds=True)
+    assert batch.index_B_L.shape == (2, 6) and batch.apart is None
+
+
 def test_tokens_with_the_same_past_are_computed_once() -> None:
     batch = _Batch(ROWS, 4, "cpu")
     assert batch.token_N.tolist() == [10, 11, 12, 13, 14, 15, 16, 17, 18]
@@ -189,7 +222,7 @@ def test_attention_by_products_is_attention(length: int, before: int) -> None:
     )
     mask = torch.ones(length, before + length, dtype=torch.bool).tril(before)
     expected = functional.scaled_dot_product_attention(query, keys, values, mask, enable_gqa=True)
-    found = attend(query, key, value, *shared)
+    found = attend(query, key, value, None, *shared)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     if not before:
         there = torch.randn(expected.shape, generator=draw)

@@ -172,7 +172,7 @@ class Decoder:
             )
             for layer in body.layers
         ]
-        self.device = network.device
+        self.device, self.learns = network.device, learns
         self.embed, self.rotary, self.last_norm = body.embed_tokens, body.rotary_emb, weighted(body.norm)
         if learns:
             self.head, self.head_back = both_ways([network.get_output_embeddings().weight], packs)
@@ -196,7 +196,7 @@ class Decoder:
     ) -> torch.Tensor:
         """What the last layer says of `counts` tokens of each row from `starts` on, one after the other, (N, C)."""
         unique = list(dict.fromkeys(map(tuple, rows)))  # options of one token to a question: attended to once
-        batch = _Batch(unique, len(shared), self.device)
+        batch = _Batch(unique, len(shared), self.device, folds=not self.learns)
         places = dict(zip(unique, batch.places, strict=True))
         hidden_N_C = self._through(batch, self._before(shared), None)
         wanted = [p for row, s, n in zip(rows, starts, counts, strict=True) for p in places[tuple(row)][s : s + n]]
@@ -223,7 +223,7 @@ class Decoder:
             query, key = turned[:, :queries], turned[:, queries:]
             if keep is not None:
                 keep.append((key, value))
-            out_B_S_L_D = self._attend(query, key, value, before[n] if before else None)
+            out_B_S_L_D = self._attend(query, key, value, batch.apart, before[n] if before else None)
             x_N_C = self._after(layer, x_N_C, batch.gather(out_B_S_L_D.transpose(1, 2)).flatten(1))
         normed_N_C: torch.Tensor = self.last_norm(x_N_C)
         return normed_N_C
@@ -233,15 +233,19 @@ class Decoder:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
+        apart: torch.Tensor | None,
         before: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
         """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
         if self.device.type == "cpu":
-            return attend(query, key, value, *[t[0] for t in before or ()])
+            return attend(query, key, value, apart, *[t[0] for t in before or ()])
         mask = None
-        if before:
-            length, shared = query.shape[2], before[0].shape[2]
+        if before or apart is not None:
+            length, shared = query.shape[2], before[0].shape[2] if before else 0
             mask = torch.ones(length, shared + length, dtype=torch.bool, device=query.device).tril(shared)
+            if apart is not None:
+                mask = mask & ~functional.pad(apart, (shared, 0))
+        if before:
             key, value = (
                 torch.cat([old.expand(len(new), -1, -1, -1), new], 2)
                 for old, new in zip(before, (key, value), strict=True)
@@ -294,26 +298,31 @@ class Decoder:
 
 
 class _Batch:
-    """Rows of tokens as their distinct tokens, those with the same past being one, and where each row has them."""
+    """Rows of tokens as their distinct tokens, those with the same past being one, and where each row has them.
 
-    def __init__(self, rows: Sequence[Sequence[int]], before: int, device: Any) -> None:
+    What is attended to together is a line: a row, or, where it `folds`, several that part near their ends (options to a
+    question), the end of each after that of the one before, which it does not look at.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[int]], before: int, device: Any, folds: bool = False) -> None:
         found: dict[tuple[int, int], int] = {}  # (the token before in its row, itself) to its place
         token: list[int] = []
         position: list[int] = []
-        first: list[int] = []
-        width = max(map(len, rows))
         self.places: list[list[int]] = []
-        for r, row in enumerate(rows):
+        for row in rows:
             places, last = [], -1
             for n, one in enumerate(row):
                 place = found.setdefault((last, one), len(token))
                 if place == len(token):
                     token.append(one)
                     position.append(before + n)
-                    first.append(r * width + n)
                 places.append(place)
                 last = place
             self.places.append(places)
+        lines = _folded(self.places) if folds else [[(0, places)] for places in self.places]
+        laid = [[place for start, places in line for place in places[start:]] for line in lines]
+        width = max(map(len, laid))
+        first = {place: r * width + n for r, line in reversed([*enumerate(laid)]) for n, place in enumerate(line)}
 
         def tensor(values: Any) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
@@ -321,10 +330,21 @@ class _Batch:
         self.token_N, self.position_N, self.index_B_L = (
             tensor(token),
             tensor(position),
-            tensor([places + [0] * (width - len(places)) for places in self.places]),
+            tensor([line + [0] * (width - len(line)) for line in laid]),
         )
-        self.first_N = tensor(first)
-        self.whole = len(token) == len(rows) * width  # nothing is shared and nothing padded
+        self.first_N = tensor([first[place] for place in range(len(token))])
+        # nothing is shared and nothing padded, and lines are in the tokens' order
+        self.whole = len(token) == len(laid) * width and [p for line in laid for p in line] == [*range(len(token))]
+        self.apart: torch.Tensor | None = None  # (B, 1, L, L), true where a place does not look at one before it
+        if len(lines) < len(rows):
+            self.apart = torch.zeros(len(laid), 1, width, width, dtype=torch.bool)
+            for r, line in enumerate(lines):
+                end = len(line[0][1])
+                for start, places in line[1:]:
+                    tail = len(places) - start
+                    self.apart[r, 0, end : end + tail, start:end] = True
+                    end += tail
+            self.apart = self.apart.to(device)
 
     def spread(self, values_N: torch.Tensor) -> torch.Tensor:
         """From distinct tokens to rows."""
@@ -336,6 +356,26 @@ class _Batch:
         """From rows back to distinct tokens."""
         flat = values_B_L.flatten(0, 1)
         return flat if self.whole else flat.index_select(0, self.first_N)
+
+
+def _folded(rows: list[list[int]]) -> list[list[tuple[int, list[int]]]]:
+    """Rows of places in lines: the whole of a first row, then others from where they part from it.
+
+    A row goes into the line of the one before it, in order, where attending to the line is less than to both.
+    """
+    lines: list[list[tuple[int, list[int]]]] = []
+    length = 0
+    for row in sorted(rows):
+        if lines:
+            first = lines[-1][0][1]
+            start = next((n for n, (a, b) in enumerate(zip(first, row, strict=False)) if a != b), len(first))
+            if start < len(row) and (length + len(row) - start) ** 2 <= length**2 + len(row) ** 2:
+                lines[-1].append((start, row))
+                length += len(row) - start
+                continue
+        lines.append([(0, row)])
+        length = len(row)
+    return lines
 
 
 def _bare(module: Any) -> Any:

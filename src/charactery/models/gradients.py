@@ -108,11 +108,17 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *before: torch.Tensor
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        apart: torch.Tensor | None,
+        *before: torch.Tensor,
     ) -> torch.Tensor:
         """query (B, S, L, D), key and value (B, G, L, D), and before: keys and values that all rows share, (G, P, D).
 
-        Returns (B, S, L, D). No gradients for what is before.
+        `apart` (B, 1, L, L) is true where a place does not look at one before it. Returns (B, S, L, D). No gradients
+        for what is before.
         """
         rows, heads, length, width = query.shape
         groups = key.shape[1]
@@ -127,6 +133,8 @@ class _Attend(torch.autograd.Function):
             query_R_N_D = query[:, :, start:end].reshape(rows * groups, -1, width)
             score = torch.bmm(query_R_N_D, key_R_L_D[:, :end].transpose(1, 2)).view(rows, heads, count, end)
             score[..., start:].masked_fill_(later[:count, :count], float("-inf"))
+            if apart is not None:
+                score.masked_fill_(apart[:, :, start:end, :end], float("-inf"))
             if before:
                 shared = before[0].shape[1]
                 query_G_N_D = _by_group(query_R_N_D, rows, groups)
@@ -166,7 +174,7 @@ class _Attend(torch.autograd.Function):
             to_key[:, :end] += torch.bmm(to_score.transpose(1, 2), query_R_N_D)
             to_query[:, :, start:end] = torch.bmm(to_score, key_R_L_D[:, :end]).view(rows, -1, end - start, width)
         shape = (rows, -1, length, width)
-        return to_query.mul_(width**-0.5), to_key.view(shape), to_value.view(shape), *[None] * ctx.before
+        return to_query.mul_(width**-0.5), to_key.view(shape), to_value.view(shape), None, *[None] * ctx.before
 
 
 def _by_group(values_R_N_K: torch.Tensor, rows: int, groups: int) -> torch.Tensor:
