@@ -54,7 +54,7 @@ def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
         ('stages = ["pairs"]\n', 1, "nothing is trained"),
         ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 0\n', 2, "`rounds` is 0; give at least 1"),
         ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 21\n', 2, "give at most 20"),
-        ('stages = ["pairs", "sft"]\n[lora]\nrank = 0\n', 3, "[lora] `rank` is 0; give at least 1"),
+        ('stages = ["pairs", "sft"]\n[lora]\nrank = -1\n', 3, "[lora] `rank` is -1; give at least 0"),
         ('stages = ["pairs", "sft"]\ndraft_temperature = nan\n', 2, "`draft_temperature` is nan"),
         ('stages = ["samples", "dpo"]\n[samples]\neach = 1\n', 3, "[samples] `each` is 1; give at least 2"),
         ('stages = ["pairs", "sft"\ndraws = 3\n', 2, "is not TOML"),
