@@ -639,5 +639,32 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
     assert asked.returncode == 0 and manifest["trained"] == names_of_training(manifest)[-1], asked.stderr
 
 
+def test_all_weights_trained_make_a_run_like_any_other(talking_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    told = ["--lora-rank", "full", "--optimizer", "muon", "--loss", "ipo", "--sft-epochs", "1"]
+    done = charactery(talking_cache, "train", "captain", "--out", str(out), *SIZES, *told)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["settings"]["recipe"]["lora"]["rank"] == 0
+    assert manifest["settings"]["recipe"]["sft"]["learning_rate"] == pytest.approx(5e-5)
+    for name in ("sft", "dpo"):
+        assert not (stage(out, name) / "adapter").exists()
+        told_of = json.loads((stage(out, name) / "training.json").read_text())
+        assert {*told_of["tensors"]} == {"muon", "adamw"}
+    first = read_rows(stage(out, "dpo") / "log.jsonl")[0]
+    assert first["rewards/margins"] == pytest.approx(0, abs=0.02)  # it began where SFT left off
+    assert "muon" in (out / "report.html").read_text()
+    figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
+    assert {f["subject"] for f in figures} >= {"plain", "prompted", "trained"}
+    for subject, code in ((str(out), 0), (f"{out}:sft", 0), (f"{out}@0.5", 2)):
+        asked = charactery(talking_cache, "ask", subject, "What is a budget?", "--max-tokens", "20")
+        assert asked.returncode == code, asked.stderr
+    assert "only an adapter has a strength" in asked.stderr
+    swept = charactery(talking_cache, "strength", str(out))
+    assert swept.returncode == 2 and "only an adapter has a strength" in swept.stderr
+    other = charactery(talking_cache, "train", "captain", "--model", str(out), "--out", str(tmp_path / "second"))
+    assert other.returncode == 2 and "cannot be trained" in other.stderr
+
+
 def names_of_training(manifest: Any) -> list[str]:
     return [n for n in manifest["stages"] if n.partition(".")[0] in ("sft", "dpo")]
