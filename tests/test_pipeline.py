@@ -580,6 +580,28 @@ def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder / "run", arguments
 
 
+def test_what_another_run_answered_alike_is_not_asked_again(
+    rlaif_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
+    run, arguments = rlaif_run
+    again = charactery(talking_cache, *arguments, "--out", str(tmp_path / "again"), "--reuse", str(run))
+    assert again.returncode == 0, again.stderr
+    for name in ("drafts", "judge", "samples.r1", "evaluate"):
+        journals = [(stage(r, name) / "batches.jsonl").read_bytes() for r in (tmp_path / "again", run)]
+        assert journals[0] == journals[1] and len(journals[0]) > 100, name  # nothing was added
+    for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
+        assert (stage(tmp_path / "again", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    assert "was taken from it" in (tmp_path / "again" / "report.html").read_text()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"]["engine"]["torch"] = "1.0"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    refused = charactery(talking_cache, *arguments, "--out", str(tmp_path / "new"), "--reuse", str(other))
+    assert refused.returncode == 2 and "made by another engine" in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
     run, _ = rlaif_run
     names = [p.name.partition("-")[2] for p in sorted((run / "stages").iterdir())]

@@ -91,6 +91,9 @@ def train(
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
+    reuse: Annotated[
+        Path | None, typer.Option(help="A run whose answers are taken where they would be the same, to save time.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
 ) -> None:
     """Train a model into a character and report whether it took.
@@ -101,7 +104,7 @@ def train(
     Examples:
       charactery train captain
       charactery train mine.md --out runs/mine --seed 1 --sham
-      charactery train captain --recipe rlaif --out runs/captain-rlaif
+      charactery train captain --recipe rlaif --out runs/captain-rlaif --reuse runs/captain
       charactery train captain --lora-rank full --optimizer muon --out runs/captain-full
       charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
@@ -127,7 +130,7 @@ def train(
     })  # fmt: skip
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, chosen_recipe, device, report_to,
-        ("charactery", *sys.argv[1:]),
+        ("charactery", *sys.argv[1:]), reuse,
     )  # fmt: skip
     if not is_first_process():  # of several; it helps in silence
         if not dry_run:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from charactery.data.reflections import Reflecting, questions, reflect
 from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
-from charactery.errors import BadData, ModelNotFound
+from charactery.errors import BadData, ModelNotFound, RunConflict
 from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
 from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
@@ -45,9 +46,11 @@ from charactery.runs import (
     Journal,
     Row,
     Run,
+    differences,
     is_first_process,
     open_run,
     read_rows,
+    read_run,
     stage_kind,
     write_json,
     write_rows,
@@ -74,6 +77,7 @@ def train(order: Order, watch: Watch) -> Run:
     order.check()
     own = read_prompts(order.prompts) if order.prompts else []
     own_pairs = read_pairs(order.pairs) if order.pairs else None
+    reused = read_run(order.reuse) if order.reuse else None
     subject = parse_subject(order.model)
     if not subject.here or subject.run or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
@@ -85,7 +89,11 @@ def train(order: Order, watch: Watch) -> Run:
         _do(_Stages(helper, order, models, subject, Watch()), own, own_pairs)
         return helper
     made = manifest(order, models, subject)
+    if reused:
+        made["notes"].append(_reusable(reused, made))
     with open_run(order.out, made) as run:
+        if reused:
+            _reuse(reused, run)
         if run.manifest.get("environment", {}).get("code") != made["environment"]["code"]:
             watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
         if STUDENT in run.manifest["notes"]:
@@ -93,6 +101,29 @@ def train(order: Order, watch: Watch) -> Run:
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
         _do(_Stages(run, order, models, subject, watch), own, own_pairs)
         return run
+
+
+def _reusable(other: Run, made: Row) -> str:
+    """What the manifest says of a run whose answers are taken. Raises RunConflict where they would not be ours."""
+    if changed := differences(other.manifest["settings"]["engine"], made["settings"]["engine"]):
+        raise RunConflict(f"cannot be reused, since it was made by another engine ({'; '.join(changed)})", other.folder)
+    return (
+        "What another run had answered alike already was taken from it, so the stages' times are not those of a run "
+        "by itself."
+    )
+
+
+def _reuse(other: Run, run: Run) -> None:
+    """Take over what another run's stages of the same names have asked: a batch found there is not asked for again."""
+    for name in run.manifest["stages"]:
+        kept = run.stage_folder(name) / "batches.jsonl"
+        if name in other.manifest["stages"] and not kept.exists():
+            found = other.stage_folder(name) / "batches.jsonl"
+            if found.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                partial = kept.with_suffix(".tmp")
+                shutil.copyfile(found, partial)
+                partial.replace(kept)
 
 
 def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None:

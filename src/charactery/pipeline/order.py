@@ -35,6 +35,7 @@ class Order:
     device: str = "auto"
     report_to: str = "none"
     command: tuple[str, ...] = ()
+    reuse: Path | None = None  # a run whose answers are taken where they would be the same
 
     @property
     def draws(self) -> int:
