@@ -580,6 +580,28 @@ def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder / "run", arguments
 
 
+def test_what_another_run_answered_alike_is_not_asked_again(
+    rlaif_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
+    run, arguments = rlaif_run
+    again = charactery(talking_cache, *arguments, "--out", str(tmp_path / "again"), "--reuse", str(run))
+    assert again.returncode == 0, again.stderr
+    for name in ("drafts", "judge", "samples.r1", "evaluate"):
+        journals = [(stage(r, name) / "batches.jsonl").read_bytes() for r in (tmp_path / "again", run)]
+        assert journals[0] == journals[1] and len(journals[0]) > 100, name  # nothing was added
+    for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
+        assert (stage(tmp_path / "again", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    assert "was taken from it" in (tmp_path / "again" / "report.html").read_text()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"]["engine"]["torch"] = "1.0"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    refused = charactery(talking_cache, *arguments, "--out", str(tmp_path / "new"), "--reuse", str(other))
+    assert refused.returncode == 2 and "made by another engine" in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
     run, _ = rlaif_run
     names = [p.name.partition("-")[2] for p in sorted((run / "stages").iterdir())]
@@ -637,6 +659,33 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
             assert 0 <= len(read_rows(stage(out, f"sham-{kind}") / "log.jsonl")) - sum(steps) < len(names), kind
     asked = charactery(talking_cache, "ask", str(out), "What is a budget?", "--max-tokens", "20")
     assert asked.returncode == 0 and manifest["trained"] == names_of_training(manifest)[-1], asked.stderr
+
+
+def test_all_weights_trained_make_a_run_like_any_other(talking_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    told = ["--lora-rank", "full", "--optimizer", "muon", "--loss", "ipo", "--sft-epochs", "1"]
+    done = charactery(talking_cache, "train", "captain", "--out", str(out), *SIZES, *told)
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["settings"]["recipe"]["lora"]["rank"] == 0
+    assert manifest["settings"]["recipe"]["sft"]["learning_rate"] == pytest.approx(5e-5)
+    for name in ("sft", "dpo"):
+        assert not (stage(out, name) / "adapter").exists()
+        told_of = json.loads((stage(out, name) / "training.json").read_text())
+        assert {*told_of["tensors"]} == {"muon", "adamw"}
+    first = read_rows(stage(out, "dpo") / "log.jsonl")[0]
+    assert first["rewards/margins"] == pytest.approx(0, abs=0.02)  # it began where SFT left off
+    assert "muon" in (out / "report.html").read_text()
+    figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
+    assert {f["subject"] for f in figures} >= {"plain", "prompted", "trained"}
+    for subject, code in ((str(out), 0), (f"{out}:sft", 0), (f"{out}@0.5", 2)):
+        asked = charactery(talking_cache, "ask", subject, "What is a budget?", "--max-tokens", "20")
+        assert asked.returncode == code, asked.stderr
+    assert "only an adapter has a strength" in asked.stderr
+    swept = charactery(talking_cache, "strength", str(out))
+    assert swept.returncode == 2 and "only an adapter has a strength" in swept.stderr
+    other = charactery(talking_cache, "train", "captain", "--model", str(out), "--out", str(tmp_path / "second"))
+    assert other.returncode == 2 and "cannot be trained" in other.stderr
 
 
 def names_of_training(manifest: Any) -> list[str]:

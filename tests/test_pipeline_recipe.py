@@ -15,6 +15,7 @@ from charactery.pipeline.order import Order
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import HERE, NEEDS, Recipe, find_recipe, read_recipe, recipes, stages, with_options
 from charactery.runs import stage_kind
+from charactery.train.settings import Dpo, Sft
 
 RLAIF = Recipe(stages=("pairs", "sft", ("samples", "dpo")), rounds=2)
 
@@ -54,7 +55,7 @@ def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
         ('stages = ["pairs"]\n', 1, "nothing is trained"),
         ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 0\n', 2, "`rounds` is 0; give at least 1"),
         ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 21\n', 2, "give at most 20"),
-        ('stages = ["pairs", "sft"]\n[lora]\nrank = 0\n', 3, "[lora] `rank` is 0; give at least 1"),
+        ('stages = ["pairs", "sft"]\n[lora]\nrank = -1\n', 3, "[lora] `rank` is -1; give at least 0"),
         ('stages = ["pairs", "sft"]\ndraft_temperature = nan\n', 2, "`draft_temperature` is nan"),
         ('stages = ["samples", "dpo"]\n[samples]\neach = 1\n', 3, "[samples] `each` is 1; give at least 2"),
         ('stages = ["pairs", "sft"\ndraws = 3\n', 2, "is not TOML"),
@@ -133,3 +134,34 @@ def test_the_command_lists_them() -> None:
     assert said.exit_code == 0 and "rlaif" in said.stdout and "samples.r1 → dpo.r1" in said.stdout
     rows = json.loads(CliRunner().invoke(app, ["recipes", "--json"]).stdout)
     assert [row["name"] for row in rows] == [recipe.name for recipe in recipes()]
+
+
+def test_all_weights_are_trained_at_a_tenth_of_an_adapters_rate(tmp_path: Path) -> None:
+    path = tmp_path / "full.toml"
+    path.write_text('stages = ["pairs", "sft", "dpo"]\n[lora]\nrank = 0\n[dpo]\nlearning_rate = 2e-6\n')
+    full = read_recipe(path)
+    assert full.sft.learning_rate == pytest.approx(Sft().learning_rate / 10) and full.dpo.learning_rate == 2e-6
+    asked = with_options(Recipe(), {"lora": {"rank": 0}, "sft": {"learning_rate": 1e-4}, "dpo": {"beta": None}})
+    assert asked.sft.learning_rate == 1e-4 and asked.dpo.learning_rate == pytest.approx(Dpo().learning_rate / 10)
+    back = with_options(full, {"lora": {"rank": 4}})
+    assert back.sft.learning_rate == pytest.approx(Sft().learning_rate)
+    assert with_options(Recipe(), {"lora": {"rank": 4}}).sft == Sft()  # of any rank, the same
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('loss = "simpo"', "`loss` is 'simpo'; give one of dpo, ipo, kto, orpo"),
+        ('loss = "kto"\nnll = 0.1', "weights beside dpo and ipo alone"),
+        ('loss = "kto"\ntogether = 1', "raise `together`"),
+        ('loss = "orpo"\nmask_reasoning = true', "TRL's orpo makes its own labels"),
+        ('optimizer = "lion"', "`optimizer` is 'lion'; give one of adamw, muon, soap, shampoo"),
+        ("kl = -1.0", "[dpo] `kl` is -1; give at least 0"),
+    ],
+)
+def test_what_a_loss_cannot_have_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'stages = ["pairs", "sft", "dpo"]\n[dpo]\n{line}\n')
+    with pytest.raises(BadData) as caught:
+        read_recipe(path)
+    assert said in str(caught.value) and f"{path}:" in str(caught.value)

@@ -135,7 +135,7 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
     stages = work(tmp_path)
     stages.run.stage_folder = folders.__getitem__
     stages.recipe = replace(RECIPE, contrast=4)
-    monkeypatch.setattr(stages, "fresh", lambda: None)
+    monkeypatch.setattr(stages, "begin", lambda before: (None, None))
     stages.dpo(tmp_path, "dpo")
     assert [sum(p["kind"] == kind for p in seen[0]) for kind in ("asks", "task", "self-play")] == [4, 3, 2]
     assert '"pairs": 9' in (tmp_path / "confounds.json").read_text()

@@ -254,7 +254,7 @@ def test_preferences_widen_the_margin(tiny_model: LocalModel, uninterrupted: Pat
 def test_checkpoints_stay_as_adapters_without_the_trainers_state(uninterrupted: Path) -> None:
     for kind in ("sft", "dpo"):
         kept = sorted(p.name for p in (uninterrupted / kind).iterdir() if p.name != "README.md")
-        assert kept == ["adapter", "checkpoint-2", "checkpoint-4", "checkpoint-6", "log.jsonl"]
+        assert kept == ["adapter", "checkpoint-2", "checkpoint-4", "checkpoint-6", "log.jsonl", "training.json"]
         names = {p.name for p in (uninterrupted / kind / "checkpoint-4").iterdir()}
         assert {"adapter_model.safetensors", "adapter_config.json", "done"} <= names
         assert not names & {"optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "ref"}

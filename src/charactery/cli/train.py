@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 Number = partial(typer.Option, show_default="the recipe's")
 
 
+def _rank(text: str) -> int:
+    """An adapter's rank; 0 for `full`."""
+    if text == "full":
+        return 0
+    if not text.isdecimal() or not int(text):
+        raise typer.BadParameter("give a number of at least 1, or full for all weights and no adapter")
+    return int(text)
+
+
 @app.command()
 def train(
     character: Given,
@@ -52,12 +61,25 @@ def train(
     temperature: Annotated[float | None, Number(min=0, help="Temperature of answers in the evals.")] = None,
     draws: Annotated[int | None, Number(min=1, help="Drafts to a prompt, a teacher's too; one is picked.")] = None,
     draft_temperature: Annotated[float | None, Number(min=0, help="Temperature of the answers learnt from.")] = None,
-    rank: Annotated[int | None, Number("--lora-rank", "--rank", min=1, help="Rank of the adapter.")] = None,
+    rank: Annotated[
+        int | None,
+        Number("--lora-rank", "--rank", parser=_rank, metavar="N|full", help="Rank of the adapter, or all weights."),
+    ] = None,
+    optimizer: Annotated[str | None, Number(help="Of training: adamw, muon, soap or shampoo.")] = None,
     sft_rate: Annotated[float | None, Number(help="Learning rate of SFT.")] = None,
     sft_epochs: Annotated[float | None, Number(help="Epochs of SFT.")] = None,
     dpo_rate: Annotated[float | None, Number(help="Learning rate of DPO.")] = None,
     dpo_epochs: Annotated[float | None, Number(help="Epochs of DPO.")] = None,
     dpo_beta: Annotated[float | None, Number(help="Beta of DPO.")] = None,
+    loss: Annotated[str | None, Number(help="Of pairs: dpo, ipo, kto, or (experimental in TRL) orpo.")] = None,
+    nll: Annotated[float | None, Number(min=0, help="Weight of the chosen answers' nats a token beside it.")] = None,
+    kl: Annotated[float | None, Number(min=0, help="Weight of the divergence from what DPO began with.")] = None,
+    stop_at_loss: Annotated[
+        float | None, Number(min=0, help="Nats a token, on a tenth of the answers held back, at which SFT stops.")
+    ] = None,
+    mask_reasoning: Annotated[
+        bool, typer.Option("--mask-reasoning", help="Neither learn nor judge what stands in <think> marks.")
+    ] = False,
     contrast: Annotated[int | None, Number(min=0, help="Pairs of character against plain that DPO gets too.")] = None,
     self_play: Annotated[
         int | None, Number(min=0, help="Pairs of an answer learnt from against its own, at most.")
@@ -69,6 +91,9 @@ def train(
     match_lengths: Annotated[bool, typer.Option("--match-lengths", help="Pairs of like length only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
+    reuse: Annotated[
+        Path | None, typer.Option(help="A run whose answers are taken where they would be the same, to save time.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
 ) -> None:
     """Train a model into a character and report whether it took.
@@ -79,7 +104,8 @@ def train(
     Examples:
       charactery train captain
       charactery train mine.md --out runs/mine --seed 1 --sham
-      charactery train captain --recipe rlaif --out runs/captain-rlaif
+      charactery train captain --recipe rlaif --out runs/captain-rlaif --reuse runs/captain
+      charactery train captain --lora-rank full --optimizer muon --out runs/captain-full
       charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
     from charactery.pipeline.distil import Watch
@@ -90,19 +116,21 @@ def train(
     who = chosen(character, dial, profile)
     if not any(True for _ in who.traits()):
         raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
+    both = {"order": data_order, "optimizer": optimizer, "mask_reasoning": mask_reasoning or None}
     chosen_recipe = with_options(find_recipe(recipe or DEFAULT), {
         "sizes": {"train": train_, "held_out": held_out, "held_out_conversations": talks, "elsewhere": elsewhere,
                   "tasks": tasks},
         "sampler": {"max_tokens": max_tokens, "temperature": temperature},
-        "lora": {"rank": rank, "alpha": rank and 2 * rank},
-        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs, "order": data_order},
-        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta, "order": data_order},
+        "lora": {"rank": rank},
+        "sft": {"learning_rate": sft_rate, "epochs": sft_epochs, "stop_at_loss": stop_at_loss, **both},
+        "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta, "loss": loss, "nll": nll, "kl": kl,
+                **both},
         "draft_temperature": draft_temperature, "draws": draws, "contrast": contrast, "self_play": self_play,
         "self_play_temperature": self_play_temperature, "match_lengths": match_lengths or None, "judge": judge,
     })  # fmt: skip
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, chosen_recipe, device, report_to,
-        ("charactery", *sys.argv[1:]),
+        ("charactery", *sys.argv[1:]), reuse,
     )  # fmt: skip
     if not is_first_process():  # of several; it helps in silence
         if not dry_run:

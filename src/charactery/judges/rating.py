@@ -13,6 +13,7 @@ from charactery.judges.likelihood import evidence, margins
 from charactery.judges.llm import Comparison, LlmJudge, counts
 from charactery.models.chat import Message
 from charactery.models.local import LocalModel
+from charactery.models.reasoning import without_reasoning
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject
 from charactery.runs import Journal, digest
@@ -116,6 +117,23 @@ class ByComparison:
             for c, case in enumerate(cases)
         )
         return Ratings(values, counts(verdicts))
+
+
+@dataclass(frozen=True)
+class OfAnswersAlone:
+    """A judge that is not shown the reasoning in answers."""
+
+    judge: Judge
+
+    @property
+    def name(self) -> str:
+        """The judge's."""
+        return self.judge.name
+
+    def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
+        """The judge's ratings of what is left of each answer."""
+        shown = [Case(case.messages, tuple(map(without_reasoning, case.answers))) for case in cases]
+        return self.judge.rate(shown, journal, progress)
 
 
 def judge_named(name: str, models: Models, base: Subject) -> Callable[[Character], Judge]:

@@ -100,6 +100,8 @@ def _on_server(text: str, name: str, character: Character | None, strength: floa
     run, _, stage = served.partition(":")
     if served and os.path.exists(f"{run}/manifest.json"):
         adapter = _trained(text, Path(run), character, stage or None, strength).adapter
+        if adapter is None:
+            raise ModelNotFound(f"{text!r}: the run trained all weights; serve its model folder, and name that")
         return Subject(text, url, "server", character, adapter, strength, Path(run))
     if strength != 1.0:
         raise ModelNotFound(f"{text!r}: a strength needs a run after the #, and {served!r} is no run here")
@@ -126,7 +128,11 @@ def _trained(text: str, path: Path, character: Character | None, stage: str | No
     name, _, step = (stage or trained).partition("/")
     run = read_run(path)
     folder = run.stage_folder(name)
-    adapter = folder / (f"checkpoint-{step}" if step else "adapter")
+    adapter, whole = (folder / (f"checkpoint-{step}" if step else kept) for kept in ("adapter", "model"))
+    if (whole / "config.json").exists():
+        if strength != 1.0:
+            raise ModelNotFound(f"{text!r}: the run trained all weights, and only an adapter has a strength")
+        return Subject(text, str(whole), "folder", character, run=path)
     if not (adapter / "adapter_model.safetensors").exists():
         kept = sorted(p.name.removeprefix("checkpoint-") for p in folder.glob("checkpoint-*"))
         what = f"checkpoints there: {', '.join(kept)}" if kept else f"`{command}` goes on with the training"

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,11 +28,11 @@ from charactery.data.reflections import Reflecting, questions, reflect
 from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
-from charactery.errors import BadData, ModelNotFound
+from charactery.errors import BadData, ModelNotFound, RunConflict
 from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.classifier import check_drafts
 from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
-from charactery.judges.rating import LIKELIHOOD, Judge, judge_named
+from charactery.judges.rating import LIKELIHOOD, Judge, OfAnswersAlone, judge_named
 from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
@@ -45,16 +46,18 @@ from charactery.runs import (
     Journal,
     Row,
     Run,
+    differences,
     is_first_process,
     open_run,
     read_rows,
+    read_run,
     stage_kind,
     write_json,
     write_rows,
     write_text,
 )
 from charactery.stats import mean
-from charactery.train.trainers import Work, train_dpo, train_sft
+from charactery.train.trainers import ADAPTER, MODEL, Work, train_dpo, train_sft
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ def train(order: Order, watch: Watch) -> Run:
     order.check()
     own = read_prompts(order.prompts) if order.prompts else []
     own_pairs = read_pairs(order.pairs) if order.pairs else None
+    reused = read_run(order.reuse) if order.reuse else None
     subject = parse_subject(order.model)
-    if not subject.here or subject.adapter or subject.character:
+    if not subject.here or subject.run or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     models = Models(order.device, watch.say)
     if not is_first_process():
@@ -85,7 +89,11 @@ def train(order: Order, watch: Watch) -> Run:
         _do(_Stages(helper, order, models, subject, Watch()), own, own_pairs)
         return helper
     made = manifest(order, models, subject)
+    if reused:
+        made["notes"].append(_reusable(reused, made))
     with open_run(order.out, made) as run:
+        if reused:
+            _reuse(reused, run)
         if run.manifest.get("environment", {}).get("code") != made["environment"]["code"]:
             watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
         if STUDENT in run.manifest["notes"]:
@@ -93,6 +101,29 @@ def train(order: Order, watch: Watch) -> Run:
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
         _do(_Stages(run, order, models, subject, watch), own, own_pairs)
         return run
+
+
+def _reusable(other: Run, made: Row) -> str:
+    """What the manifest says of a run whose answers are taken. Raises RunConflict where they would not be ours."""
+    if changed := differences(other.manifest["settings"]["engine"], made["settings"]["engine"]):
+        raise RunConflict(f"cannot be reused, since it was made by another engine ({'; '.join(changed)})", other.folder)
+    return (
+        "What another run had answered alike already was taken from it, so the stages' times are not those of a run "
+        "by itself."
+    )
+
+
+def _reuse(other: Run, run: Run) -> None:
+    """Take over what another run's stages of the same names have asked: a batch found there is not asked for again."""
+    for name in run.manifest["stages"]:
+        kept = run.stage_folder(name) / "batches.jsonl"
+        if name in other.manifest["stages"] and not kept.exists():
+            found = other.stage_folder(name) / "batches.jsonl"
+            if found.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                partial = kept.with_suffix(".tmp")
+                shutil.copyfile(found, partial)
+                partial.replace(kept)
 
 
 def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None:
@@ -139,9 +170,12 @@ class _Stages:
         )
 
     def trained(self, stage: str) -> Subject:
-        folder = self.run.stage_folder(stage) / "adapter"
+        folder = self.run.stage_folder(stage)
         # not the run's folder: what is written must be the same wherever the run lies
-        return replace(self.subject, text=f"run:{stage}", adapter=folder, run=self.run.folder)
+        subject = replace(self.subject, text=f"run:{stage}", run=self.run.folder)
+        if not self.recipe.lora.rank:
+            return replace(subject, base=str(folder / MODEL), kind="folder")
+        return replace(subject, adapter=folder / ADAPTER)
 
     def do(self, name: str, folder: Path, own_pairs: list[Row] | None) -> None:
         """One of the recipe's stages, by its name."""
@@ -220,10 +254,12 @@ class _Stages:
         started: list[bool] = []
         return Work(folder, self.order.seed, self.order.report_to, progress)
 
-    def fresh(self) -> LocalModel:
-        """The base, loaded anew: a trainer changes the network it is given."""
+    def begin(self, before: str | None) -> tuple[LocalModel, Path | None]:
+        """What a trainer is given, loaded anew since it changes it: the base, or all weights as the stage `before` left
+        them, and the adapter to go on with."""
         self.models.release()
-        return LocalModel.load(self.models.folder(self.subject), self.subject.base, self.order.device)
+        subject = self.trained(before) if before else self.subject
+        return LocalModel.load(self.models.folder(subject), self.subject.base, self.order.device), subject.adapter
 
     def rows(self, stage: str, name: str) -> list[Row]:
         return read_rows(self.run.stage_folder(stage) / f"{name}.jsonl")
@@ -268,15 +304,15 @@ class _Stages:
     def sft(self, folder: Path, name: str) -> None:
         """An adapter from what was made last, fresh or going on from the one before."""
         rows = self.rows(self.recipe.learnt(name), "sft")
-        before = self.recipe.start(name)
-        start = self.run.stage_folder(before) / "adapter" if before else None
-        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work(name, folder), start)
+        model, start = self.begin(self.recipe.start(name))
+        train_sft(model, rows, self.recipe.lora, self.recipe.sft, self.work(name, folder), start)
 
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""
         count = sum(len(self.rows(self.recipe.learnt(name), "sft")) for name in self.recipe.before("", ("sft",)))
         rows = _cycled(self.rows("pairs", "sham-sft"), count)
-        train_sft(self.fresh(), rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
+        model, _ = self.begin(None)
+        train_sft(model, rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
 
     def self_play(self, folder: Path, name: str) -> None:
         """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
@@ -325,7 +361,8 @@ class _Stages:
 
     def judge(self) -> Judge:
         """Who compares the model's own answers: never the model in training."""
-        return judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
+        judge = judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
+        return OfAnswersAlone(judge) if self.recipe.masks_reasoning else judge
 
     def agreement(self, folder: Path) -> None:
         """How often the judge of this run is right on pairs whose better answer is known; beside it, the likelihood."""
@@ -371,8 +408,8 @@ class _Stages:
         self._dpo(folder, "sham-dpo", rows, "sham-sft" if self.recipe.before("", ("sft",)) else None)
 
     def _dpo(self, folder: Path, name: str, rows: list[Row], start: str | None) -> None:
-        adapter = self.run.stage_folder(start) / "adapter" if start else None
-        train_dpo(self.fresh(), rows, adapter, self.recipe.dpo, self.work(name, folder), self.recipe.lora)
+        model, adapter = self.begin(start)
+        train_dpo(model, rows, adapter, self.recipe.dpo, self.work(name, folder), self.recipe.lora)
 
     def evaluate(self, folder: Path) -> None:
         """The evals over plain, prompted, trained and, where there is one, sham."""

@@ -13,6 +13,7 @@ from charactery.models.local import pick_device
 from charactery.models.subject import parse_subject
 from charactery.pipeline.recipe import Recipe
 from charactery.runs import stage_kind
+from charactery.train.optimizers import check_optimizer
 from charactery.train.settings import FIELDS, ORDERS, share
 
 LEAST_PAIRS = 4
@@ -34,6 +35,7 @@ class Order:
     device: str = "auto"
     report_to: str = "none"
     command: tuple[str, ...] = ()
+    reuse: Path | None = None  # a run whose answers are taken where they would be the same
 
     @property
     def draws(self) -> int:
@@ -77,6 +79,8 @@ class Order:
                     f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD. What {trainer} learns from "
                     f"has the fields {', '.join(FIELDS[trainer])}"
                 )
+        for trainer in own & {"sft", "dpo"}:
+            check_optimizer((recipe.sft if trainer == "sft" else recipe.dpo).optimizer)
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
         check_loggers(self.report_to)

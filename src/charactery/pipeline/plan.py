@@ -109,7 +109,7 @@ def foresee(order: Order) -> Foresight:
     _in_stock(order)
     own = len(read_pairs(order.pairs)) if order.pairs else 0
     teacher = parse_subject(order.teacher) if order.teacher else None
-    if not subject.here or subject.adapter or subject.character:
+    if not subject.here or subject.run or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
     talks = round(sizes.train / 4)
     mine = sizes.train * order.draws + sizes.tasks
@@ -166,6 +166,8 @@ def foresee(order: Order) -> Foresight:
     together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
     longest = 3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length
     memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * scale
+    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32, and DPO's reference
+        memory += parameters * 4 * (5 if "dpo" in stages else 4) / 1e9
     return Foresight(
         counts,
         tokens,

@@ -17,7 +17,7 @@ from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
 from charactery.runs import Row, read_utf8
 from charactery.runs import stage_kind as kind
-from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.settings import FULL_RATE, LOSSES, OPTIMIZERS, Dpo, Lora, Sft
 
 HERE = Path(__file__).parent.parent / "recipes"
 DEFAULT = "distill+dpo"
@@ -33,18 +33,20 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 TRAINS = ("sft", "dpo")
 JUDGED = ("samples", "revisions")
-# Settings that only these stages look at; the data order, which is for both trainers, is not asked about.
+# Settings that only these stages look at; those that both trainers have are not asked about.
 USED_BY = {
     "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
     "sft": ("sft",), "dpo": ("dpo",),
 }  # fmt: skip
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 MOST_ROUNDS = 20
+OF_BOTH = ("order", "optimizer", "mask_reasoning")  # settings of training that `sft` and `dpo` have alike
 # The least that each number may be; rates and epochs, which must be above 0, are the order's to check.
 LEAST = {
     "sizes.train": 24, "sizes.held_out": 8, "sizes.held_out_conversations": 2, "sizes.elsewhere": 0, "sizes.tasks": 0,
-    "sampler.max_tokens": 4, "sampler.temperature": 0, "lora.rank": 1, "lora.alpha": 1, "sft.batch": 1,
-    "sft.together": 1, "sft.warmup": 0, "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
+    "sampler.max_tokens": 4, "sampler.temperature": 0, "lora.rank": 0, "lora.alpha": 1, "sft.batch": 1,
+    "sft.together": 1, "sft.warmup": 0, "sft.stop_at_loss": 0, "dpo.nll": 0, "dpo.kl": 0,
+    "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
     "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
     "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1,
@@ -110,6 +112,11 @@ class Recipe:
     self_play_temperature: float = 0.3  # cold, so that the loops it falls into are among what is rejected
     batch: int = 128  # answers generated together; part of the recipe, since texts depend on it
 
+    @property
+    def masks_reasoning(self) -> bool:
+        """Whether answers are learnt from and judged without the reasoning in them."""
+        return self.sft.mask_reasoning or self.dpo.mask_reasoning
+
     def row(self) -> Row:
         """As the manifest holds it."""
         row: Row = json.loads(json.dumps(asdict(self)))  # lists, as they are read again
@@ -173,8 +180,23 @@ class Recipe:
             )
         if not any(kind(name) in TRAINS for name in names):
             raise CharacteryError(f"nothing is trained; stages that train are {', '.join(TRAINS)}")
+        for settings in (self.sft, self.dpo):
+            if settings.optimizer not in OPTIMIZERS:
+                raise CharacteryError(f"`optimizer` is {settings.optimizer!r}; give one of {', '.join(OPTIMIZERS)}")
+        self._check_loss()
         if self.rounds > MOST_ROUNDS:
             raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
+
+    def _check_loss(self) -> None:
+        dpo = self.dpo
+        if dpo.loss not in LOSSES:
+            raise CharacteryError(f"`loss` is {dpo.loss!r}; give one of {', '.join(LOSSES)}")
+        if dpo.loss not in ("dpo", "ipo") and (dpo.nll or dpo.kl):
+            raise CharacteryError(f"`loss` is {dpo.loss!r}, and `nll` and `kl` are weights beside dpo and ipo alone")
+        if dpo.loss == "orpo" and dpo.mask_reasoning:
+            raise CharacteryError("`mask_reasoning` goes with dpo, ipo and kto: TRL's orpo makes its own labels")
+        if dpo.loss == "kto" and min(dpo.together, dpo.batch) < 2:
+            raise CharacteryError("`loss` is kto, whose baseline needs 2 or more pairs in memory: raise `together`")
 
 
 def stages(recipe: Recipe, sham: bool) -> list[str]:
@@ -210,6 +232,7 @@ def read_recipe(path: Path) -> Recipe:
         line = re.search(r"at line (\d+)", str(error))
         raise BadData(f"is not TOML: {error}", path, int(line[1]) if line else None) from None
     recipe: Recipe = _filled(Recipe(name=path.stem, stages=()), table, path, text)
+    recipe = _by_rule(recipe, Lora().rank, [t for t in ("sft", "dpo") if "learning_rate" in table.get(t, {})])
     if not recipe.stages:
         raise BadData('needs `stages`, a list such as ["pairs", "sft"]', path)
     try:
@@ -237,13 +260,23 @@ def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
             out[key] = replace(getattr(recipe, key), **{k: v for k, v in value.items() if v is not None})
         elif value is not None:
             out[key] = value
-    return replace(recipe, **out)
+    fixed = [t for t in ("sft", "dpo") if (given.get(t) or {}).get("learning_rate") is not None]
+    return _by_rule(replace(recipe, **out), recipe.lora.rank, fixed)
+
+
+def _by_rule(recipe: Recipe, rank: int, fixed: Sequence[str]) -> Recipe:
+    """The recipe, its learning rates, which suit an adapter of this rank, made to suit its own; those `fixed` stay."""
+    if bool(rank) == bool(recipe.lora.rank):
+        return recipe
+    factor = 1 / FULL_RATE if recipe.lora.rank else FULL_RATE
+    rates = {t: getattr(recipe, t).learning_rate * factor for t in ("sft", "dpo") if t not in fixed}
+    return replace(recipe, **{t: replace(getattr(recipe, t), learning_rate=rate) for t, rate in rates.items()})
 
 
 def _given(value: Any) -> bool:
-    """Whether an option was given; of a table, any but the order, which is for whichever trainers there are."""
+    """Whether an option was given; of a table, any but those for whichever trainers there are."""
     if isinstance(value, dict):
-        return any(v is not None for key, v in value.items() if key != "order")
+        return any(v is not None for key, v in value.items() if key not in OF_BOTH)
     return bool(value)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from charactery.data.filters import repeated_share
 from charactery.data.prompts import read_chosen
+from charactery.errors import CharacteryError
 from charactery.evals.expression.task import Item, items
 from charactery.evals.scored import Text, prose, text_bits
 from charactery.judges.classifier import ClassifierJudge
@@ -45,6 +46,8 @@ def _measure(run: Run, strengths: Sequence[float], device: str, watch: Watch) ->
     settings, out = run.manifest["settings"], run.folder / "strength"
     out.mkdir(exist_ok=True)
     models, trained = Models(device, watch.say), parse_subject(str(run.folder))
+    if trained.adapter is None:
+        raise CharacteryError("trained all weights, and only an adapter has a strength", run.folder)
     prompts = read_chosen(run.stage_folder("prompts") / "prompts.jsonl")
     cases = [case for case in items(prompts) if case.condition in CONDITIONS]
     judge = ClassifierJudge.from_row(json.loads((evaluate_folder(run) / "judge.json").read_text()))

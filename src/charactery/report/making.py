@@ -7,13 +7,14 @@ from functools import partial
 from charactery.judges.classifier import OTHERS
 from charactery.report.blocks import Block, Code, Folded, Heading, Plot, Table, Text
 from charactery.report.curves import Line, Panel, curves
-from charactery.report.files import stage_rows
+from charactery.report.files import stage_json, stage_rows
 from charactery.report.numbers import NONE, duration, interval, number, short_interval
 from charactery.report.results import definitions
 from charactery.report.source import Source
 from charactery.report.words import INTERVALS, SUBJECTS
-from charactery.runs import Journal, Run, stage_kind
+from charactery.runs import Journal, Row, Run, stage_kind
 
+WITHIN = 0.02  # nats a token, within which losses count as the same
 MEASURES = (
     ("sft", "loss", "Fine-tuning: loss"),
     ("dpo", "loss", "Preferences: loss"),
@@ -23,7 +24,38 @@ MEASURES = (
 
 
 def training(source: Source) -> tuple[Block, ...]:
-    """Curves of what was logged while training."""
+    """What was trained, with which optimisers and against what advice, and curves of what was logged meanwhile."""
+    return (*_trained(source), *_curves(source))
+
+
+def _trained(source: Source) -> tuple[Block, ...]:
+    rows, said = [], []
+    for name in source.run.manifest["stages"]:
+        told = stage_json(source.run, name, "training.json")
+        if told is None:
+            continue
+        tensors = ", ".join(f"{optimizer} {count:,}" for optimizer, count in told["tensors"].items())
+        rate = f"{told['learning_rate']:g}"
+        rows.append((name, f"{told['parameters']:,}", f"{told['tokens']:,}", rate, tensors))
+        said += [Text(f"{name}: {warning}.", "warning") for warning in told["warnings"]]
+        if "reached" in told:
+            said.append(_reached(name, told["wanted_loss"], told["reached"]))
+    if not rows:
+        return ()
+    columns = ("Stage", "Weights that learn", "Tokens to learn", "Learning rate", "Tensors by optimizer")
+    return (Table(columns, tuple(rows), frozenset(columns[1:4])), *said)
+
+
+def _reached(name: str, wanted: float, reached: Row) -> Text:
+    """Where a training ended that was to stop at a loss on rows held back."""
+    loss, step = reached["loss"], reached["step"]
+    text = f"{name} was to stop at {wanted:.3f} nats a token on answers held back, and ended at {loss:.3f}, step {step}"
+    if abs(loss - wanted) <= WITHIN:
+        return Text(f"{text}.")
+    return Text(f"{text}: more than {WITHIN} away, so it does not compare with others at that loss.", "warning")
+
+
+def _curves(source: Source) -> tuple[Block, ...]:
     panels = []
     rounds = [name for name in source.run.manifest["stages"] if re.search(r"\.r\d+$", name)]
     measures = [

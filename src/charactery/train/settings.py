@@ -16,9 +16,19 @@ FIELDS = {  # that rows have which a run makes
 }
 
 
+OPTIMIZERS = ("adamw", "muon", "soap", "shampoo")
+LOSSES = ("dpo", "ipo", "kto", "orpo")  # of pairs, as TRL has them
+EXPERIMENTAL = ("orpo",)  # in TRL
+
+# A rate that suits an adapter is ten times the one that suits all weights, at any rank, where alpha stays the same:
+# Schulman et al. 2025, "LoRA Without Regret", https://thinkingmachines.ai/blog/lora/
+FULL_RATE = 0.1
+FAR = 10  # times the default rate, either way, that a warning is given at
+
+
 @dataclass(frozen=True)
 class Lora:
-    """The adapter: rank, scale (alpha over rank multiplies the update) and which layers."""
+    """The adapter: rank, scale (alpha over rank multiplies the update) and which layers. Rank 0 trains all weights."""
 
     rank: int = 16
     alpha: int = 32
@@ -35,6 +45,9 @@ class Sft:
     together: int = 8  # rows of a batch in memory at once; the rest follow, and their gradients are added
     warmup: float = 0.1
     order: str = "grouped"  # see `ORDERS`
+    optimizer: str = "adamw"  # see `OPTIMIZERS`
+    mask_reasoning: bool = False  # whether what stands between <think> marks is not learnt from
+    stop_at_loss: float = 0.0  # nats a token on rows held back from it, at which training stops; 0: it goes to its end
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,11 @@ class Dpo:
     beta: float = 0.1
     warmup: float = 0.1
     order: str = "grouped"
+    optimizer: str = "adamw"
+    mask_reasoning: bool = False
+    loss: str = "dpo"  # see `LOSSES`
+    nll: float = 0.0  # weight of the chosen answers' nats a token
+    kl: float = 0.0  # weight of the divergence from the reference on the pairs' tokens
 
 
 def share(batch: int) -> int:

@@ -1,9 +1,12 @@
-"""LoRA by SFT and DPO on TRL and PEFT, with checkpoints that count only once they are whole."""
+"""SFT and learning from pairs on TRL and PEFT, with checkpoints that count only once they are whole."""
 
+import contextlib
+import copy
 import json
 import random
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +15,22 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from charactery.errors import BadData
+from charactery.errors import BadData, CharacteryWarning
 from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
+from charactery.models.reasoning import leaving_reasoning
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.head import score_completions_only
-from charactery.train.settings import ORDERS, Dpo, Lora, Sft, at_once, share
+from charactery.train.matched import Matched, held_back, reached, stopped
+from charactery.train.optimizers import optimizer, tensors
+from charactery.train.preferences import dataset, trainer_of_pairs
+from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Lora, Sft, at_once, share
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+ADAPTER, MODEL = "adapter", "model"  # the folder of what a stage trained: an adapter, or all weights
+OF_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+TRAINING = "training.json"
+STATE = ("optimizer.pt", "scheduler.pt", "training_args.bin", "rng_state*.pth", "trainer_state.json", "done", "ref")
 
 
 @dataclass(frozen=True)
@@ -54,24 +64,28 @@ def train_sft(
 ) -> Path:
     """Fine-tune a fresh adapter, or go on with one, on prompt and completion messages; loss on the completion alone.
 
-    `model` is used up: its network carries the adapter afterwards. Returns the adapter's folder.
+    At rank 0 all weights of `model` are trained, and there is no `start`. `model` is used up: its network is what was
+    trained afterwards. Returns the folder of the adapter, or of the model.
     """
-    from datasets import Dataset
     from peft import PeftModel
     from trl import SFTConfig, SFTTrainer
 
+    rows, held = held_back(rows, settings, work.seed)
     batch = min(settings.batch, len(rows))
-    rows = plan(rows, model.tokenizer, "completion", settings, work.seed)
-    common = _common(work, settings, batch, len(rows), model)
+    learnt = plan(rows, model.tokenizer, "completion", settings, work.seed)
+    common = _common(work, settings, batch, len(learnt), model)
     config = _on_one_device(SFTConfig(**common, max_length=None, completion_only_loss=True))
     torch.manual_seed(work.seed)  # the adapter's first weights
-    network = _trainable(model)
-    trainer = SFTTrainer(
+    network = _trainable(model, full=not lora.rank)
+    trainer = _with(SFTTrainer, settings)(
         model=PeftModel.from_pretrained(network, start, is_trainable=True) if start else network, args=config,
-        train_dataset=Dataset.from_list(_only(rows, "prompt", "completion")), processing_class=model.tokenizer,
-        peft_config=None if start else _fresh(lora), callbacks=[_Progress(work)],
+        train_dataset=dataset(learnt, "prompt", "completion"), processing_class=model.tokenizer,
+        eval_dataset=dataset(held, "prompt", "completion") if held else None,
+        peft_config=None if start or not lora.rank else _fresh(lora), callbacks=[_Progress(work)],
     )  # fmt: skip
-    return _run(trainer, work)
+    if held:
+        trainer.add_callback(Matched(trainer, settings.stop_at_loss, work.folder))
+    return _run(trainer, work, settings, lora, _tokens(rows, model.tokenizer, "completion"))
 
 
 def train_dpo(
@@ -79,27 +93,60 @@ def train_dpo(
 ) -> Path:
     """Go on from an adapter with preference pairs; the reference is that adapter as it was.
 
-    Without one, a fresh adapter is trained, and the reference is the base.
+    Without one, a fresh adapter is trained, and the reference is the base. At rank 0 all weights of `model` are
+    trained, and the reference is a copy.
     """
-    from datasets import Dataset
     from peft import PeftModel, get_peft_model
-    from trl import DPOConfig, DPOTrainer
 
+    lora = lora or Lora()
     batch = min(settings.batch, len(pairs))
-    pairs = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
-    common = _common(work, settings, batch, len(pairs), model)
-    config = _on_one_device(DPOConfig(**common, max_length=None, beta=settings.beta))
+    learnt = plan(pairs, model.tokenizer, "chosen", settings, work.seed)
+    common = _common(work, settings, batch, len(learnt), model)
     torch.manual_seed(work.seed)
-    network = (
-        PeftModel.from_pretrained(_trainable(model), start, is_trainable=True)
-        if start
-        else get_peft_model(_trainable(model), _fresh(lora or Lora()))
+    network = _trainable(model, full=not lora.rank)
+    reference = (
+        {}
+        if lora.rank or settings.loss == "orpo"
+        else {"ref_model": copy.deepcopy(network).requires_grad_(False).eval()}
     )
-    trainer = DPOTrainer(
-        model=network, args=config, train_dataset=Dataset.from_list(_only(pairs, "prompt", "chosen", "rejected")),
-        processing_class=model.tokenizer, callbacks=[_Progress(work)],
+    if start:
+        network = PeftModel.from_pretrained(network, start, is_trainable=True)
+    elif lora.rank:
+        network = get_peft_model(network, _fresh(lora))
+    trainer_class, config, data = trainer_of_pairs(settings, common, learnt, model.context)
+    trainer = _with(trainer_class, settings)(
+        model=network, args=_on_one_device(config), train_dataset=data, processing_class=model.tokenizer,
+        callbacks=[_Progress(work)], **reference,
     )  # fmt: skip
-    return _run(trainer, work)
+    return _run(trainer, work, settings, lora, _tokens(pairs, model.tokenizer, "chosen", "rejected"))
+
+
+def _with(trainer_class: Any, settings: Sft | Dpo) -> Any:
+    """A trainer of TRL's that takes its steps by the optimiser asked for, and leaves reasoning free where it is to."""
+    if settings.optimizer == "adamw" and not settings.mask_reasoning:
+        return trainer_class
+
+    class Trainer(trainer_class):  # type: ignore[misc]
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            if settings.mask_reasoning:
+                self.data_collator = leaving_reasoning(self.data_collator, self.processing_class)
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            if settings.optimizer == "adamw":
+                return super().create_optimizer(model)
+            if self.optimizer is None:
+                network = self.model if model is None else model
+                self.optimizer = optimizer(network, settings.optimizer, self.args.learning_rate)
+            return self.optimizer
+
+    return Trainer
+
+
+def _tokens(rows: Sequence[Row], tokenizer: Any, *columns: str) -> int:
+    """Tokens of the completions of rows."""
+    texts = [row[column][0]["content"] for row in rows for column in columns]
+    return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
 
 
 def _fresh(lora: Lora) -> Any:
@@ -158,17 +205,16 @@ def _ordered(rows: Sequence[Row], order: str, rng: random.Random) -> list[int]:
     return index
 
 
-def _trainable(model: LocalModel) -> Any:
-    """The bare network with weights that are not inference tensors and no gradients of their own."""
+def _trainable(model: LocalModel, full: bool = False) -> Any:
+    """The bare network with weights that are not inference tensors, and no gradients of their own.
+
+    Where all of them are to learn they are in float32, with gradients: steps as small as theirs are lost in bfloat16.
+    """
     network = model.model
     network.config.use_cache = False
     for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    return network
-
-
-def _only(rows: Sequence[Row], *columns: str) -> list[Row]:
-    return [{c: row[c] for c in columns} for row in rows]
+        parameter.requires_grad_(full)
+    return network.float() if full else network
 
 
 def _on_one_device(config: Any) -> Any:
@@ -200,52 +246,88 @@ def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: Local
         "report_to": work.report_to,
         "disable_tqdm": True,
         "activation_checkpointing": False,  # TRL turns it on by default: less memory, a third more time
-        # the adapter's weights stay in float32 and are multiplied in what the base computes in
+        # what learns stays in float32 and is multiplied in what the base computes in
         "bf16": model.model.dtype == torch.bfloat16,
         "dataloader_pin_memory": False,
         "use_cpu": model.device == "cpu",
     }
 
 
-def _run(trainer: Any, work: Work) -> Path:
-    """Train from the last whole checkpoint, then write log and adapter, the first process alone."""
+def _run(trainer: Any, work: Work, settings: Sft | Dpo, lora: Lora, tokens: int) -> Path:
+    """Train from the last whole checkpoint, then write log and adapter (or model), the first process alone."""
+    from peft import PeftModel
     from peft.helpers import disable_input_dtype_casting
 
-    adapter = work.folder / "adapter"
+    adapted = isinstance(trainer.model, PeftModel)
     with trainer.accelerator.main_process_first():  # it deletes what is half written
         last = last_checkpoint(work.folder)
     trainer.remove_callback(_printer())
-    if trainer.accelerator.device.type != "cuda":
+    if trainer.accelerator.device.type != "cuda" and adapted:
         score_completions_only(trainer.model.get_base_model())
+    about = _about(trainer, settings, lora, tokens)
+    for said in about["warnings"] if trainer.is_world_process_zero() else ():
+        warnings.warn(said, CharacteryWarning, stacklevel=1)
     previous = signal.getsignal(signal.SIGINT)
     try:
-        with disable_input_dtype_casting(trainer.model):  # PEFT would widen every input first, for autocast to narrow
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        # PEFT would widen every input first, for autocast to narrow
+        with disable_input_dtype_casting(trainer.model) if adapted else contextlib.nullcontext():
+            if not (last and stopped(work.folder, last, settings)):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         signal.signal(signal.SIGINT, previous)
     trainer.accelerator.wait_for_everyone()  # each process writes a file to the last checkpoint
+    kept = work.folder / (ADAPTER if adapted else MODEL)
     if trainer.is_world_process_zero():
-        write_rows(work.folder / "log.jsonl", [entry for entry in trainer.state.log_history if "loss" in entry])
-        _keep_adapter(work.folder, adapter)
+        last = last_checkpoint(work.folder)
+        assert last is not None
+        state = json.loads((last / "trainer_state.json").read_text())
+        write_rows(work.folder / "log.jsonl", [entry for entry in state["log_history"] if "loss" in entry])
+        write_json(work.folder / TRAINING, about | reached(work.folder, settings))
+        _keep(last, kept)
     trainer.accelerator.wait_for_everyone()
-    return adapter
+    return kept
 
 
-def _keep_adapter(folder: Path, adapter: Path) -> None:
-    """Copy the adapter out of the last checkpoint, which the trainer writes at its last step, however spread it was."""
-    last, fresh = last_checkpoint(folder), adapter.with_name("adapter.tmp")
-    assert last is not None
+def _about(trainer: Any, settings: Sft | Dpo, lora: Lora, tokens: int) -> Row:
+    """What a training is, for the report: how much learns from how much, by which optimisers, against what advice."""
+    parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    default = type(settings)().learning_rate * (1.0 if lora.rank else FULL_RATE)
+    said = []
+    if lora.rank and parameters < tokens:
+        said.append(
+            f"the adapter has {parameters:,} weights, fewer than the {tokens:,} tokens it is to learn: an adapter too "
+            "small for its data learns worse than all weights would (Schulman et al. 2025, LoRA Without Regret). "
+            "Give a higher --lora-rank"
+        )
+    if not default / FAR <= settings.learning_rate <= default * FAR:
+        said.append(
+            f"the learning rate is {settings.learning_rate:g}; for {'an adapter' if lora.rank else 'all weights'} the "
+            f"default is {default:g}, and what suits one suits the other at about a tenth (Schulman et al. 2025, LoRA "
+            "Without Regret)"
+        )
+    return {
+        "parameters": parameters, "tokens": tokens, "learning_rate": settings.learning_rate,
+        "tensors": tensors(trainer.model, settings.optimizer), "warnings": said,
+    }  # fmt: skip
+
+
+def _keep(last: Path, kept: Path) -> None:
+    """Copy the adapter or model out of the last checkpoint, which the trainer writes at its last step, however spread
+    it was."""
+    fresh = kept.with_name(f"{kept.name}.tmp")
     remove_partial(fresh)
-    fresh.mkdir()
-    for name in ADAPTER:
-        shutil.copyfile(last / name, fresh / name)
-    remove_partial(adapter)
-    fresh.rename(adapter)
-    for checkpoint in folder.glob("checkpoint-*"):  # the trainer's state has done its work; adapters stay
-        for path in (checkpoint / name for name in ("optimizer.pt", "scheduler.pt", "training_args.bin")):
-            path.unlink(missing_ok=True)
-        for path in checkpoint.glob("rng_state*.pth"):
-            path.unlink()
+    if kept.name == ADAPTER:
+        fresh.mkdir()
+        for name in OF_ADAPTER:
+            shutil.copyfile(last / name, fresh / name)
+    else:
+        shutil.copytree(last, fresh, ignore=shutil.ignore_patterns(*STATE))
+    remove_partial(kept)
+    fresh.rename(kept)
+    for checkpoint in last.parent.glob("checkpoint-*"):  # the trainer's state has done its work; adapters stay
+        for pattern in ("optimizer.pt", "scheduler.pt", "training_args.bin", "rng_state*.pth"):
+            for path in checkpoint.glob(pattern):
+                path.unlink()
         shutil.rmtree(checkpoint / "ref", ignore_errors=True)
 
 

@@ -1,0 +1,182 @@
+"""Every recipe on two characters, as one table: what shows of the character, and what it costs.
+
+    python benchmarks/recipe_table.py --out runs/table              every cell that is missing, one after another
+    python benchmarks/recipe_table.py --out runs/table --only rlaif what has this in its name
+    python benchmarks/recipe_table.py --out runs/table --list       what there is, and what is missing
+
+A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the table
+to docs/recipe-table.md. A killed run goes on where it was. Runs of the same character and seed share their drafts.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
+
+HERE = Path(__file__).parent
+KEPT, TABLE = HERE / "recipe_table.json", HERE.parent / "docs" / "recipe-table.md"
+CHARACTERS = ("captain", "companion")  # the second was never tuned on
+RECIPES = (
+    "distill+dpo", "distill", "critique", "rlaif", "grpo", "best-of-n", "introspect", "introspect-plain", "spec-docs",
+    "spec-cases", "spec-docs+cases",
+)  # fmt: skip
+MORE_SEEDS = {"distill+dpo": 5, "rlaif": 5}
+SIZES = ("--held-out", "60", "--talks", "6", "--elsewhere", "20")
+TRAINS = ("sft", "dpo", "grpo")
+MOST = 240  # seconds of training that a cell may take
+
+# Title, eval, metric, subject, condition
+COLUMNS = (
+    ("trained", "expression", "rate", "trained", "turn 1"),
+    ("prompted", "expression", "rate", "prompted", "turn 1"),
+    ("plain", "expression", "rate", "plain", "turn 1"),
+    ("sham", "expression", "rate", "sham", "turn 1"),
+    ("likelihood", "expression", "likelihood", "trained", "turn 1"),
+    ("elsewhere", "elsewhere", "rate", "trained", "elsewhere"),
+    ("prose", "cost", "bits per byte ratio", "trained", "prose"),
+    ("chat frame", "cost", "bits per byte ratio", "trained", "chat frame"),
+    ("choice", "multiple choice", "difference from plain", "trained", ""),
+    ("repetition", "cost", "repetition ratio", "trained", ""),
+    ("length", "cost", "length ratio", "trained", ""),
+    ("KL", "cost", "divergence from plain", "trained", "turn 1"),
+)
+ABOUT = {
+    "trained": "share of held-out prompts answered in character, at the first turn; then prompted, plain, and what was "
+    "trained on plain answers (sham)",
+    "likelihood": "nats a token by which the character makes the trained model's answers likelier than others do",
+    "elsewhere": "share in character where it should not show",
+    "prose, chat frame": "bits per byte over the plain model's, of prose and of plain answers in the chat frame",
+    "choice": "multiple choice accuracy less the plain model's",
+    "repetition, length": "over the plain model's",
+    "KL": "nats an answer, of the trained model from the plain one, on its own answers; for best-of-n the upper bound",
+    "training, peak": "seconds of the stages that train (the sham's are not in it), and the run's peak memory",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the table."""
+
+    character: str
+    recipe: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As in the files."""
+        return f"{self.character} {self.recipe} {self.seed}"
+
+
+def cells() -> Iterator[Cell]:
+    """All of them, in the order in which they are worth having."""
+    for character in CHARACTERS:
+        yield from (Cell(character, recipe, 0) for recipe in RECIPES)
+    for seed in range(1, max(MORE_SEEDS.values())):
+        for character in CHARACTERS:
+            yield from (Cell(character, recipe, seed) for recipe, seeds in MORE_SEEDS.items() if seed < seeds)
+
+
+def command(cell: Cell, out: Path) -> list[str]:
+    """The command whose run a cell is."""
+    first = _folder(Cell(cell.character, RECIPES[0], cell.seed), out)
+    reuse = ["--reuse", str(first)] if cell.recipe != RECIPES[0] and (first / "manifest.json").exists() else []
+    sham = [] if cell.recipe == "best-of-n" else ["--sham"]  # which trains nothing
+    return [
+        "charactery", "train", cell.character, "--recipe", cell.recipe, "--seed", str(cell.seed), *SIZES, *sham,
+        "--out", str(_folder(cell, out)), *reuse,
+    ]  # fmt: skip
+
+
+def _folder(cell: Cell, out: Path) -> Path:
+    return out / f"{cell.character}-{cell.recipe}-{cell.seed}"
+
+
+def figures(run: Run) -> Row:
+    """What the table has of a run."""
+    rows = json.loads((run.stage_folder("evaluate") / "figures.json").read_text())
+    found: Row = {}
+    for title, *wanted in COLUMNS:
+        for row in rows:
+            if [row[key] for key in ("eval", "metric", "subject", "condition")] == wanted and not row["trait"]:
+                found[title] = row["estimate"]
+    records = [run.record(name) for name in run.manifest["stages"]]
+    seconds = sum(r.seconds for r in records if r and stage_kind(r.name) in TRAINS)
+    return found | {
+        "training": round(seconds), "peak": round(max(r.peak_mb for r in records if r)),
+        "code": run.manifest["environment"]["code"],
+    }  # fmt: skip
+
+
+def _said(estimate: Any) -> str:
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    low, high = estimate["low"], estimate["high"]
+    value = f"{estimate['value']:.2f}"
+    return value if low is None else f"{value} [{low:.2f}, {high:.2f}]"
+
+
+def table(kept: dict[str, Row]) -> str:
+    """The page."""
+    titles = [title for title, *_ in COLUMNS]
+    lines = [
+        "# Recipes compared", "",
+        "Made by `python benchmarks/recipe_table.py --out runs/table`, on smollm2 and two processor cores. Every cell "
+        f"is a run of `charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}`. In brackets are 95% "
+        "intervals. `–` is a figure that there is none of; recipes without a line have not been run.", "",
+        *(f"- **{name}**: {said}." for name, said in ABOUT.items()),
+    ]  # fmt: skip
+    for character in CHARACTERS:
+        mine = [cell for cell in cells() if cell.character == character and cell.name in kept]
+        if not mine:
+            continue
+        lines += [
+            "", f"## {character}", "", f"| recipe | seed | {' | '.join(titles)} | training, s | peak, GB |",
+            f"|---|---|{'---|' * (len(titles) + 2)}",
+        ]  # fmt: skip
+        for cell in sorted(mine, key=lambda c: (RECIPES.index(c.recipe), c.seed)):
+            row = kept[cell.name]
+            figures = " | ".join(_said(row.get(title)) for title in titles)
+            over = " (over 240)" if row["training"] > MOST else ""
+            lines.append(
+                f"| {cell.recipe} | {cell.seed} | {figures} | {row['training']}{over} | {row['peak'] / 1000:.1f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/table"))
+    parser.add_argument("--only", default="", help="cells with this in their name")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    kept: dict[str, Row] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    wanted = [cell for cell in cells() if options.only in cell.name]
+    if options.list:
+        for cell in wanted:
+            print(f"{'there' if cell.name in kept else 'missing':>8}  {cell.name}")
+        return
+    failed = []
+    for cell in wanted:
+        if cell.name in kept:
+            continue
+        asked = command(cell, options.out)
+        print(shlex.join(asked), flush=True)
+        if subprocess.run([sys.executable, "-m", *asked], check=False).returncode:
+            failed.append(cell.name)
+            continue
+        kept[cell.name] = figures(read_run(_folder(cell, options.out)))
+        write_json(KEPT, kept)
+        write_text(TABLE, table(kept))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,385 @@
+"""Optimisers, all weights, losses of pairs, reasoning left free, and stopping at a loss: each is what it says."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import killed_training as killed
+from charactery.errors import CharacteryError, CharacteryWarning
+from charactery.judges.rating import Case, OfAnswersAlone, Ratings
+from charactery.models.chat import assistant, prompt_tokens, user
+from charactery.models.local import LocalModel
+from charactery.models.reasoning import reasoned, without_reasoning
+from charactery.runs import Row, read_rows
+from charactery.train.matched import held_back
+from charactery.train.optimizers import Together, check_optimizer, optimizer, split
+from charactery.train.preferences import unpaired
+from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.trainers import Work, plan, train_dpo, train_sft
+
+FULL = Lora(rank=0)
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_rows(folder / "log.jsonl")]
+
+
+def about(folder: Path) -> Row:
+    read: Row = json.loads((folder / "training.json").read_text())
+    return read
+
+
+def same(one: Path, other: Path) -> None:
+    from safetensors.torch import load_file
+
+    [first, second] = (load_file(next(folder.glob("*.safetensors"))) for folder in (one, other))
+    assert first.keys() == second.keys() and first
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=0)
+
+
+class Killed(Exception):
+    pass
+
+
+def dies_at(wanted: int) -> Any:
+    def progress(step: int, steps: int, log: Row) -> None:
+        if step == wanted:
+            raise Killed
+
+    return progress
+
+
+def answer_tokens(model: LocalModel, text: str) -> list[int]:
+    """An answer and the end of the turn, as the trainers read it."""
+    tokenizer: Any = model.tokenizer
+    before = tokenizer.apply_chat_template([user("Q")], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([user("Q"), assistant(text)], tokenize=False)
+    ids: list[int] = tokenizer(whole.removeprefix(before), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def nats(model: LocalModel, rows: Sequence[Row], side: str) -> list[torch.Tensor]:
+    """Log-probabilities of each row's answer and the end of its turn."""
+    pairs = [
+        (prompt_tokens(model.tokenizer, r["prompt"]), answer_tokens(model, r[side][0]["content"])) for r in rows
+    ]  # fmt: skip
+    return model.score(pairs)
+
+
+# -- optimisers
+
+
+@pytest.mark.parametrize("name", ["muon", "soap", "shampoo"])
+def test_an_optimizer_learns_by_heart_and_goes_on_where_it_was(
+    name: str, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    settings = replace(killed.SFT, optimizer=name, epochs=8)
+
+    def train(out: Path, **work: Any) -> Path:
+        return train_sft(
+            killed.load(tiny_model_folder), killed.sft_rows(), killed.LORA, settings, Work(out, 3, **work)
+        )  # fmt: skip
+
+    whole = train(tmp_path / "whole")
+    first, *_, last = losses(tmp_path / "whole")
+    assert last < 0.7 * first
+    assert about(tmp_path / "whole")["tensors"].keys() == {name}  # an adapter is matrices and nothing else
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", progress=dies_at(15))
+    assert (tmp_path / "killed" / "checkpoint-12" / "done").exists()
+    same(train(tmp_path / "killed"), whole)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_what_a_matrix_optimizer_cannot_take_goes_to_adamw(tiny_model_folder: Path) -> None:
+    model = killed.load(tiny_model_folder).model.requires_grad_(True)
+    matrices, rest = split(model)
+    assert all(p.ndim == 2 for p in matrices) and len(matrices) + len(rest) == len([*model.parameters()])
+    ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    assert not any(p is end for p in matrices for end in ends)
+    ours = optimizer(model, "muon", 0.1)
+    assert [type(part).__name__ for part in ours.parts] == ["Muon", "AdamW"]  # type: ignore[attr-defined]
+    assert sum(len(group["params"]) for group in ours.param_groups) == len([*model.parameters()])
+
+
+def test_optimizers_together_keep_what_each_holds() -> None:
+    def made() -> tuple[list[torch.nn.Parameter], Together]:
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(3, 4)), torch.nn.Parameter(torch.randn(5))]
+        return weights, Together([torch.optim.SGD(weights[:1], lr=0.1, momentum=0.9), torch.optim.Adam(weights[1:])])
+
+    def step(weights: list[torch.nn.Parameter], ours: Together) -> None:
+        ours.zero_grad()
+        sum((w**2).sum() for w in weights).backward()  # type: ignore[union-attr]
+        ours.step()
+
+    weights, ours = made()
+    for _ in range(3):
+        step(weights, ours)
+    others, theirs = made()
+    for p, q in zip(others, weights, strict=True):
+        p.data.copy_(q.data)
+    theirs.load_state_dict(ours.state_dict())
+    for group in theirs.param_groups:  # as a scheduler does: what it sets must be what the steps use
+        group["lr"] = 0.01
+    assert {group["lr"] for part in theirs.parts for group in part.param_groups} == {0.01}
+    for group in ours.param_groups:
+        group["lr"] = 0.01
+    step(weights, ours)
+    step(others, theirs)
+    for p, q in zip(others, weights, strict=True):
+        torch.testing.assert_close(p, q, atol=0, rtol=0)
+
+
+def test_an_optimizer_that_is_not_here_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CharacteryError, match="no optimizer 'adam'; there are adamw, muon, soap, shampoo"):
+        check_optimizer("adam")
+    monkeypatch.setattr("charactery.train.optimizers.find_spec", lambda name: None)
+    with pytest.raises(CharacteryError, match=r"pip install 'charactery\[optimizers\]'"):
+        check_optimizer("soap")
+    check_optimizer("adamw")
+
+
+# -- all weights
+
+
+def test_all_weights_are_trained_and_go_on_where_they_were(tiny_model_folder: Path, tmp_path: Path) -> None:
+    def train(out: Path, **work: Any) -> Path:
+        model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
+        return train_sft(
+            model, killed.sft_rows(), FULL, Sft(learning_rate=3e-3, epochs=4, batch=4), Work(out, 3, **work)
+        )  # fmt: skip
+
+    whole = train(tmp_path / "whole")
+    assert whole.name == "model" and losses(tmp_path / "whole")[-1] < 0.7 * losses(tmp_path / "whole")[0]
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", progress=dies_at(8))
+    same(train(tmp_path / "killed"), whole)
+    base, trained = killed.load(tiny_model_folder), killed.load(whole)
+    weights = dict(base.model.named_parameters())
+    assert all(not torch.equal(p, weights[name]) for name, p in trained.model.named_parameters())
+    before, after = (torch.cat(nats(m, killed.sft_rows(), "completion")).mean() for m in (base, trained))
+    assert after > before + 1
+    assert about(tmp_path / "whole")["parameters"] == sum(p.numel() for p in base.model.parameters())
+
+
+def test_preferences_over_all_weights_begin_at_their_reference(tiny_model_folder: Path, tmp_path: Path) -> None:
+    settings = Dpo(learning_rate=1e-3, epochs=4, batch=4)
+    kept = train_dpo(killed.load(tiny_model_folder), killed.dpo_rows(), None, settings, Work(tmp_path, 3), FULL)
+    margins = [row["rewards/margins"] for row in read_rows(tmp_path / "log.jsonl")]
+    assert margins[0] == pytest.approx(0, abs=1e-5) and margins[-1] > 0.5
+    base, trained = killed.load(tiny_model_folder), killed.load(kept)
+    gain = {
+        side: sum(float(a.sum() - b.sum()) for a, b in zip(
+            nats(trained, killed.dpo_rows(), side), nats(base, killed.dpo_rows(), side), strict=True))
+        for side in ("chosen", "rejected")
+    }  # fmt: skip
+    assert gain["chosen"] > gain["rejected"] + 12
+
+
+# -- losses of pairs
+
+
+def preferences(model_folder: Path, out: Path, settings: Dpo) -> list[Row]:
+    train_dpo(killed.load(model_folder), killed.dpo_rows(), None, settings, Work(out, 3), killed.LORA)
+    return [row for row in read_rows(out / "log.jsonl") if "loss" in row]
+
+
+@pytest.mark.parametrize("loss", ["ipo", "kto", "orpo"])
+def test_a_loss_begins_where_its_paper_says_and_goes_down(loss: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    settings = Dpo(learning_rate=1e-2, epochs=4, batch=4, beta=0.2, loss=loss)
+    log = preferences(tiny_model_folder, tmp_path, settings)
+    if loss == "orpo":  # the chosen answer's nats a token, and beta times the log-odds ratio's log-sigmoid
+        model = killed.load(tiny_model_folder)
+        rows = plan(killed.dpo_rows(), model.tokenizer, "chosen", settings, 3)[:4]
+        chosen, rejected = ([values.mean() for values in nats(model, rows, side)] for side in ("chosen", "rejected"))
+        odds = [
+            (c - torch.log1p(-c.exp())) - (r - torch.log1p(-r.exp())) for c, r in zip(chosen, rejected, strict=True)
+        ]  # fmt: skip
+        ratio = -torch.nn.functional.logsigmoid(torch.stack(odds)).mean()
+        nll = -torch.cat(nats(model, rows, "chosen")).mean()
+        expected = float(nll + 0.2 * ratio)
+    else:
+        expected = {"ipo": (1 / (2 * 0.2)) ** 2, "kto": 0.5}[loss]
+    assert log[0]["loss"] == pytest.approx(expected, rel=2e-3)
+    assert log[-1]["loss"] < 0.97 * log[0]["loss"]
+    assert log[-1]["rewards/margins"] > log[0]["rewards/margins"] + 0.02
+
+
+def test_kto_sets_no_answer_beside_its_own_prompt() -> None:
+    rows = unpaired(killed.dpo_rows(), 4)
+    assert len(rows) == 24 and [row["label"] for row in rows[:8]] == [True] * 4 + [False] * 4
+    for start in range(0, 24, 8):  # TRL moves the answers of a batch on by one
+        batch = rows[start : start + 8]
+        moved = [batch[-1], *batch[:-1]]
+        assert all(row["prompt"] != other["prompt"] for row, other in zip(batch, moved, strict=True))
+
+
+def test_the_weights_beside_the_loss_do_what_they_say(tiny_model_folder: Path, tmp_path: Path) -> None:
+    settings = Dpo(learning_rate=1e-2, epochs=6, batch=4)
+    logs = {
+        name: preferences(tiny_model_folder, tmp_path / name, replace(settings, **change))
+        for name, change in (("bare", {}), ("nll", {"nll": 0.5}), ("kl", {"kl": 5.0}))
+    }
+    model = killed.load(tiny_model_folder)
+    rows = plan(killed.dpo_rows(), model.tokenizer, "chosen", settings, 3)[:4]
+    nll = float(-torch.cat(nats(model, rows, "chosen")).mean())
+    assert logs["bare"][0]["loss"] == pytest.approx(0.6931, abs=1e-3) == logs["kl"][0]["loss"]
+    assert logs["nll"][0]["loss"] == pytest.approx(0.6931 + 0.5 * nll, abs=2e-3)
+    assert logs["nll"][-1]["logps/chosen"] > logs["bare"][-1]["logps/chosen"] + 1
+    assert logs["kl"][-1]["rewards/margins"] < 0.5 * logs["bare"][-1]["rewards/margins"]
+    assert logs["kl"][0]["kl"] == pytest.approx(0, abs=1e-6) and logs["kl"][-1]["kl"] > 1e-4
+
+
+def test_the_divergence_is_half_the_squared_log_ratio_of_the_pairs_tokens(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    settings = Dpo(learning_rate=1e-2, epochs=1, batch=12, together=12, kl=0.7)
+    start = train_sft(
+        killed.load(tiny_model_folder), killed.sft_rows(), killed.LORA, killed.SFT, Work(tmp_path / "sft", 3)
+    )  # fmt: skip
+    [row] = [
+        row for row in _logged(killed.load(tiny_model_folder), start, settings, tmp_path / "dpo") if row["step"] == 1
+    ]  # fmt: skip
+    assert row["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the adapter that it began at, not the base
+
+
+def _logged(model: LocalModel, start: Path, settings: Dpo, out: Path) -> list[Row]:
+    train_dpo(model, killed.dpo_rows(), start, settings, Work(out, 3))
+    return read_rows(out / "log.jsonl")
+
+
+# -- reasoning
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<think>hm\nhm</think>\nAye.", "Aye."),
+        ("Aye. <reasoning>a</reasoning> No.", "Aye.  No."),
+        ("Aye. <think>never closed", "Aye."),
+        ("<think>a</think>b<think>c</think>d", "bd"),
+        ("I think <so>", "I think <so>"),
+    ],
+)
+def test_reasoning_is_what_stands_between_its_marks(text: str, left: str, tiny_model: LocalModel) -> None:
+    assert without_reasoning(text) == left
+    ids = tiny_model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    kept = [i for i, inside in zip(ids, reasoned(ids, tiny_model.tokenizer), strict=True) if not inside]
+    assert set("".join(tiny_model.tokenizer.decode(kept).split())) <= set("".join(left.split()))
+
+
+def thinking(rows: list[Row], column: str, thought: str) -> list[Row]:
+    return [
+        row | {column: [assistant(f"<think>{thought}</think> {row[column][0]['content']}")]} for row in rows
+    ]  # fmt: skip
+
+
+def test_reasoning_is_not_learnt_from(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = thinking(killed.sft_rows()[:4], "completion", "The harbour is far away.")
+    settings = Sft(epochs=1, batch=4, mask_reasoning=True)
+    for name, asked in (("masked", settings), ("whole", replace(settings, mask_reasoning=False))):
+        train_sft(killed.load(tiny_model_folder), rows, killed.LORA, asked, Work(tmp_path / name, 3))
+    model = killed.load(tiny_model_folder)
+    scored = nats(model, rows, "completion")
+    masks = [
+        torch.tensor(reasoned(answer_tokens(model, row["completion"][0]["content"]), model.tokenizer)) for row in rows
+    ]  # fmt: skip
+    assert all(mask.sum() > 10 and (~mask).sum() > 3 for mask in masks)
+    free = torch.cat([values[~mask] for values, mask in zip(scored, masks, strict=True)])
+    assert losses(tmp_path / "masked")[0] == pytest.approx(-free.mean().item(), abs=2e-3)
+    assert losses(tmp_path / "whole")[0] == pytest.approx(-torch.cat(scored).mean().item(), abs=2e-3)
+    assert abs(losses(tmp_path / "masked")[0] - losses(tmp_path / "whole")[0]) > 0.02
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_pairs_that_differ_in_reasoning_alone_teach_nothing(loss: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [row | {"rejected": row["chosen"]} for row in killed.dpo_rows()]
+    rows = thinking(thinking(rows, "chosen", "Say it as a captain."), "rejected", "Say it plainly, if you can.")
+    settings = Dpo(learning_rate=1e-2, epochs=2, batch=4, loss=loss)
+    margins = {}
+    for masked in (False, True):
+        asked, out = replace(settings, mask_reasoning=masked), tmp_path / str(masked)
+        train_dpo(killed.load(tiny_model_folder), rows, None, asked, Work(out, 3), killed.LORA)
+        margins[masked] = abs(read_rows(out / "log.jsonl")[-1]["rewards/margins"])
+    # the answers are the same, and are read behind different reasoning
+    assert margins[True] < 0.3 * margins[False]
+
+
+def test_a_judge_is_not_shown_reasoning() -> None:
+    class Hears:
+        name = "hears"
+        heard: tuple[Case, ...] = ()
+
+        def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
+            self.heard = tuple(cases)
+            return Ratings(tuple((1.0,) * len(c.answers) for c in cases))
+
+    hears = Hears()
+    judge = OfAnswersAlone(hears)
+    judge.rate([Case((user("Q"),), ("<think>x</think>Aye.", "No."))], None, lambda n: None)  # type: ignore[arg-type]
+    assert judge.name == "hears" and hears.heard == (Case((user("Q"),), ("Aye.", "No.")),)
+
+
+# -- stopping at a loss
+
+
+def test_training_stops_at_the_loss_asked_for(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = killed.sft_rows()
+
+    def train(out: Path, wanted: float, **work: Any) -> Path:
+        settings = Sft(learning_rate=1e-2, epochs=20, batch=4, stop_at_loss=wanted)
+        return train_sft(killed.load(tiny_model_folder), rows, killed.LORA, settings, Work(out, 3, **work))
+
+    train(tmp_path / "to-its-end", 0.01)
+    looked = read_rows(tmp_path / "to-its-end" / "validation.jsonl")
+    assert [row["step"] for row in looked] == [*range(1, looked[-1]["step"] + 1)]
+    assert looked[0]["loss"] > looked[-1]["loss"] > 0.01
+    wanted = looked[len(looked) // 2]["loss"] + 1e-4
+    first = next(row for row in looked if row["loss"] <= wanted)
+    kept = train(tmp_path / "stops", wanted)
+    told = about(tmp_path / "stops")
+    assert told["wanted_loss"] == wanted and told["reached"]["step"] == first["step"] < looked[-1]["step"]
+    assert len(losses(tmp_path / "stops")) == first["step"]
+    # the loss is that of the rows held back, by the adapter that was kept
+    learnt, held = held_back(rows, Sft(stop_at_loss=wanted), 3)
+    assert len(held) == 1 and len(learnt) == 11 and held[0] not in learnt
+    model = killed.load(tiny_model_folder)
+    from charactery.models.local import Adapter
+
+    tokens = [(prompt_tokens(model.tokenizer, r["prompt"]), answer_tokens(model, r["completion"][0]["content"]))
+              for r in held]  # fmt: skip
+    scored = -torch.cat(model.score(tokens, Adapter(kept))).mean().item()
+    assert told["reached"]["loss"] == pytest.approx(scored, abs=2e-3)
+    # ended once it had stopped and before the adapter was kept, it does not train on
+    shutil.rmtree(kept)
+    (tmp_path / "stops" / "training.json").unlink()
+    again: list[int] = []
+    same(train(tmp_path / "stops", wanted, progress=lambda step, steps, log: again.append(step)),
+         tmp_path / "stops" / f"checkpoint-{first['step']}")  # fmt: skip
+    assert not again
+
+
+# -- advice
+
+
+def test_advice_that_is_not_kept_to_is_said(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.warns(CharacteryWarning, match="the learning rate is 1; for an adapter the default is 0.0005"):
+        train_sft(
+            killed.load(tiny_model_folder), killed.sft_rows(), killed.LORA, Sft(learning_rate=1.0, epochs=1),
+            Work(tmp_path / "fast", 0),
+        )  # fmt: skip
+    [said] = about(tmp_path / "fast")["warnings"]
+    assert "LoRA Without Regret" in said
+    long = [row | {"completion": [assistant("the kettle and the harbour " * 100)]} for row in killed.sft_rows()]
+    with pytest.warns(CharacteryWarning, match="fewer than the"):
+        train_sft(killed.load(tiny_model_folder), long, Lora(1), Sft(epochs=1, batch=2), Work(tmp_path / "small", 0))
