@@ -58,6 +58,10 @@ def train(
     dpo_rate: Annotated[float | None, Number(help="Learning rate of DPO.")] = None,
     dpo_epochs: Annotated[float | None, Number(help="Epochs of DPO.")] = None,
     dpo_beta: Annotated[float | None, Number(help="Beta of DPO.")] = None,
+    grpo_rate: Annotated[float | None, Number(help="Learning rate of GRPO.")] = None,
+    grpo_steps: Annotated[int | None, Number(min=1, help="Steps of GRPO.")] = None,
+    grpo_beta: Annotated[float | None, Number(help="Weight of the KL in GRPO.")] = None,
+    best_of: Annotated[int | None, Number(min=1, help="Of how many answers best-of-n gives the best.")] = None,
     contrast: Annotated[int | None, Number(min=0, help="Pairs of character against plain that DPO gets too.")] = None,
     self_play: Annotated[
         int | None, Number(min=0, help="Pairs of an answer learnt from against its own, at most.")
@@ -97,6 +101,7 @@ def train(
         "lora": {"rank": rank, "alpha": rank and 2 * rank},
         "sft": {"learning_rate": sft_rate, "epochs": sft_epochs, "order": data_order},
         "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta, "order": data_order},
+        "grpo": {"learning_rate": grpo_rate, "steps": grpo_steps, "beta": grpo_beta}, "best_of": {"n": best_of},
         "draft_temperature": draft_temperature, "draws": draws, "contrast": contrast, "self_play": self_play,
         "self_play_temperature": self_play_temperature, "match_lengths": match_lengths or None, "judge": judge,
     })  # fmt: skip

@@ -15,9 +15,10 @@ from typing import Any
 
 from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
+from charactery.models.subject import BEST_OF, MOST_OF
 from charactery.runs import Row, read_utf8
 from charactery.runs import stage_kind as kind
-from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.settings import Dpo, Grpo, Lora, Sft
 
 HERE = Path(__file__).parent.parent / "recipes"
 DEFAULT = "distill+dpo"
@@ -30,13 +31,16 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
+    "grpo": (),
+    BEST_OF: (),
 }
-TRAINS = ("sft", "dpo")
-JUDGED = ("samples", "revisions")
+TRAINS = ("sft", "dpo", "grpo")
+MAKES = (*TRAINS, BEST_OF)  # what a run can end in: an adapter, or a way to answer without one
+JUDGED = ("samples", "revisions", "grpo", BEST_OF)
 # Settings that only these stages look at; the data order, which is for both trainers, is not asked about.
 USED_BY = {
     "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
-    "sft": ("sft",), "dpo": ("dpo",),
+    "sft": ("sft",), "dpo": ("dpo",), "grpo": ("grpo",), "best_of": (BEST_OF,),
 }  # fmt: skip
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 MOST_ROUNDS = 20
@@ -47,7 +51,9 @@ LEAST = {
     "sft.together": 1, "sft.warmup": 0, "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
     "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
-    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1,
+    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "grpo.steps": 1, "grpo.prompts": 1,
+    "grpo.each": 2, "grpo.together": 1, "grpo.max_tokens": 4, "grpo.warmup": 0, "best_of.n": 1, "best_of.most": 1,
+    "best_of.temperature": 0.1,
 }  # fmt: skip
 
 
@@ -83,6 +89,20 @@ class Reflections:
 
 
 @dataclass(frozen=True)
+class BestOf:
+    """Of how many answers the best is given, and the answers to each held-out prompt that a curve by n is made from."""
+
+    n: int = 4
+    most: int = 16
+    temperature: float = 1.0  # of that curve; elsewhere whoever asks says how warm
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The n of the curve: 1, 2, 4, … up to the most, and n itself."""
+        return tuple(sorted({self.n, *(2**k for k in range(self.most.bit_length()))}))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a run does, and with what. As it stands: distil the character, then set it against what it is not."""
 
@@ -97,6 +117,8 @@ class Recipe:
     lora: Lora = field(default_factory=Lora)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
+    grpo: Grpo = field(default_factory=Grpo)
+    best_of: BestOf = field(default_factory=BestOf)
     samples: Samples = field(default_factory=Samples)
     reflections: Reflections = field(default_factory=Reflections)
     match_lengths: bool = False
@@ -128,8 +150,8 @@ class Recipe:
 
     @property
     def trained(self) -> str:
-        """The stage whose adapter is what the run made."""
-        return next(name for name in reversed(self.own_stages) if kind(name) in TRAINS)
+        """The stage that made what answers in the end: an adapter's, or the one that chooses."""
+        return next(name for name in reversed(self.own_stages) if kind(name) in MAKES)
 
     def before(self, stage: str, kinds: Sequence[str]) -> list[str]:
         """The stages of these kinds before one, in order; before none, all."""
@@ -171,8 +193,15 @@ class Recipe:
             raise CharacteryError(
                 f"the stage {twice!r} is there twice; put what is to be repeated in [ ], with `rounds`"
             )
-        if not any(kind(name) in TRAINS for name in names):
-            raise CharacteryError(f"nothing is trained; stages that train are {', '.join(TRAINS)}")
+        made = {kind(name) for name in names} & {*MAKES}
+        if not made:
+            raise CharacteryError(
+                f"nothing is trained; stages that train are {', '.join(TRAINS)}, and {BEST_OF} does without"
+            )
+        if BEST_OF in made and (len(made) > 1 or self.rounds > 1):
+            raise CharacteryError(f"{BEST_OF!r} chooses among the plain model's answers: nothing is trained beside it")
+        if max(self.best_of.sizes) > MOST_OF:
+            raise CharacteryError(f"[best_of] chooses among {max(self.best_of.sizes)} answers; give at most {MOST_OF}")
         if self.rounds > MOST_ROUNDS:
             raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from charactery.data.filters import repeated_share
 from charactery.data.prompts import read_chosen
+from charactery.errors import CharacteryError
 from charactery.evals.expression.task import Item, items
 from charactery.evals.scored import Text, prose, text_bits
 from charactery.judges.classifier import ClassifierJudge
@@ -35,6 +36,8 @@ def measure_strengths(folder: Path, strengths: Sequence[float], device: str, wat
     """
     with open_run(folder, read_manifest(folder)) as run:
         evaluate_folder(run)
+        if parse_subject(str(run.folder)).adapter is None:
+            raise CharacteryError("has no adapter whose strength could be measured; nothing was trained", folder)
         found = _measure(run, sorted({0.0, *strengths}), device, watch)
         write_json(folder / "strength" / "figures.json", found)
         write_report(run, folder)

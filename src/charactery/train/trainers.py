@@ -17,7 +17,7 @@ from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.head import score_completions_only
-from charactery.train.settings import ORDERS, Dpo, Lora, Sft, at_once, share
+from charactery.train.settings import ORDERS, Dpo, Grpo, Lora, Sft, at_once, share
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -177,7 +177,7 @@ def _on_one_device(config: Any) -> Any:
     return config
 
 
-def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: LocalModel) -> Row:
+def _common(work: Work, settings: Sft | Dpo | Grpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
     mine = share(batch)
     together = at_once(settings, mine, sum(p.numel() for p in model.model.parameters()))
