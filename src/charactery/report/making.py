@@ -19,6 +19,8 @@ MEASURES = (
     ("dpo", "loss", "Preferences: loss"),
     ("dpo", "rewards/accuracies", "Preferences: share of pairs ranked right"),
     ("dpo", "rewards/margins", "Preferences: margin"),
+    ("grpo", "reward", "Online: the judge's rating"),
+    ("grpo", "kl", "Online: KL from where it began, nats a token"),
 )
 
 
