@@ -227,18 +227,18 @@ def _online(source: Source, name: str) -> tuple[Block, ...]:
     rows, log = stage_rows(source.run, name, "samples.jsonl"), stage_rows(source.run, name, "log.jsonl")
     if not rows or not log:
         return ()
-    rated = [row["rating"] for row in rows]
-    prompts, unrated = len({row["id"] for row in rows}), sum(value is None for value in rated)
+    groups: dict[tuple[int, str], list[float]] = {}  # a step's answers to a prompt are not independent of each other
+    for row in rows:
+        groups.setdefault((row["step"], row["id"]), []).extend([] if row["rating"] is None else [row["rating"]])
+    prompts, unrated = len({id for _, id in groups}), sum(row["rating"] is None for row in rows)
     quarter = -(-len(log) // 4)
     ends = [
-        mean([row["rating"] for row in rows if low < row["step"] <= high])
+        mean([sum(values) / len(values) if values else None for (n, _), values in groups.items() if low < n <= high])
         for low, high in ((0, quarter), (len(log) - quarter, len(log)))
     ]
     said = f"In {count(len(log), 'step')} the model wrote {count(len(rows), 'answer')} to {count(prompts, 'prompt')}. "
-    said += (
-        f"Rated by {_who(source)}: {interval(ends[0])} in the first quarter of steps and {interval(ends[1])} in the "
-    )
-    said += f"last (answers of one prompt are not independent). Without a verdict: {unrated:,}."
+    said += f"Rated by {_who(source)}: {interval(ends[0])} in the first quarter of steps and {interval(ends[1])} in "
+    said += f"the last, over prompts. Without a verdict: {unrated:,}."
     token, answer = log[-1].get("kl"), log[-1].get("completions/mean_length")
     if token is not None and answer is not None:
         said += f" KL from where it began, in the last step: {number(token)} nats a token, {number(token * answer)} an "
@@ -252,11 +252,9 @@ def _best_of(source: Source, name: str) -> tuple[Block, ...]:
     found, counts = stage_json(source.run, name, "figures.json"), stage_json(source.run, name, "counts.json")
     if not found or not counts or path is None:
         return ()
-    said = f"The plain model wrote {counts['answers']:,} answers to {count(counts['prompts'], 'held-out prompt')}, at "
-    said += (
-        f"temperature {counts['temperature']:g}; of the first n to each, {_who(source)} picked the best. All n share "
-    )
-    said += "the answers. KL is that of the answers picked from the plain model's, in nats an answer: at most "
+    said = f"The plain model wrote {counts['answers']:,} answers to {count(counts['prompts'], 'held-out prompt')} at "
+    said += f"temperature {counts['temperature']:g}, and of the first n to each {_who(source)} picked the best. All n "
+    said += "share the answers. KL is that of the answers picked from the plain model's, in nats an answer: at most "
     said += "log n - (n - 1) / n."
     rows = []
     for row in found:
