@@ -8,6 +8,7 @@ from pathlib import Path
 from charactery.constitution import Character, load_character
 from charactery.data.prompts import Prompt, read_chosen
 from charactery.errors import CharacteryError
+from charactery.judges.best_of import kl_bound
 from charactery.judges.classifier import ClassifierJudge
 from charactery.judges.rating import Case, Judge, judge_named
 from charactery.models.chat import prompt_tokens, user
@@ -67,12 +68,14 @@ def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Wat
         raise CharacteryError("was made with other weights than this model has now", chosen.folder)
     character = load_character(chosen.folder / "character.md")
     classifier = json.loads((evaluate_folder(chosen) / "judge.json").read_text())
+    base, most = models.base(subject), settings["recipe"]["sampler"]["max_tokens"]
+    fit = [p for p in prompts if len(prompt_tokens(base.tokenizer, [user(p.turns[0])])) + most <= base.context]
     ground = Ground(
-        character, prompts, models.base(subject), judge_named(settings["recipe"]["judge"], models, subject)(character),
-        ClassifierJudge.from_row(classifier), SentenceEncoder(), settings["seed"],
-        settings["recipe"]["sampler"]["max_tokens"], Journal(out / "batches.jsonl"),
+        character, fit, base, judge_named(settings["recipe"]["judge"], models, subject)(character),
+        ClassifierJudge.from_row(classifier), SentenceEncoder(), settings["seed"], most,
+        Journal(out / "batches.jsonl"),
     )  # fmt: skip
-    watch.start("frontier", len(points) * len(prompts))
+    watch.start("frontier", len(points) * len(fit))
     rows: list[Row] = []
     samples: list[Row] = []
     for point in points:
@@ -80,7 +83,7 @@ def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Wat
         found = {"run": str(point.run.folder), "recipe": point.run.manifest["settings"]["recipe"]["name"]}
         rows.append(found | {"at": point.at, "n": point.n or None} | _figures(answers, ground, point))
         samples += [found | {"at": point.at, **answer} for answer in answers]
-        watch.advance(len(prompts))
+        watch.advance(len(fit))
     write_rows(out / "samples.jsonl", samples)
     write_json(out / "figures.json", rows)
     write_frontier(rows, character.name, ground.judge.name, out)
@@ -134,8 +137,8 @@ def in_common(runs: Sequence[Run], chosen: Run) -> list[Prompt]:
     prompts = [p for p in mine if p.split == "held-out" and p.turns[0] in common and len(p.turns) == 1]
     if len(prompts) < LEAST:
         raise CharacteryError(
-            f"the runs have {len(prompts)} held-out prompts in common, and {LEAST} are needed; train them with the same "
-            "seed and sizes"
+            f"the runs have {len(prompts)} held-out prompts in common, and {LEAST} are needed; train them with the "
+            "same seed and sizes"
         )
     return prompts
 
@@ -209,8 +212,6 @@ def _ratings(answers: Sequence[Row], ground: Ground) -> list[float | None]:
 
 
 def _figures(answers: Sequence[Row], ground: Ground, point: Point) -> Row:
-    from charactery.judges.best_of import kl_bound
-
     def told(key: str, unit: str) -> Estimate:
         return mean([a[key] for a in answers], ground.seed, unit)
 

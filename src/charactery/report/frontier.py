@@ -73,7 +73,7 @@ def frontier_report(rows: Sequence[Row], character: str, judge: str, path: Path)
         Plot("frontier", caption, f"Rating by KL. {said}", partial(draw, ways)),
         Table(head, table, frozenset(head[2:])),
         Text(
-            f"The rating is by the judge that was chosen or trained by, so it says how well it was satisfied; the "
+            "The rating is by the judge that was chosen or trained by, so it says how well it was satisfied; the "
             "classifier had no part in that. All answers are to the same held-out prompts, at temperature 1.",
             "small",
         ),
@@ -88,17 +88,16 @@ def _ways(rows: Sequence[Row], path: Path) -> tuple[Way, ...]:
     by_run: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["n"] is None):  # the one that chooses first
         by_run.setdefault(row["run"], []).append(row)
-    names = [mine[0]["recipe"] for mine in by_run.values()]
-    return tuple(
-        Way(
-            mine[0]["recipe"] if names.count(mine[0]["recipe"]) == 1 else run,
-            mine[0]["n"] is not None,
-            look(ORDER[n] if n < len(ORDER) else "other"),
-            tuple(Place(r["at"], _kl(r, path), read_estimate(r["score"], path), read_estimate(r["rate"], path))
-                  for r in mine),
+    recipes = [mine[0]["recipe"] for mine in by_run.values()]
+    ways = []
+    for n, (run, mine) in enumerate(by_run.items()):
+        recipe = mine[0]["recipe"]
+        places = tuple(
+            Place(r["at"], _kl(r, path), read_estimate(r["score"], path), read_estimate(r["rate"], path)) for r in mine
         )
-        for n, (run, mine) in enumerate(by_run.items())
-    )  # fmt: skip
+        name = recipe if recipes.count(recipe) == 1 else run
+        ways.append(Way(name, mine[0]["n"] is not None, look(ORDER[n] if n < len(ORDER) else "other"), places))
+    return tuple(ways)
 
 
 def _kl(row: Row, path: Path) -> Estimate:
@@ -116,7 +115,7 @@ def _cells(row: Row, path: Path) -> tuple[str, ...]:
     score, share, length = (read_estimate(row[name], path) for name in ("score", "rate", "length"))
     kl = interval(read_estimate(row["kl"], path)) if row["kl"] else f"at most {number(row['kl_bound'])}"
     at = f"best of {row['n']}" if row["n"] else row["at"]
-    return row["recipe"], at, kl, interval(score), short_interval(share, True), interval(length), f"{score.n:,}"
+    return row["run"], at, kl, interval(score), short_interval(share, True), interval(length), f"{score.n:,}"
 
 
 def _sentences(ways: Sequence[Way]) -> str:
@@ -132,8 +131,8 @@ def _sentences(ways: Sequence[Way]) -> str:
         reach = "" if far else ", which cannot be as far,"
         out.append(
             f"{way.name} ends {short_interval(last.kl)} nats from the plain model and is rated "
-            f"{short_interval(last.score)}; the best of {beside.at}{reach} at most {_short(beside.kl)} nats from it, is "
-            f"rated {short_interval(beside.score)}."
+            f"{short_interval(last.score)}; the best of {beside.at}{reach} at most {_short(beside.kl)} nats from it, "
+            f"is rated {short_interval(beside.score)}."
         )
     return " ".join(out)
 
