@@ -199,16 +199,22 @@ def _asked(ground: Ground) -> list[list[int]]:
 
 def _ratings(answers: Sequence[Row], ground: Ground) -> list[float | None]:
     """The judge's rating of each; of one who only compares, beside one more plain answer to the same prompt."""
-    beside: list[tuple[str, ...]] = [() for _ in answers]
-    if not ground.judge.alone:
-        seeds = [derive_seed(ground.seed, "frontier, beside", p.id) for p in ground.prompts]
-        drawn = ground.model.draw(_asked(ground), seeds, Sampler(ground.most, 1.0))
-        beside = [(ground.model.answer_of(ids).text,) for ids in drawn]
+    beside = [()] * len(answers) if ground.judge.alone else [(text,) for text in _plain(ground)]
     cases = [
         Case((user(p.turns[0]),), (answer["text"], *others))
         for p, answer, others in zip(ground.prompts, answers, beside, strict=True)
     ]
     return [values[0] for values in ground.judge.rate(cases, ground.journal, lambda done: None).values]
+
+
+def _plain(ground: Ground) -> list[str]:
+    """A plain answer to each prompt that no point has."""
+    prompts, seeds = _asked(ground), [derive_seed(ground.seed, "frontier, beside", p.id) for p in ground.prompts]
+    key = digest(["plain", prompts, seeds, ground.most])
+    if key not in ground.journal.done:
+        drawn = ground.model.draw(prompts, seeds, Sampler(ground.most, 1.0))
+        ground.journal.add(key, [ground.model.answer_of(ids).text for ids in drawn])
+    return ground.journal.done[key]
 
 
 def _figures(answers: Sequence[Row], ground: Ground, point: Point) -> Row:
