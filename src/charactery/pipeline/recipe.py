@@ -201,7 +201,7 @@ class Recipe:
         if BEST_OF in made and (len(made) > 1 or self.rounds > 1):
             raise CharacteryError(f"{BEST_OF!r} chooses among the plain model's answers: nothing is trained beside it")
         if max(self.best_of.sizes) > MOST_OF:
-            raise CharacteryError(f"[best_of] chooses among {max(self.best_of.sizes)} answers; give at most {MOST_OF}")
+            raise CharacteryError(f"`best_of` is of up to {max(self.best_of.sizes)} answers; give at most {MOST_OF}")
         if self.rounds > MOST_ROUNDS:
             raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
 
