@@ -67,8 +67,8 @@ def test_a_run_gives_the_answer_that_its_judge_ranks_highest(tiny_model_folder: 
     for i, request in enumerate(ASKED):
         mine = [row[i] for row in drawn]
         values = margins(plain.model, [(request.messages, a.text) for a in mine], whole)[0]  # type: ignore[arg-type]
-        told.append(int(np.nanargmax(values)))
-        assert given[i] == mine[told[-1]]
+        told.append(mine.index(given[i]))
+        assert values[told[-1]] > np.nanmax(values) - 0.02  # in bfloat16, what is read beside an answer shows
     assert len({*told}) > 1, "or always taking one would do"
 
 
@@ -112,7 +112,7 @@ def test_what_a_run_that_chose_is_called(tiny_model_folder: Path, tmp_path: Path
         4, "likelihood", None, str(tiny_model_folder),
     )  # fmt: skip
     assert parse_subject(f"{run}:best-of-n/16").best_of == 16
-    assert parse_subject(f"{run}+butler:best-of-n/2").character is not None
+    assert parse_subject(f"{run}+grandmother:best-of-n/2").character is not None
     for wrong in ("/0", "/65", "/many"):
         with pytest.raises(ModelNotFound, match="comes how many to choose from, 1 to 64"):
             parse_subject(f"{run}:best-of-n{wrong}")

@@ -699,7 +699,7 @@ def test_the_best_of_n_is_a_subject_like_any_other(best_run: Path, talking_cache
     assert gained["value"] > 0, "the judge's pick is likelier as the character's"
     said = (best_run / "report.md").read_text()
     assert "Nothing was trained in this run" in said and "The best of n" in said and "KL at most" in said
-    for subject in (str(best_run), f"{best_run}:best-of-n/2", f"{best_run}+butler"):
+    for subject in (str(best_run), f"{best_run}:best-of-n/2", f"{best_run}+grandmother"):
         asked = charactery(talking_cache, "ask", subject, "What is a budget?", "--max-tokens", "20")
         assert asked.returncode == 0 and asked.stdout.strip(), asked.stderr
     plain, one = (
