@@ -741,6 +741,8 @@ def test_best_of_n_and_trainings_by_kl(
     assert (out / "figures.json").read_bytes() == before
     alone = charactery(talking_cache, "frontier", str(online_run[0]), "--out", str(out))
     assert alone.returncode == 2 and "0 of these runs are of the recipe best-of-n" in alone.stderr
+    over = charactery(talking_cache, *command[:2], "--out", str(best_run))
+    assert over.returncode == 2 and "is a run" in over.stderr
 
 
 def test_runs_that_cannot_be_compared_are_refused(best_run: Path, talking_cache: Path, tmp_path: Path) -> None:

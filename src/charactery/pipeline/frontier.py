@@ -60,6 +60,8 @@ def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Wat
     by the best-of-n run's classifier, length in tokens; written to figures.json, with samples.jsonl and a report beside
     it. Killed, it goes on. Raises CharacteryError where the runs cannot be compared.
     """
+    if (out / "manifest.json").exists():
+        raise CharacteryError("is a run, whose report this would write over; give --out another folder", out)
     runs, chosen = comparable(folders)
     points, prompts = every_point(runs), in_common(runs, chosen)
     settings = chosen.manifest["settings"]
