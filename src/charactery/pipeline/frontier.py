@@ -201,7 +201,7 @@ def _asked(ground: Ground) -> list[list[int]]:
 
 def _ratings(answers: Sequence[Row], ground: Ground) -> list[float | None]:
     """The judge's rating of each; of one who only compares, beside one more plain answer to the same prompt."""
-    beside = [()] * len(answers) if ground.judge.alone else [(text,) for text in _plain(ground)]
+    beside: list[tuple[str, ...]] = [()] * len(answers) if ground.judge.alone else [(text,) for text in _plain(ground)]
     cases = [
         Case((user(p.turns[0]),), (answer["text"], *others))
         for p, answer, others in zip(ground.prompts, answers, beside, strict=True)
