@@ -5,18 +5,23 @@ Torch is imported once and each case is forked off before torch has done anythin
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charactery.judges.rating import Case, Ratings
 from charactery.models.local import LocalModel
-from charactery.runs import Row
+from charactery.runs import Journal, Row
 from charactery.train import trainers
-from charactery.train.settings import Dpo, Lora, Sft
+from charactery.train.grpo import train_grpo
+from charactery.train.settings import Dpo, Grpo, Lora, Sft
 from charactery.train.trainers import Work, train_dpo, train_sft
 
 LORA = Lora(rank=4, alpha=8)
 SFT = Sft(learning_rate=3e-2, epochs=2, batch=4)
 DPO = Dpo(learning_rate=1e-2, epochs=2, batch=4, beta=0.1)
+GRPO = Grpo(learning_rate=1e-2, steps=6, prompts=2, each=4, together=4, max_tokens=8, beta=0.05)
 THINGS = "kettle harbour ladder violin orchard letter pepper window tunnel garden basket candle".split()
 
 
@@ -38,6 +43,19 @@ def dpo_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Es:
+    """A judge who likes one letter: the share of an answer's letters that are an e."""
+
+    name: str = "es"
+    unit: str = "share"
+    alone: bool = True
+
+    def rate(self, cases: Sequence[Case], journal: Journal, progress: Any) -> Ratings:
+        """An empty answer has no verdict."""
+        return Ratings(tuple(tuple(a.count("e") / len(a) if a else None for a in c.answers) for c in cases))
+
+
 def load(folder: Path) -> LocalModel:
     """The tiny model, in float32 on the CPU."""
     import torch
@@ -49,6 +67,9 @@ def train(kind: str, model: LocalModel, out: Path, **work: Any) -> Path:
     """Train `kind` in `out`/kind; DPO goes on from the adapter in `out`/start."""
     if kind == "sft":
         return train_sft(model, sft_rows(), LORA, SFT, Work(out / "sft", 3, **work))
+    if kind == "grpo":
+        asked = [(row["id"], tuple(row["prompt"])) for row in sft_rows()]
+        return train_grpo(model, asked, Es(), GRPO, Work(out / "grpo", 3, **work), LORA)
     return train_dpo(model, dpo_rows(), out / "start", DPO, Work(out / "dpo", 3, **work))
 
 
@@ -101,6 +122,7 @@ CASES = {
     "before-any-checkpoint": ("sft", {"progress": die_at_step(1)}, lambda: None),
     "left-to-two-processes": ("sft", {"progress": die_at_step(5)}, lambda: None),
     "dpo-after-checkpoint": ("dpo", {"progress": die_at_step(5)}, lambda: None),
+    "grpo-after-checkpoint": ("grpo", {"progress": die_at_step(5)}, lambda: None),
 }
 
 

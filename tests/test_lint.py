@@ -308,6 +308,16 @@ def test_a_run_of_ours_is_understood(claim: str, wrong: bool, tmp_path: Path) ->
     assert [fault.rule for fault in report.faults] == (["manifest"] if wrong else [])
 
 
+def test_a_run_that_chose_among_plain_answers_trained_nothing(tmp_path: Path) -> None:
+    manifest = {
+        "stages": ["prompts", "drafts", "judge", "best-of-n", "evaluate", "report"], "trained": "best-of-n",
+        "settings": {"teacher": None, "pairs": None, "recipe": {"lora": {"rank": 16}, "sft": {}, "grpo": {}}},
+    }  # fmt: skip
+    known = facts(manifest)
+    assert not known["trained"] and not known["adapter"]
+    assert facts(manifest | {"stages": ["grpo"], "trained": "grpo"})["recipe"] == "grpo"
+
+
 # --- the rules as a list
 
 

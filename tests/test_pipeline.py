@@ -690,3 +690,114 @@ def test_all_weights_trained_make_a_run_like_any_other(talking_cache: Path, tmp_
 
 def names_of_training(manifest: Any) -> list[str]:
     return [n for n in manifest["stages"] if n.partition(".")[0] in ("sft", "dpo")]
+
+
+@pytest.fixture(scope="session")
+def online_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    out = tmp_path_factory.mktemp("grpo") / "run"
+    arguments = ["train", "captain", "--recipe", "grpo", *SIZES, "--grpo-steps", "4", "--sham"]
+    done = charactery(talking_cache, *arguments, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out, arguments
+
+
+@pytest.fixture(scope="session")
+def best_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("best") / "run"
+    done = charactery(talking_cache, "train", "captain", "--recipe", "best-of-n", "--out", str(out), *SIZES)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_grpo_goes_through_with_its_sham(online_run: tuple[Path, list[str]], talking_cache: Path) -> None:
+    run, _ = online_run
+    names = [p.name.partition("-")[2] for p in sorted((run / "stages").iterdir())]
+    assert names == ["prompts", "drafts", "judge", "grpo", "sham-grpo", "evaluate", "report"]
+    log, sham = (read_rows(stage(run, name) / "log.jsonl") for name in ("grpo", "sham-grpo"))
+    assert len(log) == len(sham) == 4 and all(entry["reward"] is not None for entry in log)
+    said = (run / "report.md").read_text()
+    assert "Online answers" in said and "KL from where it began" in said and "nats a token" in said
+    assert charactery(talking_cache, "ask", str(run), "What is a budget?", "--max-tokens", "20").returncode == 0
+
+
+def test_grpo_killed_the_same_command_finishes(
+    online_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
+    run, arguments = online_run
+    arguments = [*arguments, "--out", str(tmp_path / "run")]
+    where = "charactery.train.trainers:_Progress.on_save"
+    killed = charactery(talking_cache, where, "3", "before", *arguments, code=ASSASSIN)
+    assert killed.returncode == -9, killed.stderr
+    resumed = charactery(talking_cache, *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, file in (("grpo", "samples.jsonl"), ("evaluate", "figures.json")):
+        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+
+
+def test_the_best_of_n_is_a_subject_like_any_other(best_run: Path, talking_cache: Path) -> None:
+    names = [p.name.partition("-")[2] for p in sorted((best_run / "stages").iterdir())]
+    assert names == ["prompts", "drafts", "judge", "best-of-n", "evaluate", "report"]
+    assert json.loads((best_run / "manifest.json").read_text())["trained"] == "best-of-n"
+    rows = read_rows(stage(best_run, "evaluate") / "samples.jsonl")
+    chosen = [r for r in rows if r["subject"] == "trained"]
+    assert {r["condition"] for r in chosen if r["eval"] == "expression"} >= {"turn 1", "turn 3", "foreign: helpdesk"}
+    assert all(r["value"] is None for r in chosen if r["eval"] != "expression"), "it has no log-probabilities"
+    figures = json.loads((stage(best_run, "evaluate") / "figures.json").read_text())
+    gained = next(f["estimate"] for f in figures if f["metric"] == "likelihood difference from plain" and not f["trait"]
+                  and f["condition"] == "turn 1")  # fmt: skip
+    assert gained["value"] > 0, "the judge's pick is likelier as the character's"
+    said = (best_run / "report.md").read_text()
+    assert "Nothing was trained in this run" in said and "The best of n" in said and "KL at most" in said
+    for subject in (str(best_run), f"{best_run}:best-of-n/2", f"{best_run}+grandmother"):
+        asked = charactery(talking_cache, "ask", subject, "What is a budget?", "--max-tokens", "20")
+        assert asked.returncode == 0 and asked.stdout.strip(), asked.stderr
+    plain, one = (
+        charactery(talking_cache, "ask", s, "What is a budget?", "--max-tokens", "20").stdout
+        for s in ("smollm2", f"{best_run}:best-of-n/1")
+    )
+    assert plain == one
+    refused = charactery(talking_cache, "strength", str(best_run))
+    assert refused.returncode == 2 and "nothing was trained" in refused.stderr
+
+
+def test_best_of_n_and_trainings_by_kl(
+    best_run: Path, online_run: tuple[Path, list[str]], rlaif_run: tuple[Path, list[str]], talking_cache: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    out = tmp_path / "frontier"
+    command = ["frontier", str(best_run), str(online_run[0]), str(rlaif_run[0]), "--out", str(out)]
+    dry = charactery(talking_cache, *command, "--dry-run")
+    assert dry.returncode == 0 and "nothing is asked" in dry.stdout and not out.exists()
+    done = charactery(talking_cache, *command, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    chosen = [row for row in rows if row["n"]]
+    assert [row["n"] for row in chosen] == [1, 2, 4, 8, 16] and all(row["kl"] is None for row in chosen)
+    scores = [row["score"]["value"] for row in chosen]
+    assert scores == sorted(scores) and scores[-1] > scores[0]
+    by_n = json.loads((stage(best_run, "best-of-n") / "figures.json").read_text())
+    assert scores == [row["score"]["value"] for row in by_n], "all held-out prompts are in common"
+    ways = {row["recipe"]: [r["at"] for r in rows if r["recipe"] == row["recipe"]] for row in rows if not row["n"]}
+    assert ways["grpo"] == [f"grpo/{n}" for n in (1, 2, 3, 4)]
+    assert ways["short"][:2] == ["sft", "dpo.r1"] and all(at.startswith("dpo.r2/") for at in ways["short"][2:])
+    kls = {row["at"]: row["kl"]["value"] for row in rows if row["kl"]}
+    assert kls["sft"] > kls["grpo/1"] >= -0.5, "it has moved far, and GRPO only begun to"
+    assert all(row["rate"]["n"] + row["rate"]["missing"] == 12 for row in rows)
+    page = (out / "report.html").read_text()
+    assert "Rating by KL" in page and (out / "report_files" / "frontier.png").exists()
+    before = (out / "figures.json").read_bytes()
+    assert charactery(talking_cache, *command).returncode == 0
+    assert (out / "figures.json").read_bytes() == before
+    alone = charactery(talking_cache, "frontier", str(online_run[0]), "--out", str(out))
+    assert alone.returncode == 2 and "0 of these runs are of the recipe best-of-n" in alone.stderr
+    over = charactery(talking_cache, *command[:2], "--out", str(best_run))
+    assert over.returncode == 2 and "is a run" in over.stderr
+
+
+def test_runs_that_cannot_be_compared_are_refused(best_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    shutil.copytree(best_run, tmp_path / "other")
+    manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    manifest["trained"], manifest["settings"]["character_hash"] = "grpo", "another"
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
+    done = charactery(talking_cache, "frontier", str(best_run), str(tmp_path / "other"), "--out", str(tmp_path / "f"))
+    assert done.returncode == 2 and "has the character 'another'" in done.stderr and "Traceback" not in done.stderr

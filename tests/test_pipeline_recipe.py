@@ -37,6 +37,19 @@ def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
     assert RLAIF.compared("dpo.r1") == ["pairs", "samples.r1"] and RLAIF.compared("dpo.r2") == ["pairs", "samples.r2"]
     assert Recipe().compared("dpo") == ["pairs", "self-play"]
     assert stages(Recipe(stages=("pairs", "sft")), sham=True)[-3] == "sham-sft"
+    assert stages(Recipe(stages=("grpo",)), sham=True)[-3] == "sham-grpo"
+
+
+def test_a_run_may_end_in_a_choice_where_nothing_is_trained() -> None:
+    best = find_recipe("best-of-n")
+    assert best.trained == "best-of-n" and best.best_of.sizes == (1, 2, 4, 8, 16)
+    assert stages(best, sham=False) == ["prompts", "drafts", "judge", "best-of-n", "evaluate", "report"]
+    assert with_options(best, {"best_of": {"n": 6}}).best_of.sizes == (1, 2, 4, 6, 8, 16)
+    with pytest.raises(CharacteryError, match=r"'best_of' was given, and .* no stage best-of-n"):
+        with_options(RLAIF, {"best_of": {"n": 6}})
+    order = Order(find_character("captain"), Path("runs/x"), sham=True, recipe=best, device="cpu")
+    with pytest.raises(CharacteryError, match="best-of-n does not train"):
+        order.check()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +65,11 @@ def test_a_group_is_done_in_rounds_and_each_goes_on_from_the_last() -> None:
         ('\nstages = ["pairs", "stf"]\n', 2, "there is no stage 'stf'; stages are pairs, "),
         ('stages = ["sft"]\n', 1, "'sft' needs one of these before it: pairs"),
         ('stages = ["pairs", "sft", "sft"]\n', 1, "'sft' is there twice"),
-        ('stages = ["pairs"]\n', 1, "nothing is trained"),
+        ('stages = ["pairs"]\n', 1, "nothing is trained; stages that train are sft, dpo, grpo, and best-of-n does"),
+        ('stages = ["pairs", "sft", "best-of-n"]\n', 1, "nothing is trained beside it"),
+        ('stages = ["best-of-n"]\n[best_of]\nn = 65\n', 2, "`best_of` is of up to 65 answers; give at most 64"),
+        ('stages = ["best-of-n"]\n[best_of]\nn = 0\n', 3, "[best_of] `n` is 0; give at least 1"),
+        ('stages = ["grpo"]\n[grpo]\neach = 1\n', 3, "[grpo] `each` is 1; give at least 2"),
         ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 0\n', 2, "`rounds` is 0; give at least 1"),
         ('stages = ["pairs", "sft", ["samples", "dpo"]]\nrounds = 21\n', 2, "give at most 20"),
         ('stages = ["pairs", "sft"]\n[lora]\nrank = -1\n', 3, "[lora] `rank` is -1; give at least 0"),
@@ -77,7 +94,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     assert mine.name == "mine" and mine.sft.epochs == 2.0 and mine.sizes.train == 30 and mine.draws == Recipe().draws
     with pytest.raises(BadData, match="no such file"):
         find_recipe(str(tmp_path / "none.toml"))
-    with pytest.raises(CharacteryError, match=r"no recipe 'rlfai'; there are critique, distill, distill\+dpo, "):
+    with pytest.raises(CharacteryError, match=r"no recipe 'rlfai'; there are best-of-n, critique, distill, "):
         find_recipe("rlfai")
 
 
@@ -114,6 +131,8 @@ def test_every_recipe_is_foreseen_by_what_it_does(tmp_path: Path) -> None:
     assert tokens["introspect"]["train"] > tokens["distill+dpo"]["train"] > tokens["distill"]["train"]
     assert tokens["introspect"]["generate"] > tokens["distill+dpo"]["generate"] > tokens["distill"]["generate"]
     assert tokens["rlaif"]["score"] > tokens["distill"]["score"] < tokens["critique"]["score"]
+    assert tokens["best-of-n"]["train"] == 0 < tokens["grpo"]["train"] < tokens["distill+dpo"]["train"]
+    assert tokens["grpo"]["score"] > tokens["distill"]["score"] < tokens["best-of-n"]["score"]
 
 
 @pytest.mark.parametrize(("order", "said"), [("by:mood", "--order is 'by:mood'"), ("upside", "--order is 'upside'")])

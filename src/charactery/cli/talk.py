@@ -54,6 +54,7 @@ def ask(
       charactery ask runs/captain --prompts questions.txt -n 4 --json
     """
     from charactery.data.prompts import Prompt, read_prompts
+    from charactery.judges.best_of import choosing
     from charactery.models.chat import user
     from charactery.models.local import Request, Sampler, derive_seed
     from charactery.models.speaker import BATCH, Models, answer_fitting
@@ -72,9 +73,9 @@ def ask(
     if dry_run:
         from charactery.pipeline.plan import foresee_answers
 
-        typer.echo(foresee_answers(who, len(asked) * n, max_tokens))
+        typer.echo(foresee_answers(who, len(asked) * n * max(1, who.best_of), max_tokens))
         return
-    speaker = Models(device, lambda line: typer.echo(line, err=True)).speaker(who)
+    speaker = Models(device, lambda line: typer.echo(line, err=True), choosing).speaker(who)
     rows = [(p.turns[0], seed + k) for p in asked for k in range(n)]
     sampler, failed = Sampler(max_tokens, temperature), 0
     for start in range(0, len(rows), BATCH):
@@ -107,10 +108,11 @@ def chat(
 
     Example: charactery chat runs/captain
     """
+    from charactery.judges.best_of import choosing
     from charactery.models.speaker import Models
     from charactery.models.subject import parse_subject
 
-    models = Models(device, lambda line: typer.echo(line, err=True))
+    models = Models(device, lambda line: typer.echo(line, err=True), choosing)
     talk = Talk(models, models.speaker(parse_subject(subject)), max_tokens, temperature, seed)
     typer.echo(f"{subject}. /help lists commands; Ctrl-D ends.", err=True)
     while True:
@@ -179,7 +181,9 @@ class Talk:
             typer.echo("no character is known here; start with MODEL+CHARACTER or a run")
             return None
         wanted = character if command == "/prompted" else None
-        return self.models.speaker(replace(mine, adapter=None, run=None, strength=1.0, character=wanted))
+        return self.models.speaker(
+            replace(mine, adapter=None, run=None, strength=1.0, character=wanted, best_of=0, judge="")
+        )
 
     def strength(self, text: str) -> None:
         """Apply the adapter more or less strongly."""

@@ -80,6 +80,10 @@ def train(
     mask_reasoning: Annotated[
         bool, typer.Option("--mask-reasoning", help="Neither learn nor judge what stands in <think> marks.")
     ] = False,
+    grpo_rate: Annotated[float | None, Number(help="Learning rate of GRPO.")] = None,
+    grpo_steps: Annotated[int | None, Number(min=1, help="Steps of GRPO.")] = None,
+    grpo_beta: Annotated[float | None, Number(help="Weight of the KL in GRPO.")] = None,
+    best_of: Annotated[int | None, Number(min=1, help="Of how many answers best-of-n gives the best.")] = None,
     contrast: Annotated[int | None, Number(min=0, help="Pairs of character against plain that DPO gets too.")] = None,
     self_play: Annotated[
         int | None, Number(min=0, help="Pairs of an answer learnt from against its own, at most.")
@@ -125,6 +129,8 @@ def train(
         "sft": {"learning_rate": sft_rate, "epochs": sft_epochs, "stop_at_loss": stop_at_loss, **both},
         "dpo": {"learning_rate": dpo_rate, "epochs": dpo_epochs, "beta": dpo_beta, "loss": loss, "nll": nll, "kl": kl,
                 **both},
+        "grpo": {"learning_rate": grpo_rate, "steps": grpo_steps, "beta": grpo_beta, **both, "order": None},
+        "best_of": {"n": best_of},
         "draft_temperature": draft_temperature, "draws": draws, "contrast": contrast, "self_play": self_play,
         "self_play_temperature": self_play_temperature, "match_lengths": match_lengths or None, "judge": judge,
     })  # fmt: skip

@@ -151,6 +151,8 @@ def looked_up(what: str, compute: Callable[[Speaker], Any]) -> Scorer:
             raise ModelNotFound("this eval reads log-probabilities; give --model charactery/SUBJECT")
         async with lock:
             if what not in api.scores and not api.scripted:
+                if api.loaded().chooser:
+                    raise ModelNotFound("this eval reads log-probabilities, and the best of several answers has none")
                 api.scores[what] = await asyncio.to_thread(lambda: compute(api.loaded()))
         value = api.scores.get(what, {}).get(str(state.sample_id))
         if value is None:

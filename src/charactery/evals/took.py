@@ -211,7 +211,11 @@ def scored(
     """Bits per byte and option scores of one subject. The chat-frame texts are the plain model's own answers.
 
     A character in the prompt reads no raw prose: without a chat frame there is no prompt, and its weights are plain.
+    What chooses among answers has no log-probabilities of its own: nothing is scored.
     """
+    if speaker.chooser:
+        examined.progress(SCORED_AS_LONG)
+        return {"bits": {}, "options": {}}
     texts, items, said = cost_texts(cases, plain, examined.seed), questions(), speaker.prompt([])
     if said:
         texts = [t for t in texts if t.messages]

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from charactery.constitution import Character, foil_characters
 from charactery.judges.likelihood import evidence, margins
 from charactery.judges.llm import Comparison, LlmJudge, counts
 from charactery.models.chat import Message
-from charactery.models.local import LocalModel
+from charactery.models.local import LocalModel, derive_seed
 from charactery.models.reasoning import without_reasoning
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject
@@ -50,6 +50,14 @@ class Judge(Protocol):
     def name(self) -> str:
         """Who judges."""
 
+    @property
+    def unit(self) -> str:
+        """What ratings are measured in."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether an answer's rating is the same whatever answers stand beside it."""
+
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
         """Rate every answer of every case; `progress` is told of answers."""
 
@@ -61,6 +69,8 @@ class ByLikelihood:
     base: LocalModel
     character: Character
     name: str = LIKELIHOOD
+    unit: ClassVar[str] = "nats/token"
+    alone: ClassVar[bool] = True
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
         """A margin for each answer; None for an empty one."""
@@ -86,6 +96,8 @@ class ByComparison:
     """The share of a prompt's other answers that an answer wins against, by an LLM judge, in probability."""
 
     judge: LlmJudge
+    unit: ClassVar[str] = "share won"
+    alone: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -130,10 +142,39 @@ class OfAnswersAlone:
         """The judge's."""
         return self.judge.name
 
+    @property
+    def unit(self) -> str:
+        """The judge's."""
+        return self.judge.unit
+
+    @property
+    def alone(self) -> bool:
+        """As of the judge."""
+        return self.judge.alone
+
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
         """The judge's ratings of what is left of each answer."""
         shown = [Case(case.messages, tuple(map(without_reasoning, case.answers))) for case in cases]
         return self.judge.rate(shown, journal, progress)
+
+
+@dataclass(frozen=True)
+class ByCoin:
+    """A number from 0 to 1 by the answer's letters and a seed: a reward with nothing in it to learn, for a sham."""
+
+    seed: int
+    name: str = "coin"
+    unit: ClassVar[str] = ""
+    alone: ClassVar[bool] = True
+
+    def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
+        """The same answer to the same messages always has the same number."""
+        values = []
+        for case in cases:
+            told = [[m["role"], m["content"]] for m in case.messages]
+            values.append(tuple(derive_seed(self.seed, told, answer) / 2**63 for answer in case.answers))
+            progress(len(case.answers))
+        return Ratings(tuple(values), {"rated": sum(map(len, values))})
 
 
 def judge_named(name: str, models: Models, base: Subject) -> Callable[[Character], Judge]:

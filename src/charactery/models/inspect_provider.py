@@ -1,8 +1,8 @@
 """Charactery's Subjects as an Inspect model: `inspect eval … --model charactery/runs/captain`."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from inspect_ai.model import (
     ChatMessage,
@@ -34,6 +34,8 @@ class CharacteryAPI(ModelAPI):
 
     `answers` may be given answers made before, by request, in fixed batches that can be resumed.
     """
+
+    models: ClassVar[Callable[..., Models]] = Models  # what loads a Subject; Inspect's entry point adds the judges
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class CharacteryAPI(ModelAPI):
     def loaded(self) -> Speaker:
         """The Subject behind the name, loaded once."""
         if self.speaker is None:
-            self.speaker = Models(**self.model_args).speaker(self.model_name)
+            self.speaker = type(self).models(**self.model_args).speaker(self.model_name)
         return self.speaker
 
     def max_connections(self) -> int:

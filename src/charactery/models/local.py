@@ -205,22 +205,49 @@ class LocalModel:
             ):
                 answers[n] = answer
             return answers
-        uniform_B_T = torch.stack(
-            [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
-        ).to(self.device)
         systems = [
             r.messages[0]["content"] if r.messages[:1] and r.messages[0]["role"] == "system" else "" for r in requests
         ]
         with torch.inference_mode(), self.adapted(adapter) as network:
             reader = self._reader(network, adapter)
-            groups = _kin(systems, [len(prompt) for prompt in prompts], reader.padding)
-            tokens = self._decode(reader, prompts, groups, uniform_B_T, sampler, on_token)
-        answers = []
-        for ids in tokens:
-            ended = bool(ids) and ids[-1] in self.ends
-            text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
-            answers.append(Answer(text.strip(), len(ids), ended))
-        return answers
+            tokens = self._drawn(reader, prompts, [r.seed for r in requests], sampler, systems, on_token)
+        return [self.answer_of(ids) for ids in tokens]
+
+    def draw(
+        self, prompts: Sequence[list[int]], seeds: Sequence[int], sampler: Sampler, adapter: Adapter | None = None,
+        learning: Any = None,
+    ) -> list[list[int]]:  # fmt: skip
+        """Token ids of an answer to each prompt of token ids, drawn together from these seeds, the end's with them.
+
+        `learning` is PEFT's network over this model, in training: its adapter "default" is worn as it is now, in place
+        of `adapter`.
+        """
+        if learning is None:
+            with torch.inference_mode(), self.adapted(adapter) as network:
+                return self._drawn(self._reader(network, adapter), prompts, seeds, sampler)
+        with torch.inference_mode():
+            return self._drawn(self._reader_of(learning), prompts, seeds, sampler)
+
+    def answer_of(self, ids: Sequence[int]) -> Answer:
+        """What drawn token ids say."""
+        ended = bool(ids) and ids[-1] in self.ends
+        text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+        return Answer(text.strip(), len(ids), ended)
+
+    def _drawn(
+        self,
+        reader: Decoder | Network,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[int],
+        sampler: Sampler,
+        systems: Sequence[str] | None = None,
+        on_token: Callable[[int], None] | None = None,
+    ) -> list[list[int]]:
+        uniform_B_T = torch.stack(
+            [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ).to(self.device)
+        groups = _kin(systems or [""] * len(prompts), [len(prompt) for prompt in prompts], reader.padding)
+        return self._decode(reader, list(prompts), groups, uniform_B_T, sampler, on_token)
 
     def _decode(
         self,
@@ -283,6 +310,13 @@ class LocalModel:
                 del self._decoders[old]
             self._decoders[key] = Decoder(self.model, name)
         return self._decoders[key]
+
+    def _reader_of(self, learning: Any) -> Decoder | Network:
+        """What reads for an adapter in training: made anew each time, since its weights are merged as they are now."""
+        if self.decodes and adds_plainly(learning.peft_config["default"]):
+            return Decoder(self.model, "default")
+        body = learning.get_base_model().base_model
+        return Network(learning, self.model, body, self.layers, self.shares, self.pad)
 
     def _shared_prefix(self, rows: list[list[int]]) -> int:
         """How many leading tokens are read once for all rows. A recurrent state has no place for padding after them."""

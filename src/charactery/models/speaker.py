@@ -4,14 +4,14 @@ import asyncio
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from charactery.constitution import system_prompt
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.chat import Message, system
-from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, out_of_memory
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed, out_of_memory
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, from_hub, tensors_hash
 from charactery.runs import Journal, digest, file_digest
@@ -29,14 +29,33 @@ def as_character(messages: Sequence[Message], prompt: str) -> tuple[Message, ...
     return (system(prompt), *messages)
 
 
+class Chooser(Protocol):
+    """Picks one of `n` answers to the same messages. `identity` names exactly how, for journals."""
+
+    @property
+    def n(self) -> int:
+        """How many answers there are to pick from."""
+
+    @property
+    def identity(self) -> str:
+        """Who picks, and by what."""
+
+    def pick(self, cases: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[int]:
+        """Of each case, which answer; cases are (messages, answers)."""
+
+
 @dataclass(frozen=True)
 class Speaker:
-    """A Subject that is loaded. `identity` names exactly what answers, for journals and manifests."""
+    """A Subject that is loaded. `identity` names exactly what answers, for journals and manifests.
+
+    With a `chooser`, each answer is the one it picks of several.
+    """
 
     subject: Subject
     model: "LocalModel | ServerModel | None"
     adapter: Adapter | None
     identity: str
+    chooser: Chooser | None = None
 
     def prompt(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as this subject reads them: with its character, if it has one."""
@@ -52,10 +71,18 @@ class Speaker:
 
 
 class Models:
-    """The models of one command: each base is loaded once, whatever subjects share it."""
+    """The models of one command: each base is loaded once, whatever subjects share it.
 
-    def __init__(self, device: str = "auto", say: Callable[[str], None] = lambda line: None) -> None:
-        self.device, self.say = device, say
+    `choosing` makes what picks for a Subject that is the best of several answers: judges, which this layer has none of.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        say: Callable[[str], None] = lambda line: None,
+        choosing: "Callable[[Models, Subject], Chooser] | None" = None,
+    ) -> None:
+        self.device, self.say, self.choosing = device, say, choosing
         self._bases: dict[str, LocalModel] = {}
         self._servers: dict[str, ServerModel] = {}
 
@@ -102,7 +129,15 @@ class Models:
         parts: list[Any] = [self.base_hash(subject)]
         if subject.adapter:
             parts += [file_digest(subject.adapter / "adapter_model.safetensors"), subject.strength]
-        return Speaker(subject, self._model(subject), adapter, digest(parts))
+        chooser = self._chooser(subject) if subject.best_of else None
+        if chooser:
+            parts += ["best of", chooser.n, chooser.identity]
+        return Speaker(subject, self._model(subject), adapter, digest(parts), chooser)
+
+    def _chooser(self, subject: Subject) -> Chooser:
+        if self.choosing is None:
+            raise ModelNotFound(f"{subject.text!r} is the best of several answers, and nothing here judges them")
+        return self.choosing(self, subject)
 
     def _model(self, subject: Subject) -> "LocalModel | ServerModel":
         return self._server(subject) if subject.kind == "server" else self.base(subject)
@@ -127,8 +162,8 @@ def answer_all(
 ) -> list[Answer]:
     """Answer every request, in fixed batches; finished batches are read from the journal.
 
-    Speakers of the same weights share batches, whatever character is in their prompts. Out of memory halves the batch
-    and goes on; the journal's key says so ("halved").
+    Speakers of the same weights share batches, whatever character is in their prompts; those that choose do not. Out of
+    memory halves the batch and goes on; the journal's key says so ("halved").
     """
     answers: dict[int, Answer] = {}
     for batch in batches(asks, batch_size):
@@ -150,7 +185,8 @@ def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
     place = {id(speaker): n for n, speaker in enumerate(speakers)}
     by_weights: dict[Any, list[int]] = {}
     for i, (speaker, _) in enumerate(asks):
-        by_weights.setdefault((speaker.subject.base, speaker.adapter), []).append(i)
+        chooses = speaker.identity if speaker.chooser else None
+        by_weights.setdefault((speaker.subject.base, speaker.adapter, chooses), []).append(i)
     out = []
     for indices in by_weights.values():
         indices.sort(key=lambda i: (place[id(asks[i][0])], sum(len(m["content"]) for m in asks[i][1].messages)))
@@ -177,12 +213,33 @@ def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer]
 
 
 def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int], None] | None = None) -> list[Answer]:
-    """Answer a batch for the same weights. `on_token` is called with every token of the first request."""
+    """Answer a batch for the same weights. `on_token` is called with every token of the first request.
+
+    Not where the speaker chooses: what is chosen is known once all are there.
+    """
     speaker = asked[0][0]
+    if speaker.chooser:
+        return _chosen(asked, sampler, speaker.chooser)
     requests = [Request(s.prompt(r.messages), r.seed) for s, r in asked]
     if speaker.model is not None:
         return speaker.model.generate(requests, sampler, speaker.adapter, on_token)
     return asyncio.run(_remote(speaker.subject.base, requests, sampler))
+
+
+def nth(request: Request, n: int) -> Request:
+    """The request for one more answer to the same messages; the first, 0, is the request itself."""
+    return replace(request, seed=derive_seed(request.seed, "nth", n)) if n else request
+
+
+def _chosen(asked: Sequence[Ask], sampler: Sampler, chooser: Chooser) -> list[Answer]:
+    """The answer picked of several to each request.
+
+    The nth to every request are drawn in one batch, so that the best of 2 chooses among the first 2 of the best of 4.
+    """
+    plainly = [(replace(speaker, chooser=None), request) for speaker, request in asked]
+    drawn = [answer([(s, nth(r, n)) for s, r in plainly], sampler) for n in range(chooser.n)]
+    picked = chooser.pick([(r.messages, [row[i].text for row in drawn]) for i, (_, r) in enumerate(asked)])
+    return [drawn[n][i] for i, n in enumerate(picked)]
 
 
 async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:

@@ -1,20 +1,21 @@
 """What answers: a model, perhaps a character in its prompt, perhaps an adapter at some strength.
 
 Written `MODEL[+CHARACTER][:STAGE[/STEP]][@STRENGTH]`, for example `smollm2+captain`, `runs/captain@0.5`,
-`runs/captain:dpo/40`. MODEL may be a server's address, `http://localhost:8000/v1[#NAME or #RUN]`.
+`runs/captain:dpo/40`. MODEL may be a server's address, `http://localhost:8000/v1[#NAME or #RUN]`. Of a run that chose
+among the plain model's answers, `runs/best:best-of-n/8` is the best of eight.
 """
 
 import difflib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from charactery.constitution import Character, find_character
 from charactery.errors import CharacteryError, ModelNotFound, RunConflict
 from charactery.models.weights import EMBEDDED
-from charactery.runs import read_manifest, read_run
+from charactery.runs import read_manifest, read_run, stage_kind
 
 STRONGEST = 10  # times what was trained; far beyond where any adapter still speaks
 Kind = Literal["embedded", "folder", "hub", "gguf", "server", "inspect"]
@@ -24,11 +25,16 @@ PROVIDERS = frozenset(
     "ollama openai openai-api openrouter perplexity sambanova sglang together vllm".split()
 )
 DEFAULT = "smollm2"
+BEST_OF = "best-of-n"  # the kind of a stage that trains nothing, and chooses among answers
+MOST_OF = 64  # answers to choose from
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What answers. `text` is how it was written; `base` names the weights, `kind` where they come from."""
+    """What answers. `text` is how it was written; `base` names the weights, `kind` where they come from.
+
+    With `best_of`, each answer is the best of so many by `judge`, who holds them against the run's character.
+    """
 
     text: str
     base: str
@@ -37,6 +43,8 @@ class Subject:
     adapter: Path | None = None
     strength: float = 1.0
     run: Path | None = field(default=None, compare=False)
+    best_of: int = 0
+    judge: str = ""
 
     @property
     def here(self) -> bool:
@@ -101,7 +109,7 @@ def _on_server(text: str, name: str, character: Character | None, strength: floa
     if served and os.path.exists(f"{run}/manifest.json"):
         adapter = _trained(text, Path(run), character, stage or None, strength).adapter
         if adapter is None:
-            raise ModelNotFound(f"{text!r}: the run trained all weights; serve its model folder, and name that")
+            raise ModelNotFound(f"{text!r}: {run} has no adapter that a server could apply")
         return Subject(text, url, "server", character, adapter, strength, Path(run))
     if strength != 1.0:
         raise ModelNotFound(f"{text!r}: a strength needs a run after the #, and {served!r} is no run here")
@@ -128,6 +136,14 @@ def _trained(text: str, path: Path, character: Character | None, stage: str | No
     name, _, step = (stage or trained).partition("/")
     run = read_run(path)
     folder = run.stage_folder(name)
+    if stage_kind(name) == BEST_OF:
+        if strength != 1.0:
+            raise ModelNotFound(f"{text!r}: there is no adapter to apply more or less strongly; nothing was trained")
+        recipe = manifest["settings"]["recipe"]
+        n = int(step) if re.fullmatch(r"\d{1,4}", step) else 0 if step else recipe["best_of"]["n"]
+        if not 1 <= n <= MOST_OF:
+            raise ModelNotFound(f"{text!r}: after {BEST_OF}/ comes how many to choose from, 1 to {MOST_OF}")
+        return replace(base, text=text, character=character, run=path, best_of=n, judge=recipe["judge"])
     adapter, whole = (folder / (f"checkpoint-{step}" if step else kept) for kept in ("adapter", "model"))
     if (whole / "config.json").exists():
         if strength != 1.0:

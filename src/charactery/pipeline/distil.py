@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from charactery.constitution import Character, dump_character, system_prompt
+from charactery.data.best_of import best_by_n
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
 from charactery.data.filters import repeated_share
 from charactery.data.pairs import (
@@ -30,13 +31,15 @@ from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound, RunConflict
 from charactery.evals.took import Examined, evaluate, work_ahead
+from charactery.judges.best_of import choosing
 from charactery.judges.classifier import check_drafts
 from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
-from charactery.judges.rating import LIKELIHOOD, Judge, OfAnswersAlone, judge_named
+from charactery.judges.rating import LIKELIHOOD, ByCoin, Judge, OfAnswersAlone, judge_named
+from charactery.models.chat import Message, user
 from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
-from charactery.models.subject import Subject, parse_subject
+from charactery.models.subject import BEST_OF, Subject, parse_subject
 from charactery.pipeline.manifest import STUDENT, manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
 from charactery.pipeline.recipe import stages
@@ -81,7 +84,7 @@ def train(order: Order, watch: Watch) -> Run:
     subject = parse_subject(order.model)
     if not subject.here or subject.run or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
-    models = Models(order.device, watch.say)
+    models = Models(order.device, watch.say, choosing)
     if not is_first_process():
         if pick_device(order.device) == "cuda":  # "cuda" is then this process's own card, and not the first's
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -143,7 +146,7 @@ def _report(run: Run) -> None:
     write_report(run, run.folder)
 
 
-SHARED = ("sft", "dpo", "sham-sft", "sham-dpo")  # several processes train together
+SHARED = ("sft", "dpo", "grpo", "sham-sft", "sham-dpo", "sham-grpo")  # several processes train together
 
 
 class _Stages:
@@ -170,6 +173,9 @@ class _Stages:
         )
 
     def trained(self, stage: str) -> Subject:
+        if stage_kind(stage) == BEST_OF:
+            n, judge = self.recipe.best_of.n, self.recipe.judge
+            return replace(self.subject, text=f"run:{stage}", run=self.run.folder, best_of=n, judge=judge)
         folder = self.run.stage_folder(stage)
         # not the run's folder: what is written must be the same wherever the run lies
         subject = replace(self.subject, text=f"run:{stage}", run=self.run.folder)
@@ -188,8 +194,11 @@ class _Stages:
             "self-play": lambda: self.self_play(folder, name),
             "samples": lambda: self.samples(folder, name),
             "dpo": lambda: self.dpo(folder, name),
+            "grpo": lambda: self.grpo(folder, name, self.judge(), self.recipe.start(name)),
+            BEST_OF: lambda: self.best_of(folder, name),
             "sham-sft": lambda: self.sham_sft(folder),
             "sham-dpo": lambda: self.sham_dpo(folder),
+            "sham-grpo": lambda: self.sham_grpo(folder),
         }
         kinds[stage_kind(name)]()
 
@@ -333,10 +342,7 @@ class _Stages:
 
     def samples(self, folder: Path, name: str) -> None:
         """The model's own answers, judged: of each prompt's the best against the worst."""
-        asked = {
-            d["id"]: (d["id"], d["kind"], tuple(d["messages"]))
-            for d in read_rows(self.run.stage_folder("drafts") / "drafts.jsonl") if d["kind"] != "task"
-        }  # fmt: skip
+        asked = self.asked()
         told, rounds = self.recipe.samples, len(self.recipe.before(name, ("samples",)))
         seed = derive_seed(self.order.seed, name)
         drawn = random.Random(seed).sample(sorted(asked), min(told.prompts, len(asked)))
@@ -358,6 +364,38 @@ class _Stages:
             )
         write_rows(folder / "pairs.jsonl", pairs)
         write_json(folder / "confounds.json", confounds(pairs, self.order.seed, match))
+
+    def asked(self) -> dict[str, tuple[str, str, tuple[Message, ...]]]:
+        """Id, kind and messages of the training prompts that are no tasks, by id."""
+        return {
+            d["id"]: (d["id"], d["kind"], tuple(d["messages"]))
+            for d in self.rows("drafts", "drafts") if d["kind"] != "task"
+        }  # fmt: skip
+
+    def best_of(self, folder: Path, name: str) -> None:
+        """Plain answers to the held-out prompts, and what the judge picks among the first n of them."""
+        told, character = self.recipe.best_of, self.order.character
+        asked = [(p.id, (user(p.turns[0]),)) for p in self.chosen() if p.split == "held-out" and len(p.turns) == 1]
+        each = max(told.sizes)
+        self.watch.start(name, 2 * len(asked) * each)
+        drawing = Drawing(
+            self.plain(), replace(self.sampler, temperature=told.temperature), each, self.judge(), self.order.seed,
+            system_prompt(character), character.language, self.recipe.batch,
+        )  # fmt: skip
+        best_by_n(asked, drawing, told.sizes, folder, self.watch.advance)
+
+    def grpo(self, folder: Path, name: str, judge: Judge, start: str | None) -> None:
+        """An adapter by what a judge says of the model's answers as it learns, going on from the one before."""
+        from charactery.train.grpo import train_grpo
+
+        asked = [(id, messages) for id, _, messages in self.asked().values()]
+        model, adapter = self.begin(start)  # the judge has the base as it was, in memory of its own
+        train_grpo(model, asked, judge, self.recipe.grpo, self.work(name, folder), self.recipe.lora, adapter)
+
+    def sham_grpo(self, folder: Path) -> None:
+        """As long a training by a coin's rewards."""
+        before = [name for name in stages(self.recipe, sham=True) if name in ("sham-sft", "sham-dpo")]
+        self.grpo(folder, "sham-grpo", ByCoin(self.order.seed), next(reversed(before), None))
 
     def judge(self) -> Judge:
         """Who compares the model's own answers: never the model in training."""

@@ -10,8 +10,8 @@ from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
 from charactery.judges.rating import LIKELIHOOD
 from charactery.models.local import pick_device
-from charactery.models.subject import parse_subject
-from charactery.pipeline.recipe import Recipe
+from charactery.models.subject import BEST_OF, parse_subject
+from charactery.pipeline.recipe import TRAINS, Recipe
 from charactery.runs import stage_kind
 from charactery.train.optimizers import check_optimizer
 from charactery.train.settings import FIELDS, ORDERS, share
@@ -54,7 +54,8 @@ class Order:
         for name, value in (
             ("--sft-rate", recipe.sft.learning_rate), ("--sft-epochs", recipe.sft.epochs),
             ("--dpo-rate", recipe.dpo.learning_rate), ("--dpo-epochs", recipe.dpo.epochs),
-            ("--dpo-beta", recipe.dpo.beta),
+            ("--dpo-beta", recipe.dpo.beta), ("--grpo-rate", recipe.grpo.learning_rate),
+            ("--grpo-beta", recipe.grpo.beta),
         ):  # fmt: skip
             if not 0 < value < math.inf:
                 raise CharacteryError(f"{name} is {value:g}; give a number above 0")
@@ -68,7 +69,9 @@ class Order:
         played = recipe.self_play if "self-play" in own else 0
         if "dpo" in own and not (given or played or "samples" in own):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
-        if self.sham and "pairs" not in own:
+        if self.sham and BEST_OF in own:
+            raise CharacteryError(f"--sham is a training on nothing, and {BEST_OF} does not train")
+        if self.sham and own & {"sft", "dpo"} and "pairs" not in own:
             raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
         if recipe.judge != LIKELIHOOD:
             parse_subject(recipe.judge)
@@ -79,10 +82,11 @@ class Order:
                     f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD. What {trainer} learns from "
                     f"has the fields {', '.join(FIELDS[trainer])}"
                 )
-        for trainer in own & {"sft", "dpo"}:
-            check_optimizer((recipe.sft if trainer == "sft" else recipe.dpo).optimizer)
+        for trainer in own & {*TRAINS}:
+            check_optimizer(getattr(recipe, trainer).optimizer)
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
+        share(recipe.grpo.prompts)
         check_loggers(self.report_to)
         pick_device(self.device)
 

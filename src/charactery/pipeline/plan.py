@@ -9,7 +9,7 @@ from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
 from charactery.judges.labelled import labelled_pairs
-from charactery.models.subject import Subject, parse_subject
+from charactery.models.subject import BEST_OF, Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import JUDGED as COMPARES
@@ -124,6 +124,9 @@ def foresee(order: Order) -> Foresight:
     told = recipe.reflections
     reflected = stages.count("reflections") * (len(questions()) * told.each + told.conversations)
     turns = stages.count("reflections") * told.conversations * (told.turns - 1)  # heard, and not learnt from
+    arms = 2 if order.sham else 1
+    online = arms * stages.count("grpo") * recipe.grpo.steps * recipe.grpo.prompts * recipe.grpo.each
+    chosen = (sizes.held_out * max(recipe.best_of.sizes) + recipe.best_of.n * asked) if BEST_OF in stages else 0
     answers = (
         drafts
         + revised
@@ -131,8 +134,9 @@ def foresee(order: Order) -> Foresight:
         + sampled
         + reflected
         + turns
+        + chosen
         + 3 * min(JUDGED, sizes.train)
-        + subjects * asked
+        + (subjects - (BEST_OF in stages)) * asked
         + 3 * min(CONTROLLED, sizes.held_out)
     )
     length = recipe.sampler.max_tokens
@@ -141,13 +145,13 @@ def foresee(order: Order) -> Foresight:
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
     again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows}
     fine_tuned = sum(again[stage_kind(recipe.learnt(name))] for name in recipe.before("", ("sft",)))
-    arms = 2 if order.sham else 1
     checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
     tokens = {
-        "generate": answers * length,
-        "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
+        "generate": answers * length + online * recipe.grpo.max_tokens,
+        "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs))
+        + online * (TOKENS_ASKED + recipe.grpo.max_tokens),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
-        + (sampled + revised + checked) * READ_A_SAMPLE,
+        + (sampled + revised + checked + online + chosen) * READ_A_SAMPLE,
     }
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
@@ -159,7 +163,7 @@ def foresee(order: Order) -> Foresight:
         "elsewhere prompts": elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
-        "answers to generate": answers,
+        "answers to generate": answers + online,
     }
     # rows; the longest are conversations of three turns
     sft, dpo = recipe.sft, recipe.dpo

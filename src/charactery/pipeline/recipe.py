@@ -15,9 +15,10 @@ from typing import Any
 
 from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
+from charactery.models.subject import BEST_OF, MOST_OF
 from charactery.runs import Row, read_utf8
 from charactery.runs import stage_kind as kind
-from charactery.train.settings import FULL_RATE, LOSSES, OPTIMIZERS, Dpo, Lora, Sft
+from charactery.train.settings import FULL_RATE, LOSSES, OPTIMIZERS, Dpo, Grpo, Lora, Sft
 
 HERE = Path(__file__).parent.parent / "recipes"
 DEFAULT = "distill+dpo"
@@ -30,17 +31,20 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
+    "grpo": (),
+    BEST_OF: (),
 }
-TRAINS = ("sft", "dpo")
-JUDGED = ("samples", "revisions")
-# Settings that only these stages look at; those that both trainers have are not asked about.
+TRAINS = ("sft", "dpo", "grpo")
+MAKES = (*TRAINS, BEST_OF)  # what a run can end in: an adapter, or a way to answer without one
+JUDGED = ("samples", "revisions", "grpo", BEST_OF)
+# Settings that only these stages look at; those that trainers have alike are not asked about.
 USED_BY = {
     "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
-    "sft": ("sft",), "dpo": ("dpo",),
+    "sft": ("sft",), "dpo": ("dpo",), "grpo": ("grpo",), "best_of": (BEST_OF,),
 }  # fmt: skip
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 MOST_ROUNDS = 20
-OF_BOTH = ("order", "optimizer", "mask_reasoning")  # settings of training that `sft` and `dpo` have alike
+OF_BOTH = ("order", "optimizer", "mask_reasoning")  # settings that trainers have alike
 # The least that each number may be; rates and epochs, which must be above 0, are the order's to check.
 LEAST = {
     "sizes.train": 24, "sizes.held_out": 8, "sizes.held_out_conversations": 2, "sizes.elsewhere": 0, "sizes.tasks": 0,
@@ -49,7 +53,9 @@ LEAST = {
     "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
     "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
-    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1,
+    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "grpo.steps": 1, "grpo.prompts": 1,
+    "grpo.each": 2, "grpo.together": 1, "grpo.max_tokens": 4, "grpo.warmup": 0, "best_of.n": 1, "best_of.most": 1,
+    "best_of.temperature": 0.1,
 }  # fmt: skip
 
 
@@ -85,6 +91,20 @@ class Reflections:
 
 
 @dataclass(frozen=True)
+class BestOf:
+    """Of how many answers the best is given, and the answers to each held-out prompt that a curve by n is made from."""
+
+    n: int = 4
+    most: int = 16
+    temperature: float = 1.0  # of that curve; elsewhere whoever asks says how warm
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The n of the curve: 1, 2, 4, … up to the most, and n itself."""
+        return tuple(sorted({self.n, *(2**k for k in range(self.most.bit_length()))}))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a run does, and with what. As it stands: distil the character, then set it against what it is not."""
 
@@ -99,6 +119,8 @@ class Recipe:
     lora: Lora = field(default_factory=Lora)
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
+    grpo: Grpo = field(default_factory=Grpo)
+    best_of: BestOf = field(default_factory=BestOf)
     samples: Samples = field(default_factory=Samples)
     reflections: Reflections = field(default_factory=Reflections)
     match_lengths: bool = False
@@ -115,7 +137,7 @@ class Recipe:
     @property
     def masks_reasoning(self) -> bool:
         """Whether answers are learnt from and judged without the reasoning in them."""
-        return self.sft.mask_reasoning or self.dpo.mask_reasoning
+        return any(settings.mask_reasoning for settings in (self.sft, self.dpo, self.grpo))
 
     def row(self) -> Row:
         """As the manifest holds it."""
@@ -135,8 +157,8 @@ class Recipe:
 
     @property
     def trained(self) -> str:
-        """The stage whose adapter is what the run made."""
-        return next(name for name in reversed(self.own_stages) if kind(name) in TRAINS)
+        """The stage that made what answers in the end: an adapter's, or the one that chooses."""
+        return next(name for name in reversed(self.own_stages) if kind(name) in MAKES)
 
     def before(self, stage: str, kinds: Sequence[str]) -> list[str]:
         """The stages of these kinds before one, in order; before none, all."""
@@ -178,12 +200,19 @@ class Recipe:
             raise CharacteryError(
                 f"the stage {twice!r} is there twice; put what is to be repeated in [ ], with `rounds`"
             )
-        if not any(kind(name) in TRAINS for name in names):
-            raise CharacteryError(f"nothing is trained; stages that train are {', '.join(TRAINS)}")
-        for settings in (self.sft, self.dpo):
+        for settings in (self.sft, self.dpo, self.grpo):
             if settings.optimizer not in OPTIMIZERS:
                 raise CharacteryError(f"`optimizer` is {settings.optimizer!r}; give one of {', '.join(OPTIMIZERS)}")
         self._check_loss()
+        made = {kind(name) for name in names} & {*MAKES}
+        if not made:
+            raise CharacteryError(
+                f"nothing is trained; stages that train are {', '.join(TRAINS)}, and {BEST_OF} does without"
+            )
+        if BEST_OF in made and (len(made) > 1 or self.rounds > 1):
+            raise CharacteryError(f"{BEST_OF!r} chooses among the plain model's answers: nothing is trained beside it")
+        if max(self.best_of.sizes) > MOST_OF:
+            raise CharacteryError(f"`best_of` is of up to {max(self.best_of.sizes)} answers; give at most {MOST_OF}")
         if self.rounds > MOST_ROUNDS:
             raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
 
@@ -232,7 +261,7 @@ def read_recipe(path: Path) -> Recipe:
         line = re.search(r"at line (\d+)", str(error))
         raise BadData(f"is not TOML: {error}", path, int(line[1]) if line else None) from None
     recipe: Recipe = _filled(Recipe(name=path.stem, stages=()), table, path, text)
-    recipe = _by_rule(recipe, Lora().rank, [t for t in ("sft", "dpo") if "learning_rate" in table.get(t, {})])
+    recipe = _by_rule(recipe, Lora().rank, [t for t in TRAINS if "learning_rate" in table.get(t, {})])
     if not recipe.stages:
         raise BadData('needs `stages`, a list such as ["pairs", "sft"]', path)
     try:
@@ -260,7 +289,7 @@ def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
             out[key] = replace(getattr(recipe, key), **{k: v for k, v in value.items() if v is not None})
         elif value is not None:
             out[key] = value
-    fixed = [t for t in ("sft", "dpo") if (given.get(t) or {}).get("learning_rate") is not None]
+    fixed = [t for t in TRAINS if (given.get(t) or {}).get("learning_rate") is not None]
     return _by_rule(replace(recipe, **out), recipe.lora.rank, fixed)
 
 
@@ -269,7 +298,7 @@ def _by_rule(recipe: Recipe, rank: int, fixed: Sequence[str]) -> Recipe:
     if bool(rank) == bool(recipe.lora.rank):
         return recipe
     factor = 1 / FULL_RATE if recipe.lora.rank else FULL_RATE
-    rates = {t: getattr(recipe, t).learning_rate * factor for t in ("sft", "dpo") if t not in fixed}
+    rates = {t: getattr(recipe, t).learning_rate * factor for t in TRAINS if t not in fixed}
     return replace(recipe, **{t: replace(getattr(recipe, t), learning_rate=rate) for t, rate in rates.items()})
 
 

@@ -36,6 +36,8 @@ def measure_strengths(folder: Path, strengths: Sequence[float], device: str, wat
     """
     with open_run(folder, read_manifest(folder)) as run:
         evaluate_folder(run)
+        if parse_subject(str(run.folder)).adapter is None:
+            raise CharacteryError("has no adapter whose strength could be measured; nothing was trained", folder)
         found = _measure(run, sorted({0.0, *strengths}), device, watch)
         write_json(folder / "strength" / "figures.json", found)
         write_report(run, folder)

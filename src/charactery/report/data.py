@@ -6,9 +6,10 @@ from typing import Any
 from charactery.report.blocks import Block, Heading, Table, Text
 from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
-from charactery.report.numbers import count, interval, short_interval
+from charactery.report.numbers import count, interval, number, short_interval
 from charactery.report.source import Source
 from charactery.runs import Row, stage_kind
+from charactery.stats import mean
 
 SPLITS = ("train", "held-out", "elsewhere")
 KINDS = {
@@ -46,6 +47,8 @@ def data(source: Source) -> tuple[Block, ...]:
         *_judge(source),
         *(block for name in _stages(source, "revisions") for block in _revisions(source, name)),
         *(block for name in _stages(source, "samples") for block in _samples(source, name)),
+        *(block for name in _stages(source, "grpo") for block in _online(source, name)),
+        *(block for name in _stages(source, "best-of-n") for block in _best_of(source, name)),
         *(block for name in _stages(source, "dpo") for block in _compared(source, name)),
     )
 
@@ -217,6 +220,53 @@ def _revisions(source: Source, name: str) -> tuple[Block, ...]:
     ]
     table = Table(("Judged better", "Share [95%]", "n", "Without a verdict"), tuple(rows), frozenset({"n"}))
     return *(_confounds(source, name, "Revisions") or (Heading("Revisions"),)), Text(said), table
+
+
+def _online(source: Source, name: str) -> tuple[Block, ...]:
+    """What an online training asked, how it was rated, and how far it went from where it began."""
+    rows, log = stage_rows(source.run, name, "samples.jsonl"), stage_rows(source.run, name, "log.jsonl")
+    if not rows or not log:
+        return ()
+    groups: dict[tuple[int, str], list[float]] = {}  # a step's answers to a prompt are not independent of each other
+    for row in rows:
+        groups.setdefault((row["step"], row["id"]), []).extend([] if row["rating"] is None else [row["rating"]])
+    prompts, unrated = len({id for _, id in groups}), sum(row["rating"] is None for row in rows)
+    quarter = -(-len(log) // 4)
+    ends = [
+        mean([sum(values) / len(values) if values else None for (n, _), values in groups.items() if low < n <= high])
+        for low, high in ((0, quarter), (len(log) - quarter, len(log)))
+    ]
+    said = f"In {count(len(log), 'step')} the model wrote {count(len(rows), 'answer')} to {count(prompts, 'prompt')}. "
+    said += f"Rated by {_who(source)}: {interval(ends[0])} in the first quarter of steps and {interval(ends[1])} in "
+    said += f"the last, over prompts. Without a verdict: {unrated:,}."
+    token, answer = log[-1].get("kl"), log[-1].get("completions/mean_length")
+    if token is not None and answer is not None:
+        said += f" KL from where it began, in the last step: {number(token)} nats a token, {number(token * answer)} an "
+        said += "answer."
+    return Heading(f"Online answers{_round(name)}"), Text(said)
+
+
+def _best_of(source: Source, name: str) -> tuple[Block, ...]:
+    """What the judge gives to the best of n answers, by n."""
+    path = stage_file(source.run, name, "figures.json")
+    found, counts = stage_json(source.run, name, "figures.json"), stage_json(source.run, name, "counts.json")
+    if not found or not counts or path is None:
+        return ()
+    said = f"The plain model wrote {counts['answers']:,} answers to {count(counts['prompts'], 'held-out prompt')} at "
+    said += f"temperature {counts['temperature']:g}, and of the first n to each {_who(source)} picked the best. All n "
+    said += "share the answers. KL is that of the answers picked from the plain model's, in nats an answer: at most "
+    said += "log n - (n - 1) / n."
+    rows = []
+    for row in found:
+        score, length = read_estimate(row["score"], path), read_estimate(row["length"], path)
+        rows.append((f"{row['n']}", interval(score), f"{score.n:,}", f"{row['kl_bound']:.3f}", interval(length)))
+    head = ("n", "Rating of the pick [95%]", "Prompts", "KL at most", "Tokens [95%]")
+    return Heading("The best of n"), Text(said), Table(head, tuple(rows), frozenset(head))
+
+
+def _who(source: Source) -> str:
+    judge = source.run.manifest["settings"].get("recipe", {}).get("judge", "the judge")
+    return WHO.get(judge, judge)
 
 
 def _compared(source: Source, name: str) -> tuple[Block, ...]:

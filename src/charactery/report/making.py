@@ -20,6 +20,8 @@ MEASURES = (
     ("dpo", "loss", "Preferences: loss"),
     ("dpo", "rewards/accuracies", "Preferences: share of pairs ranked right"),
     ("dpo", "rewards/margins", "Preferences: margin"),
+    ("grpo", "reward", "Online: the judge's rating"),
+    ("grpo", "kl", "Online: KL from where it began, nats a token"),
 )
 
 
@@ -36,7 +38,7 @@ def _trained(source: Source) -> tuple[Block, ...]:
             continue
         tensors = ", ".join(f"{optimizer} {count:,}" for optimizer, count in told["tensors"].items())
         rate = f"{told['learning_rate']:g}"
-        rows.append((name, f"{told['parameters']:,}", f"{told['tokens']:,}", rate, tensors))
+        rows.append((name, f"{told['parameters']:,}", f"{told['tokens']:,}" if told["tokens"] else NONE, rate, tensors))
         said += [Text(f"{name}: {warning}.", "warning") for warning in told["warnings"]]
         if "reached" in told:
             said.append(_reached(name, told["wanted_loss"], told["reached"]))

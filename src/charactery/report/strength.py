@@ -97,7 +97,7 @@ def _line(axes: Axes, line: Series) -> None:
         return
     values = [e.value or 0.0 for _, e in known]
     axes.errorbar(
-        [s for s, _ in known], values, yerr=_whiskers([e for _, e in known]), color=line.colour, linewidth=1.4,
+        [s for s, _ in known], values, yerr=whiskers([e for _, e in known]), color=line.colour, linewidth=1.4,
         elinewidth=0.8, marker="o", markersize=3.5,
     )  # fmt: skip
     axes.annotate(
@@ -114,7 +114,7 @@ def _against(axes: Axes, cost: Series, shows: Series) -> None:
     if pairs:
         across, up = [x for _, x, _ in pairs], [y for *_, y in pairs]
         axes.errorbar(
-            [e.value or 0.0 for e in across], [e.value or 0.0 for e in up], xerr=_whiskers(across), yerr=_whiskers(up),
+            [e.value or 0.0 for e in across], [e.value or 0.0 for e in up], xerr=whiskers(across), yerr=whiskers(up),
             color=shows.colour, linewidth=1.0, elinewidth=0.8, marker="o", markersize=3.5,
         )  # fmt: skip
     for s, x, y in pairs:
@@ -126,7 +126,8 @@ def _against(axes: Axes, cost: Series, shows: Series) -> None:
     axes.set_xlabel("bits in the chat frame", color=MUTED, fontsize=SMALL, loc="right", labelpad=3)
 
 
-def _whiskers(estimates: Sequence[Estimate]) -> list[list[float]]:
+def whiskers(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """How far each interval goes below and above its value, as matplotlib's error bars take it."""
     value = [e.value or 0.0 for e in estimates]
     low = [max(0.0, v - (e.low if e.low is not None else v)) for v, e in zip(value, estimates, strict=True)]
     high = [max(0.0, (e.high if e.high is not None else v) - v) for v, e in zip(value, estimates, strict=True)]

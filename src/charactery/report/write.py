@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from charactery.report.blocks import Block, Report, Section, Text
-from charactery.report.data import data
+from charactery.report.data import WHO, data
 from charactery.report.examples import examples
 from charactery.report.making import method, repeat, stages, training
 from charactery.report.markdown import render_markdown
@@ -14,7 +14,7 @@ from charactery.report.results import controls, cost, every_figure, expression, 
 from charactery.report.source import Source, read_source
 from charactery.report.strength import strength
 from charactery.report.verdict import headline, verdicts
-from charactery.runs import Run, write_text
+from charactery.runs import Row, Run, stage_kind, write_text
 
 SECTIONS = (
     ("verdicts", "Verdicts", verdicts),
@@ -78,4 +78,16 @@ def _about(source: Source) -> tuple[str, ...]:
     line = f"Base model: {name}" + (f" ({', '.join(facts)})" if facts else "")
     about = str(base.get("about") or "")
     seed = f"Seed {settings['seed']}." if "seed" in settings else ""
-    return tuple(part for part in (f"{line}.", about, seed) if part)
+    return tuple(part for part in (f"{line}.", about, seed, _chosen(manifest)) if part)
+
+
+def _chosen(manifest: Row) -> str:
+    """Where nothing was trained: what stands for trained in this report."""
+    if stage_kind(str(manifest.get("trained", ""))) != "best-of-n":
+        return ""
+    recipe = manifest["settings"]["recipe"]
+    return (
+        f"Nothing was trained in this run. What is called trained is the plain model, giving the best of "
+        f"{recipe['best_of']['n']} answers by {WHO.get(recipe['judge'], recipe['judge'])}; bits per byte and multiple "
+        "choice need log-probabilities, which such a choice does not have."
+    )

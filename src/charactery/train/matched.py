@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from charactery.runs import Row, read_rows, write_rows
-from charactery.train.settings import Dpo, Sft
+from charactery.train.settings import Dpo, Grpo, Sft
 
 VALIDATION = "validation.jsonl"
 
@@ -58,13 +58,13 @@ def held_back(rows: Sequence[Row], settings: Sft, seed: int) -> tuple[list[Row],
     return [r for n, r in enumerate(rows) if n not in held], [r for n, r in enumerate(rows) if n in held]
 
 
-def reached(folder: Path, settings: Sft | Dpo) -> Row:
+def reached(folder: Path, settings: Sft | Dpo | Grpo) -> Row:
     """The loss at which a training stopped that was to stop at one."""
     wanted = settings.stop_at_loss if isinstance(settings, Sft) else 0.0
     return {"wanted_loss": wanted, "reached": read_rows(folder / VALIDATION)[-1]} if wanted else {}
 
 
-def stopped(folder: Path, last: Path, settings: Sft | Dpo) -> bool:
+def stopped(folder: Path, last: Path, settings: Sft | Dpo | Grpo) -> bool:
     """Whether training had stopped at its loss at this checkpoint before the process ended."""
     if not isinstance(settings, Sft) or not settings.stop_at_loss or not (folder / VALIDATION).exists():
         return False

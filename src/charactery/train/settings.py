@@ -68,6 +68,25 @@ class Dpo:
     kl: float = 0.0  # weight of the divergence from the reference on the pairs' tokens
 
 
+@dataclass(frozen=True)
+class Grpo:
+    """Group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300), online: answers drawn as it learns.
+
+    At temperature 1, so that what is drawn is the model's own distribution.
+    """
+
+    learning_rate: float = 5e-4
+    steps: int = 14
+    prompts: int = 4  # in a step
+    each: int = 8  # answers to each of them, rated against each other
+    together: int = 8  # answers in memory at once
+    max_tokens: int = 48
+    beta: float = 0.02  # weight of the KL
+    warmup: float = 0.1
+    optimizer: str = "adamw"
+    mask_reasoning: bool = False
+
+
 def share(batch: int) -> int:
     """How many rows (or pairs) of a batch each process has. Raises CharacteryError where they do not divide."""
     processes = process_count()
@@ -79,7 +98,7 @@ def share(batch: int) -> int:
     return batch // processes
 
 
-def at_once(settings: Sft | Dpo, batch: int, parameters: float) -> int:
+def at_once(settings: Sft | Dpo | Grpo, batch: int, parameters: float) -> int:
     """How many rows (or pairs) of a process's `batch` are in memory at once: a divisor, smaller for a large model."""
     most = settings.together if parameters <= LARGE else settings.together // 4
     return next(n for n in range(max(1, min(most, batch)), 0, -1) if batch % n == 0)

@@ -24,7 +24,7 @@ from charactery.train.head import score_completions_only
 from charactery.train.matched import Matched, held_back, reached, stopped
 from charactery.train.optimizers import optimizer, tensors
 from charactery.train.preferences import dataset, trainer_of_pairs
-from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Lora, Sft, at_once, share
+from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Grpo, Lora, Sft, at_once, share
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
 ADAPTER, MODEL = "adapter", "model"  # the folder of what a stage trained: an adapter, or all weights
@@ -121,15 +121,15 @@ def train_dpo(
     return _run(trainer, work, settings, lora, _tokens(pairs, model.tokenizer, "chosen", "rejected"))
 
 
-def _with(trainer_class: Any, settings: Sft | Dpo) -> Any:
+def _with(trainer_class: Any, settings: Sft | Dpo | Grpo) -> Any:
     """A trainer of TRL's that takes its steps by the optimiser asked for, and leaves reasoning free where it is to."""
     if settings.optimizer == "adamw" and not settings.mask_reasoning:
         return trainer_class
 
     class Trainer(trainer_class):  # type: ignore[misc]
-        def __init__(self, **given: Any) -> None:
-            super().__init__(**given)
-            if settings.mask_reasoning:
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            if settings.mask_reasoning and not isinstance(settings, Grpo):  # which draws what it learns from
                 self.data_collator = leaving_reasoning(self.data_collator, self.processing_class)
 
         def create_optimizer(self, model: Any = None) -> Any:
@@ -223,7 +223,7 @@ def _on_one_device(config: Any) -> Any:
     return config
 
 
-def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: LocalModel) -> Row:
+def _common(work: Work, settings: Sft | Dpo | Grpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
     mine = share(batch)
     together = at_once(settings, mine, sum(p.numel() for p in model.model.parameters()))
@@ -253,7 +253,7 @@ def _common(work: Work, settings: Sft | Dpo, batch: int, rows: int, model: Local
     }
 
 
-def _run(trainer: Any, work: Work, settings: Sft | Dpo, lora: Lora, tokens: int) -> Path:
+def _run(trainer: Any, work: Work, settings: Sft | Dpo | Grpo, lora: Lora, tokens: int | None = None) -> Path:
     """Train from the last whole checkpoint, then write log and adapter (or model), the first process alone."""
     from peft import PeftModel
     from peft.helpers import disable_input_dtype_casting
@@ -288,12 +288,12 @@ def _run(trainer: Any, work: Work, settings: Sft | Dpo, lora: Lora, tokens: int)
     return kept
 
 
-def _about(trainer: Any, settings: Sft | Dpo, lora: Lora, tokens: int) -> Row:
+def _about(trainer: Any, settings: Sft | Dpo | Grpo, lora: Lora, tokens: int | None) -> Row:
     """What a training is, for the report: how much learns from how much, by which optimisers, against what advice."""
     parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     default = type(settings)().learning_rate * (1.0 if lora.rank else FULL_RATE)
     said = []
-    if lora.rank and parameters < tokens:
+    if lora.rank and tokens and parameters < tokens:
         said.append(
             f"the adapter has {parameters:,} weights, fewer than the {tokens:,} tokens it is to learn: an adapter too "
             "small for its data learns worse than all weights would (Schulman et al. 2025, LoRA Without Regret). "
