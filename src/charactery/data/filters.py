@@ -6,7 +6,14 @@ from collections import Counter
 from charactery.models.local import Answer
 
 REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop
+SHINGLE, SAME = 5, 0.6  # words in a row; share of a text's that another has, from which it is a copy of it
 _WORD = re.compile(r"\w+")
+_REFUSES = re.compile(
+    r"\A\W*(?:i'?m|i am) sorry,? but (?:i|as an?)\b|\A\W*i(?: can(?:no|')t|(?:'m| am) (?:not able|unable) to)\b"
+    r"|\bas an? (?:ai |large )?language model\b|\bi can(?:no|')t (?:assist with|fulfil|comply with)\b",
+    re.IGNORECASE,
+)
+_SPOKEN = re.compile(r"(?:sure|certainly|of course|absolutely|here(?:'s| is| are))\b.{0,120}[:!.]\W*", re.IGNORECASE)
 # Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
@@ -83,3 +90,27 @@ def fault(answer: Answer, text: str, instructions: str, language: str, least: in
     if other_language(text, language):
         return "other language"
     return None
+
+
+def refuses(text: str) -> bool:
+    """Whether a text declines in an assistant's set phrases. A character's own way of saying no is not looked for."""
+    return bool(_REFUSES.search(text.replace("’", "'")))
+
+
+def without_preamble(text: str) -> str:
+    """A text less a first line that is meant for whoever asked for it ("Sure, here is the entry:")."""
+    first, _, rest = text.partition("\n")
+    spoken = _SPOKEN.fullmatch(first.strip().replace("’", "'"))
+    return rest.strip() if spoken and rest.strip() else text.strip()
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    """The runs of five words in a text."""
+    words = [w.lower() for w in _WORD.findall(text)]
+    return {tuple(words[n : n + SHINGLE]) for n in range(len(words) - SHINGLE + 1)}
+
+
+def copies(text: str, other: set[tuple[str, ...]]) -> bool:
+    """Whether most of a text's runs of words are among another's (`shingles`)."""
+    mine = shingles(text)
+    return bool(mine) and len(mine & other) >= SAME * len(mine)

@@ -68,6 +68,12 @@ class Order:
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
         if self.sham and "pairs" not in own:
             raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
+        learns = [n for name in recipe.before("", ("sft",)) for n in recipe.learnt(name)]
+        learns += [n for name in recipe.before("", ("dpo",)) for n in recipe.compared(name)]
+        if self.pairs and "pairs" not in learns:
+            raise CharacteryError(f"--pairs was given, and nothing in the recipe {recipe.name} learns from them")
+        for left_out in (recipe.documents.without, recipe.cases.without):
+            self.character.without(left_out)
         if recipe.judge != LIKELIHOOD:
             parse_subject(recipe.judge)
         for trainer in sorted(own & FIELDS.keys()):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from charactery.data.cases import SITUATION
+from charactery.data.documents import passages
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
 from charactery.data.reflections import questions
@@ -98,6 +100,17 @@ def _in_stock(order: Order) -> None:
             raise BadData(f"{wanted} {name} are asked for and {have} are there; ask for fewer, or bring your own")
 
 
+def _stated(order: Order, row: int) -> dict[str, float]:
+    """What documents and cases come to, as so many rows of that length in tokens."""
+    told, cases = order.recipe.documents, order.recipe.cases
+    parts = len(passages(order.character.without(told.without), told.tokens))
+    documents = told.count + max(parts, round(told.verbatim * told.count))
+    return {
+        "documents": documents * told.tokens / row,
+        "cases": cases.count * (TOKENS_ASKED + SITUATION + cases.tokens) / row,
+    }
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.sizes, order.recipe
@@ -124,6 +137,7 @@ def foresee(order: Order) -> Foresight:
     told = recipe.reflections
     reflected = stages.count("reflections") * (len(questions()) * told.each + told.conversations)
     turns = stages.count("reflections") * told.conversations * (told.turns - 1)  # heard, and not learnt from
+    written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
     answers = (
         drafts
         + revised
@@ -139,12 +153,12 @@ def foresee(order: Order) -> Foresight:
     row = TOKENS_ASKED + length
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
-    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows}
-    fine_tuned = sum(again[stage_kind(recipe.learnt(name))] for name in recipe.before("", ("sft",)))
+    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows, **_stated(order, row)}
+    fine_tuned = sum(again[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))
     arms = 2 if order.sham else 1
     checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
     tokens = {
-        "generate": answers * length,
+        "generate": answers * length + written * recipe.documents.tokens + argued * (SITUATION + recipe.cases.tokens),
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
         + (sampled + revised + checked) * READ_A_SAMPLE,
@@ -159,12 +173,16 @@ def foresee(order: Order) -> Foresight:
         "elsewhere prompts": elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
-        "answers to generate": answers,
+        "answers to generate": answers + written + 2 * argued,
     }
     # rows; the longest are conversations of three turns
     sft, dpo = recipe.sft, recipe.dpo
     together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
-    longest = 3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length
+    longest = max(
+        3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length,
+        recipe.documents.tokens if written else 0,
+        TOKENS_ASKED + SITUATION + recipe.cases.tokens if argued else 0,
+    )
     memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * scale
     return Foresight(
         counts,

@@ -16,6 +16,7 @@ from charactery.errors import BadData
 from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.runs import Row, remove_partial, write_json, write_rows
+from charactery.train.documents import as_read
 from charactery.train.head import score_completions_only
 from charactery.train.settings import ORDERS, Dpo, Lora, Sft, at_once, share
 
@@ -54,6 +55,7 @@ def train_sft(
 ) -> Path:
     """Fine-tune a fresh adapter, or go on with one, on prompt and completion messages; loss on the completion alone.
 
+    Rows without a prompt are documents: plain text, and loss on all of it.
     `model` is used up: its network carries the adapter afterwards. Returns the adapter's folder.
     """
     from datasets import Dataset
@@ -68,7 +70,7 @@ def train_sft(
     network = _trainable(model)
     trainer = SFTTrainer(
         model=PeftModel.from_pretrained(network, start, is_trainable=True) if start else network, args=config,
-        train_dataset=Dataset.from_list(_only(rows, "prompt", "completion")), processing_class=model.tokenizer,
+        train_dataset=Dataset.from_list(as_read(rows, model.tokenizer)), processing_class=model.tokenizer,
         peft_config=None if start else _fresh(lora), callbacks=[_Progress(work)],
     )  # fmt: skip
     return _run(trainer, work)
@@ -126,7 +128,10 @@ def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, 
         )
     rng, size = random.Random(seed), min(settings.batch, len(rows))
     whole = len(rows) // size * size
-    lengths = [len(prompt_text(tokenizer, row["prompt"])) + len(row[column][0]["content"]) for row in rows]
+    lengths = [
+        (len(prompt_text(tokenizer, row["prompt"])) if row["prompt"] else 0) + len(row[column][0]["content"])
+        for row in rows
+    ]
     wanted = max(1, round(settings.epochs * (len(rows) // size)))
     batches: list[list[int]] = []
     while len(batches) < wanted:
