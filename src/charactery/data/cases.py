@@ -13,7 +13,7 @@ from pathlib import Path
 from charactery.constitution import Character, Trait
 from charactery.constitution.render import trait_words
 from charactery.data.documents import in_language, near_copy, unfit, words_of
-from charactery.data.filters import learnt, without_preamble
+from charactery.data.filters import Shingles, learnt, shingles, without_preamble
 from charactery.models.chat import assistant, user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Speaker, answer_all
@@ -96,6 +96,7 @@ def weigh(weighing: Weighing, folder: Path, progress: Callable[[int], None] = la
         [(weighing.writer, _request(weighing, "situation", case, _strained(character, case))) for case in cases],
         Sampler(SITUATION, weighing.sampler.temperature), journal, progress, weighing.batch,
     )  # fmt: skip
+    seen: list[Shingles] = []
     rows: list[Row] = []
     aside: list[Row] = []
     whole: list[Case] = []
@@ -114,9 +115,11 @@ def weigh(weighing: Weighing, folder: Path, progress: Callable[[int], None] = la
     answers = answer_all([(weighing.speaker, r) for r in requests], weighing.sampler, journal, progress, weighing.batch)
     for case, question, request, answer in zip(whole, asked, requests, answers, strict=True):
         text = learnt(answer)
-        if reason := unfit(answer, text, language, LEAST) or near_copy(text, rows):
+        mine = shingles(text)
+        if reason := unfit(answer, text, language, LEAST) or near_copy(mine, seen):
             aside.append(_aside(case, "discussion", reason, answer.text))
             continue
+        seen.append(mine)
         rows.append({
             "id": case.id, "kind": "case", "traits": [case.trait.id], "clause": case.clause, "skeleton": case.skeleton,
             "prompt": [user(question)], "completion": [assistant(f"{text}\n\n{_closing(weighing, case)}")],

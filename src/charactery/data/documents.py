@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from charactery.constitution import Character, document
-from charactery.data.filters import copies, count_words, fault, learnt, refuses, shingles, without_preamble
+from charactery.data.filters import Shingles, copies, count_words, fault, learnt, refuses, shingles, without_preamble
 from charactery.models.chat import assistant, user
 from charactery.models.local import Answer, Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Speaker, answer_all
@@ -61,8 +61,8 @@ def constitution(character: Character) -> str:
 def passages(character: Character, tokens: int) -> list[Passage]:
     """The constitution in parts of at most about so many tokens: one from its beginning, and one from each trait on.
 
-    A part goes on into the traits that follow as long as they fit whole, so that their order is in it too. What does not
-    fit by itself is cut between paragraphs. Every part is headed with the character's name.
+    A part goes on into the traits that follow as long as they fit whole, so that their order is in it too. A trait that
+    does not fit is cut between paragraphs. Every part is headed with the character's name.
     """
     most, title = WORDS_A_TOKEN * tokens, f"# {character.name}"
     blocks = [(trait, [text for _, text in texts]) for trait, texts in groupby(_blocks(character), lambda b: b[0])]
@@ -93,7 +93,7 @@ def _blocks(character: Character) -> Iterator[tuple[str, str]]:
     trait, heading = "", ""
     for text in constitution(character).strip().split("\n\n"):
         if text.startswith("## "):
-            heading = f"{text}\n\n"
+            trait, heading = "", f"{text}\n\n"
             continue
         if text.startswith("### "):
             trait = next(ids, trait)
@@ -119,16 +119,19 @@ def describe(describing: Describing, folder: Path, progress: Callable[[int], Non
         progress, describing.batch,
     )  # fmt: skip
     own = shingles(constitution(describing.character))
+    seen: list[Shingles] = []
     rows: list[Row] = []
     aside: list[Row] = []
     for n, (((form, _), part), request, answer) in enumerate(zip(drawn, requests, answers, strict=True)):
         text = without_preamble(learnt(answer))
+        mine = shingles(text)
         reason = unfit(answer, text, describing.character.language, LEAST)
-        if not reason and copies(text, own):
+        if not reason and copies(mine, own):
             reason = "a copy of the constitution"
-        if reason := reason or near_copy(text, rows):
+        if reason := reason or near_copy(mine, seen):
             aside.append({"id": f"document-{n}", "form": form, "reason": reason, "text": answer.text})
             continue
+        seen.append(mine)
         rows.append({
             "id": f"document-{n}", "kind": "document", "form": form, "traits": list(part.traits), "prompt": [],
             "completion": [assistant(text)], "subject": describing.speaker.subject.text, "seed": request.seed,
@@ -172,17 +175,11 @@ def unfit(answer: Answer, text: str, language: str, least: int) -> str | None:
     return fault(answer, text, "", language, least) or ("refusing" if refuses(text) else None)
 
 
-def near_copy(text: str, rows: Sequence[Row]) -> str | None:
-    """Whether most of a text is in what one of the rows answers, as a reason to set it aside."""
-    return "a near-copy of another" if any(copies(text, shingles(said(row))) for row in rows) else None
-
-
-def said(row: Row) -> str:
-    """What a row of SFT answers."""
-    text: str = row["completion"][0]["content"]
-    return text
+def near_copy(mine: Shingles, seen: Sequence[Shingles]) -> str | None:
+    """Whether most of a text is in one seen before, as a reason to set it aside."""
+    return "a near-copy of another" if any(copies(mine, one) for one in seen) else None
 
 
 def words_of(row: Row) -> int:
-    """How many words that has."""
-    return count_words(said(row))
+    """How many words of a row of SFT are learnt."""
+    return count_words(row["completion"][0]["content"])

@@ -5,6 +5,7 @@ from collections import Counter
 
 from charactery.models.local import Answer
 
+Shingles = set[tuple[str, ...]]
 REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop
 SHINGLE, SAME = 5, 0.6  # words in a row; share of a text's that another has, from which it is a copy of it
 _WORD = re.compile(r"\w+")
@@ -104,13 +105,12 @@ def without_preamble(text: str) -> str:
     return rest.strip() if spoken and rest.strip() else text.strip()
 
 
-def shingles(text: str) -> set[tuple[str, ...]]:
+def shingles(text: str) -> Shingles:
     """The runs of five words in a text."""
-    words = [w.lower() for w in _WORD.findall(text)]
+    words = [w.lower() for w in _COUNTED.findall(text)]
     return {tuple(words[n : n + SHINGLE]) for n in range(len(words) - SHINGLE + 1)}
 
 
-def copies(text: str, other: set[tuple[str, ...]]) -> bool:
-    """Whether most of a text's runs of words are among another's (`shingles`)."""
-    mine = shingles(text)
-    return bool(mine) and len(mine & other) >= SAME * len(mine)
+def copies(one: Shingles, other: Shingles) -> bool:
+    """Whether most of a text's runs of words (`shingles`) are among another's."""
+    return bool(one) and len(one & other) >= SAME * len(one)

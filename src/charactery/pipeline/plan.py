@@ -137,7 +137,6 @@ def foresee(order: Order) -> Foresight:
     told = recipe.reflections
     reflected = stages.count("reflections") * (len(questions()) * told.each + told.conversations)
     turns = stages.count("reflections") * told.conversations * (told.turns - 1)  # heard, and not learnt from
-    written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
     answers = (
         drafts
         + revised
@@ -158,11 +157,14 @@ def foresee(order: Order) -> Foresight:
     arms = 2 if order.sham else 1
     checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
     tokens = {
-        "generate": answers * length + written * recipe.documents.tokens + argued * (SITUATION + recipe.cases.tokens),
+        "generate": answers * length,
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
         + (sampled + revised + checked) * READ_A_SAMPLE,
     }
+    written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
+    tokens["generate"] += written * recipe.documents.tokens + argued * (SITUATION + recipe.cases.tokens)
+    answers += written + 2 * argued
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
     counts = {
@@ -173,7 +175,7 @@ def foresee(order: Order) -> Foresight:
         "elsewhere prompts": elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
-        "answers to generate": answers + written + 2 * argued,
+        "answers to generate": answers,
     }
     # rows; the longest are conversations of three turns
     sft, dpo = recipe.sft, recipe.dpo

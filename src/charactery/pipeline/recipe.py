@@ -40,18 +40,19 @@ USED_BY = {
     "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
     "sft": ("sft",), "dpo": ("dpo",),
 }  # fmt: skip
-STATES = ("documents", "cases")  # what was made of these since the last `sft` is learnt together
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
+STATES = ("documents", "cases")  # what was made of these since the last `sft` is learnt together
 MOST_ROUNDS = 20
 # The least that each number may be; rates and epochs, which must be above 0, are the order's to check.
 LEAST = {
+    "documents.count": 4, "documents.tokens": 32, "documents.verbatim": 0, "documents.temperature": 0,
+    "cases.count": 4, "cases.tokens": 32, "cases.temperature": 0,
     "sizes.train": 24, "sizes.held_out": 8, "sizes.held_out_conversations": 2, "sizes.elsewhere": 0, "sizes.tasks": 0,
     "sampler.max_tokens": 4, "sampler.temperature": 0, "lora.rank": 1, "lora.alpha": 1, "sft.batch": 1,
     "sft.together": 1, "sft.warmup": 0, "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
     "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
-    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "documents.count": 4, "documents.tokens": 32,
-    "documents.verbatim": 0, "documents.temperature": 0, "cases.count": 4, "cases.tokens": 32, "cases.temperature": 0,
+    "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1,
 }  # fmt: skip
 
 
@@ -61,29 +62,6 @@ class Sampling:
 
     max_tokens: int = 96
     temperature: float = 0.7
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The model's own answers that a judge compares: to how many prompts, how many to each, how warm."""
-
-    prompts: int = 64
-    each: int = 4
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class Reflections:
-    """What the model says of itself: answers to each question, conversations with itself and their turns.
-
-    `plain` has the plain model answer, for comparison.
-    """
-
-    each: int = 6
-    conversations: int = 32
-    turns: int = 4
-    temperature: float = 1.0
-    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +86,29 @@ class Cases:
     tokens: int = 160
     temperature: float = 1.0
     without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The model's own answers that a judge compares: to how many prompts, how many to each, how warm."""
+
+    prompts: int = 64
+    each: int = 4
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Reflections:
+    """What the model says of itself: answers to each question, conversations with itself and their turns.
+
+    `plain` has the plain model answer, for comparison.
+    """
+
+    each: int = 6
+    conversations: int = 32
+    turns: int = 4
+    temperature: float = 1.0
+    plain: bool = False
 
 
 @dataclass(frozen=True)
