@@ -19,7 +19,7 @@ from charactery.models.speaker import BATCH, Speaker, answer_all
 from charactery.runs import Journal, Row, read_rows, write_json, write_rows
 
 HERE = Path(__file__).parent
-LEAST = 30  # words of a document
+LEAST = 20  # words of a document
 WORDS_A_TOKEN = 0.7
 CONSTITUTION = "constitution"  # the kind of a row, and the form of a document, that is the constitution's own text
 
