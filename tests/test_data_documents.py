@@ -57,6 +57,8 @@ def test_the_parts_hold_the_whole_constitution_and_begin_at_every_trait(name: st
     limit = max(documents.WORDS_A_TOKEN * tokens, longest + 8) + count_words(character.name)
     assert all(count_words(part.text) <= limit for part in parts)
     assert len(parts) > len([*character.traits()])
+    if tokens == 4000:
+        assert parts[0].traits == tuple(trait.id for trait in character.traits())
 
 
 def test_what_is_asked_or_noted_is_not_in_the_constitution() -> None:
