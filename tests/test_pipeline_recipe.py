@@ -62,6 +62,17 @@ def test_a_trait_may_be_left_out_of_documents_or_cases_if_there_is_one(tmp_path:
     everything = replace(mine, cases=replace(mine.cases, without=tuple(t.id for t in order.character.traits())))
     with pytest.raises(CharacteryError, match="no trait left"):
         replace(order, recipe=everything).check()
+    assert order.character.without(()) == order.character
+    with pytest.raises(CharacteryError, match="has no traits, and `cases` are about traits"):
+        replace(order, character=replace(order.character, sections=())).check()
+
+
+def test_what_a_teacher_behind_an_api_writes_is_in_the_price(tmp_path: Path) -> None:
+    def price(name: str) -> int:
+        order = Order(find_character("captain"), tmp_path / "run", teacher="openai/gpt-5-mini", device="cpu")
+        return foresee(replace(order, recipe=find_recipe(name))).api_answers
+
+    assert price("spec-docs") - price("critique") == 128 and price("spec-cases") - price("critique") == 2 * 120
 
 
 def test_pairs_that_nothing_would_learn_from_are_refused(tmp_path: Path) -> None:

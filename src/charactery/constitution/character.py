@@ -149,6 +149,8 @@ class Character:
 
     def without(self, left_out: Sequence[str]) -> "Character":
         """This character less some traits. Raises CharacteryError for one it does not have, and where none is left."""
+        if not left_out:
+            return self
         for id in left_out:
             self.trait(id)
         kept = tuple(replace(s, traits=tuple(t for t in s.traits if t.id not in left_out)) for s in self.sections)

@@ -72,6 +72,8 @@ class Order:
         learns += [n for name in recipe.before("", ("dpo",)) for n in recipe.compared(name)]
         if self.pairs and "pairs" not in learns:
             raise CharacteryError(f"--pairs was given, and nothing in the recipe {recipe.name} learns from them")
+        if "cases" in own and not any(True for _ in self.character.traits()):
+            raise CharacteryError("has no traits, and `cases` are about traits", self.character.path)
         for left_out in (recipe.documents.without, recipe.cases.without):
             self.character.without(left_out)
         if recipe.judge != LIKELIHOOD:

@@ -193,5 +193,5 @@ def foresee(order: Order) -> Foresight:
         memory,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        mine + 2 * talks if teacher and not teacher.here else 0,
+        mine + 2 * talks + written + 2 * argued if teacher and not teacher.here else 0,
     )
