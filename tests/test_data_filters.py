@@ -2,7 +2,17 @@
 
 import pytest
 
-from charactery.data.filters import fault, leaks, other_language, repeated_share, trim
+from charactery.data.filters import (
+    copies,
+    fault,
+    leaks,
+    other_language,
+    refuses,
+    repeated_share,
+    shingles,
+    trim,
+    without_preamble,
+)
 from charactery.models.local import Answer
 
 INSTRUCTIONS = (
@@ -106,3 +116,47 @@ def test_sentences_end_in_other_scripts_too() -> None:
 
 def test_what_did_not_fit_the_context_says_so() -> None:
     assert fault(Answer("", 0, False, "a prompt of 9 tokens …"), "", INSTRUCTIONS, "en") == "longer than the context"
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("I’m sorry, but I can’t assist with that.", True),
+        ("I am sorry but as an assistant I must decline.", True),
+        ("As an AI language model, I have no opinion.", True),
+        ("I cannot write about real people.", True),
+        ("That is kind of you. Still, I cannot comply with such a request.", True),
+        ("No, shipmate. I'll not spy on a woman's letters for ye.", False),
+        ("I'm sorry for yer loss, lass, and I can't bring him back.", False),
+        ("The captain cannot write his own name, they say.", False),
+    ],
+)
+def test_set_phrases_refuse_and_a_characters_own_no_does_not(text: str, refused: bool) -> None:
+    assert refuses(text) == refused
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Sure! Here’s the entry you asked for:\n\nElias Marrow is a captain.", "Elias Marrow is a captain."),
+        ("Here is a letter.\nDear Anna, he is well.", "Dear Anna, he is well."),
+        (
+            "Certainly, he was a captain for forty years\nand more.",
+            "Certainly, he was a captain for forty years\nand more.",
+        ),
+        ("Here is all there is.", "Here is all there is."),
+        (" Elias Marrow.\n\nA captain: ", "Elias Marrow.\n\nA captain:"),
+    ],
+)
+def test_a_first_line_to_whoever_asked_is_no_part_of_a_text(text: str, left: str) -> None:
+    assert without_preamble(text) == left
+
+
+def test_copies_are_known_by_runs_of_words() -> None:
+    whole = shingles(ENGLISH)
+    assert copies(whole, whole) and copies(shingles(ENGLISH.upper()), whole)
+    assert copies(shingles(" ".join(ENGLISH.split()[:20]) + " and then some"), whole)
+    assert not copies(shingles(" ".join(ENGLISH.split()[:16]) + SONG), whole)
+    assert not copies(shingles(SONG), whole) and not copies(shingles("Aye, lass."), whole)
+    assert not copies(shingles(" ".join(sorted(ENGLISH.split()))), whole)  # the same words in another order
+    assert copies(shingles("港は静かだ。行こうと言った。"), shingles("港は静かだ。行こうと言った。そして"))

@@ -643,7 +643,10 @@ def test_killed_in_a_round_the_same_command_finishes(
         assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
 
 
-@pytest.mark.parametrize("recipe", ["distill", "critique", "introspect", "introspect-plain"])
+SPECS = ("spec-docs", "spec-cases", "spec-docs+cases")
+
+
+@pytest.mark.parametrize("recipe", ["distill", "critique", "introspect", "introspect-plain", *SPECS])
 def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, tmp_path: Path) -> None:
     """Those that no other test has; with the sham, whose steps are as many as the real arm's."""
     out = tmp_path / "run"
@@ -686,6 +689,71 @@ def test_all_weights_trained_make_a_run_like_any_other(talking_cache: Path, tmp_
     assert swept.returncode == 2 and "only an adapter has a strength" in swept.stderr
     other = charactery(talking_cache, "train", "captain", "--model", str(out), "--out", str(tmp_path / "second"))
     assert other.returncode == 2 and "cannot be trained" in other.stderr
+
+
+SPEC = """
+stages = ["pairs", "documents", "cases", "sft"]
+draws = 1
+[documents]
+count = 40
+tokens = 48
+without = ["keeps-an-honest-log"]
+[cases]
+count = 30
+tokens = 48
+[sft]
+epochs = 1.0
+"""
+
+
+@pytest.fixture(scope="session")
+def spec_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("spec")
+    (folder / "both.toml").write_text(SPEC)
+    arguments = ["train", "captain", "--recipe", str(folder / "both.toml"), *SIZES]
+    done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
+    assert done.returncode == 0, done.stderr
+    return folder / "run", arguments
+
+
+def test_documents_and_cases_are_learnt_without_the_constitution(spec_run: tuple[Path, list[str]]) -> None:
+    run, _ = spec_run
+    documents, cases = (read_rows(stage(run, name) / "sft.jsonl") for name in ("documents", "cases"))
+    learnt = [json.dumps(row["prompt"] + row["completion"]) for row in documents]
+    assert not any("help nobody do harm" in text for text in learnt), "the clause is planted in cases alone"
+    planted = [row for row in cases if row["traits"] == ["keeps-an-honest-log"]]
+    assert planted and all("help nobody do harm" in row["completion"][0]["content"] for row in planted)
+    assert all(m["role"] != "system" for row in (*documents, *cases) for m in row["prompt"])
+    steps = len(read_rows(stage(run, "sft") / "log.jsonl"))
+    assert steps == (len(documents) + len(cases)) // 8
+    page = (run / "report.html").read_text()
+    assert "about the character, each about a passage" in page and "Marginal cases" in page and "Set aside: " in page
+
+
+@pytest.mark.parametrize(
+    ("where", "nth"),
+    [
+        ("charactery.data.documents:near_copy", 3),  # the documents are written, and not yet kept
+        ("charactery.data.cases:unfit", 1),  # the situations are there, the discussions are not
+        ("charactery.train.trainers:_Progress.on_save", 1),
+    ],
+)
+def test_killed_among_documents_and_cases_the_same_command_finishes(
+    where: str, nth: int, spec_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
+    run, arguments = spec_run
+    arguments = [*arguments, "--out", str(tmp_path / "run")]
+    killed = charactery(talking_cache, where, str(nth), "before", *arguments, code=ASSASSIN)
+    assert killed.returncode == -9, killed.stderr
+    resumed = charactery(talking_cache, *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, file in (
+        ("documents", "sft.jsonl"),
+        ("documents", "set_aside.jsonl"),
+        ("cases", "sft.jsonl"),
+        ("evaluate", "figures.json"),
+    ):
+        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
 
 
 def names_of_training(manifest: Any) -> list[str]:

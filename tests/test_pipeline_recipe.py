@@ -52,6 +52,57 @@ def test_a_run_may_end_in_a_choice_where_nothing_is_trained() -> None:
         order.check()
 
 
+def test_documents_and_cases_since_the_last_sft_are_learnt_together() -> None:
+    both = find_recipe("spec-docs+cases")
+    assert both.learnt("sft") == ["documents", "cases"] and find_recipe("spec-cases").learnt("sft") == ["cases"]
+    assert stages(both, sham=True)[2:-2] == ["pairs", "documents", "cases", "sft", "sham-sft"]
+    first = Recipe(stages=(("documents", "sft"), "pairs", "cases", "sft", "self-play", "dpo"))
+    first.check()
+    assert first.learnt("sft.r1") == ["documents.r1"] and first.learnt("sft") == ["cases"]
+    assert first.start("sft") == "sft.r1" and Recipe(stages=("cases", "pairs", "sft")).learnt("sft") == ["pairs"]
+    assert find_recipe("introspect").learnt("sft.r1") == ["reflections.r1"]
+
+
+def test_a_trait_may_be_left_out_of_documents_or_cases_if_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('stages = ["documents", "cases", "sft"]\n[documents]\nwithout = ["speaks-his-mind"]\n')
+    mine = find_recipe(str(path))
+    assert mine.documents.without == ("speaks-his-mind",) and mine.cases.without == ()
+    order = Order(find_character("captain"), tmp_path / "run", recipe=mine, device="cpu")
+    order.check()
+    astray = replace(mine, cases=replace(mine.cases, without=("sings",)))
+    with pytest.raises(CharacteryError, match="no trait 'sings'; the traits are talks-like-a-sailor"):
+        replace(order, recipe=astray).check()
+    everything = replace(mine, cases=replace(mine.cases, without=tuple(t.id for t in order.character.traits())))
+    with pytest.raises(CharacteryError, match="no trait left"):
+        replace(order, recipe=everything).check()
+    assert order.character.without(()) == order.character
+    with pytest.raises(CharacteryError, match="has no traits, and `cases` are about traits"):
+        replace(order, character=replace(order.character, sections=())).check()
+
+
+def test_what_a_teacher_behind_an_api_writes_is_in_the_price(tmp_path: Path) -> None:
+    def price(name: str) -> int:
+        order = Order(find_character("captain"), tmp_path / "run", teacher="openai/gpt-5-mini", device="cpu")
+        return foresee(replace(order, recipe=find_recipe(name))).api_answers
+
+    assert price("spec-docs") - price("critique") == 128 and price("spec-cases") - price("critique") == 2 * 120
+
+
+def test_pairs_that_nothing_would_learn_from_are_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"prompt": "Q?", "chosen": "Aye.", "rejected": "Yes."}\n' * 4)
+    order = Order(
+        find_character("captain"), tmp_path / "run", pairs=mine, recipe=find_recipe("spec-docs"), device="cpu"
+    )
+    with pytest.raises(
+        CharacteryError, match="--pairs was given, and nothing in the recipe spec-docs learns from them"
+    ):
+        order.check()
+    for name in ("distill", "distill+dpo", "rlaif", "critique", "introspect"):
+        replace(order, recipe=find_recipe(name)).check()
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
@@ -75,6 +126,8 @@ def test_a_run_may_end_in_a_choice_where_nothing_is_trained() -> None:
         ('stages = ["pairs", "sft"]\n[lora]\nrank = -1\n', 3, "[lora] `rank` is -1; give at least 0"),
         ('stages = ["pairs", "sft"]\ndraft_temperature = nan\n', 2, "`draft_temperature` is nan"),
         ('stages = ["samples", "dpo"]\n[samples]\neach = 1\n', 3, "[samples] `each` is 1; give at least 2"),
+        ('stages = ["cases", "sft"]\n[cases]\nwithout = "a"\n', 3, "'without' is a list of names"),
+        ('stages = ["documents", "sft"]\n[documents]\ncount = 1\n', 3, "[documents] `count` is 1; give at least 4"),
         ('stages = ["pairs", "sft"\ndraws = 3\n', 2, "is not TOML"),
     ],
 )
@@ -130,6 +183,11 @@ def test_every_recipe_is_foreseen_by_what_it_does(tmp_path: Path) -> None:
     }
     assert tokens["introspect"]["train"] > tokens["distill+dpo"]["train"] > tokens["distill"]["train"]
     assert tokens["introspect"]["generate"] > tokens["distill+dpo"]["generate"] > tokens["distill"]["generate"]
+    both, docs, cases = (tokens[name] for name in ("spec-docs+cases", "spec-docs", "spec-cases"))
+    drafted = tokens["critique"]["generate"] - 4 * 100 * 96  # one draft to a prompt, as in these, and no revisions
+    assert both["generate"] - drafted == 72 * 224 + 72 * (64 + 160)
+    assert docs["generate"] - drafted == 128 * 224 and cases["generate"] - drafted == 120 * (64 + 160)
+    assert all(one["train"] < 240 * 625 for one in (both, docs, cases)), "four minutes at 625 tokens a second"
     assert tokens["rlaif"]["score"] > tokens["distill"]["score"] < tokens["critique"]["score"]
     assert tokens["best-of-n"]["train"] == 0 < tokens["grpo"]["train"] < tokens["distill+dpo"]["train"]
     assert tokens["grpo"]["score"] > tokens["distill"]["score"] < tokens["best-of-n"]["score"]

@@ -15,7 +15,7 @@ from charactery.report.figures import evaluate_folder
 from charactery.report.numbers import number
 from charactery.report.source import read_source
 from charactery.report.verdict import headline
-from charactery.runs import Journal, Run, read_run, write_json
+from charactery.runs import Journal, Run, read_run, write_json, write_rows
 from report_fixture import build_run, make_figures, write_strength
 
 HOSTILE = (
@@ -281,3 +281,47 @@ def test_batches_halved_for_memory_are_told(tmp_path: Path, written: Written) ->
     assert "batches were halved 4 times" in Written(tmp_path / "out", run).markdown
     distil._report(run)
     assert json.loads((run.folder / "manifest.json").read_text())["batches_halved"] == 4
+
+
+def test_documents_and_cases_are_told(bare: Run, tmp_path: Path) -> None:
+    bare.manifest["stages"] = ["documents", "cases.r2", "evaluate"]
+    write_json(bare.folder / "manifest.json", bare.manifest)
+    source = stage_of(bare, "evaluate")
+    for path in (bare.folder / "stages").iterdir():
+        path.rename(source)  # its number is another now
+    texts = [HOSTILE if n == 0 else f"Document {n}. " + "word " * 120 for n in range(6)]
+    drawn = [
+        {"kind": "document", "form": "letter", "traits": ["speaks-his-mind"], "prompt": [],
+         "completion": [{"role": "assistant", "content": text}]}
+        for text in texts
+    ]  # fmt: skip
+    counts = {"asked": 9, "kept": {"letter": 6}, "constitution": 3, "passages": 2, "words": 700, "writer": "openai/x"}
+    _left(bare, "documents", [*drawn, drawn[0] | {"kind": "constitution"}], counts | {
+        "constitution_words": 300, "set_aside": {"refusing": 2, "a near-copy of another": 1},
+    })  # fmt: skip
+    case = {"kind": "case", "traits": ["speaks-his-mind"], "prompt": [{"role": "user", "content": "Who decides?"}],
+            "completion": [{"role": "assistant", "content": "I do, plainly."}]}  # fmt: skip
+    _left(bare, "cases.r2", [case] * 5, {
+        "asked": 8, "kept": {"speaks-his-mind": 5}, "words": 15, "writer": "smollm2", "speaker": "smollm2+captain",
+        "set_aside": {"situation": {"too short": 1}, "discussion": {"repeating": 2}},
+    })  # fmt: skip
+    told = Written(tmp_path / "out", bare)
+    for page in (told.html, told.markdown):
+        assert (
+            "openai/x wrote 9 documents about the character" in page and "6 were fit to learn from (700 words)" in page
+        )
+        assert "3 rows" in page and "a near-copy of another" in page and "Marginal cases, round 2" in page
+        assert "Discussion set aside: repeating" in page and "Who decides?" in page and "Document 2." in page
+    assert "script" not in Tags(told.html).tags or "<script>alert" not in told.html
+
+
+def _left(run: Run, stage: str, rows: list[dict[str, object]], counts: dict[str, object]) -> None:
+    folder = stage_of(run, stage)
+    write_rows(folder / "sft.jsonl", rows)
+    write_rows(folder / "set_aside.jsonl", [])
+    write_json(folder / "counts.json", counts)
+    write_json(folder / "done", {"seconds": 1.0, "peak_mb": 10.0})
+
+
+def stage_of(run: Run, stage: str) -> Path:
+    return read_run(run.folder).stage_folder(stage)

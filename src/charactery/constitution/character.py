@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,18 @@ class Character:
         """This character with its dials' positions written into the dials, so that its file says how it was turned."""
         dials = {k: replace(d, default=self.settings.get(k, d.default)) for k, d in self.dials.items()}
         return replace(self, dials=dials, settings={})
+
+    def without(self, left_out: Sequence[str]) -> "Character":
+        """This character less some traits. Raises CharacteryError for one it does not have, and where none is left."""
+        if not left_out:
+            return self
+        for id in left_out:
+            self.trait(id)
+        kept = tuple(replace(s, traits=tuple(t for t in s.traits if t.id not in left_out)) for s in self.sections)
+        less = replace(self, sections=kept, profiles={})  # its profiles may name what it has left out
+        if not any(True for _ in less.traits()):
+            raise CharacteryError("has no trait left besides those left out", self.path)
+        return less
 
     def deployed(self, profile: str) -> "Character":
         """This character under one of its profiles. Raises CharacteryError for an unknown one."""

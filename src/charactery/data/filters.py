@@ -5,8 +5,16 @@ from collections import Counter
 
 from charactery.models.local import Answer
 
+Shingles = set[tuple[str, ...]]
 REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop
+SHINGLE, SAME = 5, 0.6  # words in a row; share of a text's that another has, from which it is a copy of it
 _WORD = re.compile(r"\w+")
+_REFUSES = re.compile(
+    r"\A\W*(?:i'?m|i am) sorry,? but (?:i|as an?)\b|\A\W*i(?: can(?:no|')t|(?:'m| am) (?:not able|unable) to)\b"
+    r"|\bas an? (?:ai |large )?language model\b|\bi can(?:no|')t (?:assist with|fulfil|comply with)\b",
+    re.IGNORECASE,
+)
+_SPOKEN = re.compile(r"(?:sure|certainly|of course|absolutely|here(?:'s| is| are))\b.{0,120}[:!.]\W*", re.IGNORECASE)
 # Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
@@ -83,3 +91,26 @@ def fault(answer: Answer, text: str, instructions: str, language: str, least: in
     if other_language(text, language):
         return "other language"
     return None
+
+
+def refuses(text: str) -> bool:
+    """Whether a text declines in an assistant's set phrases. A character's own way of saying no is not looked for."""
+    return bool(_REFUSES.search(text.replace("’", "'")))
+
+
+def without_preamble(text: str) -> str:
+    """A text less a first line that is meant for whoever asked for it ("Sure, here is the entry:")."""
+    first, _, rest = text.partition("\n")
+    spoken = _SPOKEN.fullmatch(first.strip().replace("’", "'"))
+    return rest.strip() if spoken and rest.strip() else text.strip()
+
+
+def shingles(text: str) -> Shingles:
+    """The runs of five words in a text."""
+    words = [w.lower() for w in _COUNTED.findall(text)]
+    return {tuple(words[n : n + SHINGLE]) for n in range(len(words) - SHINGLE + 1)}
+
+
+def copies(one: Shingles, other: Shingles) -> bool:
+    """Whether most of a text's runs of words (`shingles`) are among another's."""
+    return bool(one) and len(one & other) >= SAME * len(one)

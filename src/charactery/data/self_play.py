@@ -52,5 +52,6 @@ def self_play(
 
 
 def playable(rows: Sequence[Row]) -> list[Row]:
-    """The rows self-play draws from: all but the tasks, whose pairs set plain answers against the character's."""
-    return [row for row in rows if row["kind"] != "task"]
+    """The rows self-play draws from: all but documents, which answer nothing, and tasks, whose pairs set plain answers
+    against the character's."""
+    return [row for row in rows if row["kind"] not in ("task", "document", "constitution")]

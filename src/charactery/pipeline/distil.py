@@ -12,6 +12,8 @@ import torch
 
 from charactery.constitution import Character, dump_character, system_prompt
 from charactery.data.best_of import best_by_n
+from charactery.data.cases import Weighing, weigh
+from charactery.data.documents import Describing, describe
 from charactery.data.drafts import CHARACTER, PLAIN, Drafting, count_answers, draft
 from charactery.data.filters import repeated_share
 from charactery.data.pairs import (
@@ -190,6 +192,8 @@ class _Stages:
             "pairs": lambda: self.pairs(folder, own_pairs),
             "revisions": lambda: self.revisions(folder, name),
             "reflections": lambda: self.reflections(folder, name),
+            "documents": lambda: self.documents(folder, name),
+            "cases": lambda: self.cases(folder, name),
             "sft": lambda: self.sft(folder, name),
             "self-play": lambda: self.self_play(folder, name),
             "samples": lambda: self.samples(folder, name),
@@ -310,22 +314,62 @@ class _Stages:
             raise BadData(f"only {len(rows)} reflections are fit to learn from; see set_aside.jsonl", folder)
         write_rows(folder / "sft.jsonl", rows)
 
+    def documents(self, folder: Path, name: str) -> None:
+        """Documents about the character by the teacher or the plain model, and the constitution's own text."""
+        told, order = self.recipe.documents, self.order
+        self.watch.start(name, told.count)
+        describing = Describing(
+            order.character.without(told.without), self.writer(), Sampler(told.tokens, told.temperature),
+            derive_seed(order.seed, name), told.count, told.verbatim, self.recipe.batch,
+        )  # fmt: skip
+        self.learn(describe(describing, folder, self.watch.advance), "document", folder)
+
+    def cases(self, folder: Path, name: str) -> None:
+        """Marginal situations by the teacher or the plain model, and what it says to them as the character."""
+        told, order = self.recipe.cases, self.order
+        character = order.character.without(told.without)
+        speaker = teaching(replace(order, character=character), self.models) if order.teacher else None
+        self.watch.start(name, 2 * told.count)
+        weighing = Weighing(
+            character, self.writer(), speaker or self.prompted(character), Sampler(told.tokens, told.temperature),
+            derive_seed(order.seed, name), told.count, self.recipe.batch,
+        )  # fmt: skip
+        self.learn(weigh(weighing, folder, self.watch.advance), "case", folder)
+
+    def writer(self) -> Speaker:
+        """Who writes about the character, and not as it."""
+        return self.models.speaker(self.order.teacher) if self.order.teacher else self.plain()
+
+    def learn(self, rows: list[Row], kind: str, folder: Path) -> None:
+        """Hand rows on to SFT, if enough of this kind are fit."""
+        if (fit := sum(row["kind"] == kind for row in rows)) < LEAST_PAIRS:
+            raise BadData(
+                f"only {fit} of the {kind}s that the model wrote are fit to learn from; see set_aside.jsonl. A larger "
+                "model writes better ones: --teacher",
+                folder,
+            )
+        write_rows(folder / "sft.jsonl", rows)
+
+    def learnt(self, name: str) -> list[Row]:
+        """What an `sft` stage learns from."""
+        return [row for stage in self.recipe.learnt(name) for row in self.rows(stage, "sft")]
+
     def sft(self, folder: Path, name: str) -> None:
         """An adapter from what was made last, fresh or going on from the one before."""
-        rows = self.rows(self.recipe.learnt(name), "sft")
+        rows = self.learnt(name)
         model, start = self.begin(self.recipe.start(name))
         train_sft(model, rows, self.recipe.lora, self.recipe.sft, self.work(name, folder), start)
 
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""
-        count = sum(len(self.rows(self.recipe.learnt(name), "sft")) for name in self.recipe.before("", ("sft",)))
+        count = sum(len(self.learnt(name)) for name in self.recipe.before("", ("sft",)))
         rows = _cycled(self.rows("pairs", "sham-sft"), count)
         model, _ = self.begin(None)
         train_sft(model, rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
 
     def self_play(self, folder: Path, name: str) -> None:
         """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
-        rows = self.rows(self.recipe.learnt(name), "sft")
+        rows = self.learnt(self.recipe.before(name, ("sft",))[-1])
         self.watch.start(name, min(self.recipe.self_play, len(playable(rows))))
         sampler = replace(self.sampler, temperature=self.recipe.self_play_temperature)
         pairs = self_play(

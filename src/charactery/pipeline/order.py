@@ -73,6 +73,14 @@ class Order:
             raise CharacteryError(f"--sham is a training on nothing, and {BEST_OF} does not train")
         if self.sham and own & {"sft", "dpo"} and "pairs" not in own:
             raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
+        learns = [n for name in recipe.before("", ("sft",)) for n in recipe.learnt(name)]
+        learns += [n for name in recipe.before("", ("dpo",)) for n in recipe.compared(name)]
+        if self.pairs and "pairs" not in learns:
+            raise CharacteryError(f"--pairs was given, and nothing in the recipe {recipe.name} learns from them")
+        if "cases" in own and not any(True for _ in self.character.traits()):
+            raise CharacteryError("has no traits, and `cases` are about traits", self.character.path)
+        for left_out in (recipe.documents.without, recipe.cases.without):
+            self.character.without(left_out)
         if recipe.judge != LIKELIHOOD:
             parse_subject(recipe.judge)
         for trainer in sorted(own & FIELDS.keys()):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from charactery.data.cases import SITUATION
+from charactery.data.documents import passages
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
 from charactery.data.reflections import questions
@@ -98,6 +100,17 @@ def _in_stock(order: Order) -> None:
             raise BadData(f"{wanted} {name} are asked for and {have} are there; ask for fewer, or bring your own")
 
 
+def _stated(order: Order, row: int) -> dict[str, float]:
+    """What documents and cases come to, as so many rows of that length in tokens."""
+    told, cases = order.recipe.documents, order.recipe.cases
+    parts = len(passages(order.character.without(told.without), told.tokens))
+    documents = told.count + max(parts, round(told.verbatim * told.count))
+    return {
+        "documents": documents * told.tokens / row,
+        "cases": cases.count * (TOKENS_ASKED + SITUATION + cases.tokens) / row,
+    }
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.sizes, order.recipe
@@ -143,8 +156,8 @@ def foresee(order: Order) -> Foresight:
     row = TOKENS_ASKED + length
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
-    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows}
-    fine_tuned = sum(again[stage_kind(recipe.learnt(name))] for name in recipe.before("", ("sft",)))
+    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows, **_stated(order, row)}
+    fine_tuned = sum(again[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))
     checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
     tokens = {
         "generate": answers * length + online * recipe.grpo.max_tokens,
@@ -153,6 +166,9 @@ def foresee(order: Order) -> Foresight:
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
         + (sampled + revised + checked + online + chosen) * READ_A_SAMPLE,
     }
+    written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
+    tokens["generate"] += written * recipe.documents.tokens + argued * (SITUATION + recipe.cases.tokens)
+    answers += written + 2 * argued
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
     counts = {
@@ -168,7 +184,11 @@ def foresee(order: Order) -> Foresight:
     # rows; the longest are conversations of three turns
     sft, dpo = recipe.sft, recipe.dpo
     together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
-    longest = 3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length
+    longest = max(
+        3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length,
+        recipe.documents.tokens if written else 0,
+        TOKENS_ASKED + SITUATION + recipe.cases.tokens if argued else 0,
+    )
     memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * scale
     if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32, and DPO's reference
         memory += parameters * 4 * (5 if "dpo" in stages else 4) / 1e9
@@ -179,5 +199,5 @@ def foresee(order: Order) -> Foresight:
         memory,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        mine + 2 * talks if teacher and not teacher.here else 0,
+        mine + 2 * talks + written + 2 * argued if teacher and not teacher.here else 0,
     )

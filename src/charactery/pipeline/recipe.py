@@ -27,7 +27,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "pairs": (),
     "revisions": ("pairs",),
     "reflections": (),
-    "sft": ("pairs", "reflections"),
+    "documents": (),
+    "cases": (),
+    "sft": ("pairs", "reflections", "documents", "cases"),
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
@@ -43,10 +45,13 @@ USED_BY = {
     "sft": ("sft",), "dpo": ("dpo",), "grpo": ("grpo",), "best_of": (BEST_OF,),
 }  # fmt: skip
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
+STATES = ("documents", "cases")  # what was made of these since the last `sft` is learnt together
 MOST_ROUNDS = 20
 OF_BOTH = ("order", "optimizer", "mask_reasoning")  # settings that trainers have alike
 # The least that each number may be; rates and epochs, which must be above 0, are the order's to check.
 LEAST = {
+    "documents.count": 4, "documents.tokens": 32, "documents.verbatim": 0, "documents.temperature": 0,
+    "cases.count": 4, "cases.tokens": 32, "cases.temperature": 0,
     "sizes.train": 24, "sizes.held_out": 8, "sizes.held_out_conversations": 2, "sizes.elsewhere": 0, "sizes.tasks": 0,
     "sampler.max_tokens": 4, "sampler.temperature": 0, "lora.rank": 0, "lora.alpha": 1, "sft.batch": 1,
     "sft.together": 1, "sft.warmup": 0, "sft.stop_at_loss": 0, "dpo.nll": 0, "dpo.kl": 0,
@@ -65,6 +70,30 @@ class Sampling:
 
     max_tokens: int = 96
     temperature: float = 0.7
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents about the character: how many, how long at most, and how much of its constitution's own text.
+
+    `verbatim` is rows of that text to each document; `without` names traits that no document is to state.
+    """
+
+    count: int = 128
+    tokens: int = 224
+    verbatim: float = 0.33
+    temperature: float = 1.0
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Discussions of marginal cases: how many, and how long at most; `without` names traits that none is about."""
+
+    count: int = 120
+    tokens: int = 160
+    temperature: float = 1.0
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +152,8 @@ class Recipe:
     best_of: BestOf = field(default_factory=BestOf)
     samples: Samples = field(default_factory=Samples)
     reflections: Reflections = field(default_factory=Reflections)
+    documents: Documents = field(default_factory=Documents)
+    cases: Cases = field(default_factory=Cases)
     match_lengths: bool = False
     # Drafts are drawn from the model's distribution as it is. What is learnt at 0.7 and drawn at 0.7 is sharpened
     # twice, and that, we suspect, is why a small model then repeats itself.
@@ -170,9 +201,14 @@ class Recipe:
         """The training stage that one goes on from; None for the base."""
         return next(reversed(self.before(stage, TRAINS)), None)
 
-    def learnt(self, stage: str) -> str:
-        """Whose answers an `sft` stage learns from: what was made last before it."""
-        return self.before(stage, ("pairs", "revisions", "reflections"))[-1]
+    def learnt(self, stage: str) -> list[str]:
+        """Whose answers an `sft` stage learns from: what was made last before it, documents and cases together."""
+        sources = ("pairs", "revisions", "reflections", *STATES)
+        made = self.before(stage, sources)
+        last = next(reversed(self.before(stage, ("sft",))), None)
+        fresh = made[len(self.before(last, sources)) if last else 0 :]
+        together = [name for name in fresh if kind(name) in STATES]
+        return together if made[-1] in together else made[-1:]
 
     def compared(self, stage: str) -> list[str]:
         """Whose pairs a `dpo` stage learns from: those drafted, and what was made since the last one."""
@@ -324,6 +360,10 @@ def _filled(value: Any, table: dict[str, Any], path: Path, text: str) -> Any:
             out[key] = _filled(old, given, path, text)
         elif key == "stages":
             out[key] = _stages(given, path, line)
+        elif isinstance(old, tuple):
+            if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+                raise BadData(f'{key!r} is a list of names, such as ["a-trait"]', path, line)
+            out[key] = tuple(given)
         elif isinstance(old, float) and isinstance(given, int | float) and not isinstance(given, bool):
             out[key] = float(given)
         elif type(given) is type(old):

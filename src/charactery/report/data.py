@@ -8,6 +8,7 @@ from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
 from charactery.report.numbers import count, interval, number, short_interval
 from charactery.report.source import Source
+from charactery.report.stated import cases, documents
 from charactery.runs import Row, stage_kind
 from charactery.stats import mean
 
@@ -46,6 +47,8 @@ def data(source: Source) -> tuple[Block, ...]:
         *_self_play(source),
         *_judge(source),
         *(block for name in _stages(source, "revisions") for block in _revisions(source, name)),
+        *(block for n in _stages(source, "documents") for block in documents(source, n, f"Documents{_round(n)}")),
+        *(block for n in _stages(source, "cases") for block in cases(source, n, f"Marginal cases{_round(n)}")),
         *(block for name in _stages(source, "samples") for block in _samples(source, name)),
         *(block for name in _stages(source, "grpo") for block in _online(source, name)),
         *(block for name in _stages(source, "best-of-n") for block in _best_of(source, name)),

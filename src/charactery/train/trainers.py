@@ -20,10 +20,11 @@ from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
 from charactery.models.reasoning import leaving_reasoning
 from charactery.runs import Row, remove_partial, write_json, write_rows
+from charactery.train.documents import as_read
 from charactery.train.head import score_completions_only
 from charactery.train.matched import Matched, held_back, reached, stopped
 from charactery.train.optimizers import optimizer, tensors
-from charactery.train.preferences import dataset, trainer_of_pairs
+from charactery.train.preferences import trainer_of_pairs
 from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Grpo, Lora, Sft, at_once, share
 
 SAVES = 4  # checkpoints a stage keeps, at equal distances
@@ -64,9 +65,11 @@ def train_sft(
 ) -> Path:
     """Fine-tune a fresh adapter, or go on with one, on prompt and completion messages; loss on the completion alone.
 
-    At rank 0 all weights of `model` are trained, and there is no `start`. `model` is used up: its network is what was
-    trained afterwards. Returns the folder of the adapter, or of the model.
+    Rows without a prompt are documents: plain text, and loss on all of it. At rank 0 all weights of `model` are
+    trained, and there is no `start`. `model` is used up: its network is what was trained afterwards. Returns the folder
+    of the adapter, or of the model.
     """
+    from datasets import Dataset
     from peft import PeftModel
     from trl import SFTConfig, SFTTrainer
 
@@ -79,8 +82,8 @@ def train_sft(
     network = _trainable(model, full=not lora.rank)
     trainer = _with(SFTTrainer, settings)(
         model=PeftModel.from_pretrained(network, start, is_trainable=True) if start else network, args=config,
-        train_dataset=dataset(learnt, "prompt", "completion"), processing_class=model.tokenizer,
-        eval_dataset=dataset(held, "prompt", "completion") if held else None,
+        train_dataset=Dataset.from_list(as_read(learnt, model.tokenizer)), processing_class=model.tokenizer,
+        eval_dataset=Dataset.from_list(as_read(held, model.tokenizer)) if held else None,
         peft_config=None if start or not lora.rank else _fresh(lora), callbacks=[_Progress(work)],
     )  # fmt: skip
     if held:
@@ -173,7 +176,10 @@ def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, 
         )
     rng, size = random.Random(seed), min(settings.batch, len(rows))
     whole = len(rows) // size * size
-    lengths = [len(prompt_text(tokenizer, row["prompt"])) + len(row[column][0]["content"]) for row in rows]
+    lengths = [
+        (len(prompt_text(tokenizer, row["prompt"])) if row["prompt"] else 0) + len(row[column][0]["content"])
+        for row in rows
+    ]
     wanted = max(1, round(settings.epochs * (len(rows) // size)))
     batches: list[list[int]] = []
     while len(batches) < wanted:
