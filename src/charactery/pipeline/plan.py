@@ -5,6 +5,7 @@ from pathlib import Path
 
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
+from charactery.data.questions import SAMPLER
 from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
@@ -12,6 +13,7 @@ from charactery.judges.labelled import labelled_pairs
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
+from charactery.pipeline.recipe import AUTHORSHIP
 from charactery.pipeline.recipe import JUDGED as COMPARES
 from charactery.runs import stage_kind
 from charactery.train.settings import at_once
@@ -23,6 +25,8 @@ PARAMETERS = 135e6
 TOKENS_ASKED = 100  # of an average prompt with its frame
 ASKED_A_TURN = 55
 READ_A_SAMPLE = 4 * 70  # tokens: an answer's beginning and its prompt, behind the character and three foils
+TOKENS_A_WORD = 1.4  # of a person's passages
+ASKED_OF_A_PERSON = 45  # things that came later, or were known
 GB_A_TOKEN = 1.1e-3  # of memory in training: 5.2 GB at the peak with eight conversations at once
 
 
@@ -98,6 +102,22 @@ def _in_stock(order: Order) -> None:
             raise BadData(f"{wanted} {name} are asked for and {have} are there; ask for fewer, or bring your own")
 
 
+def _of_writings(order: Order, subjects: int) -> dict[str, int]:
+    """Tokens that a person's writings cost: questions to passages, the judge's two models, its test, the portrait."""
+    if not order.reads_writings:
+        return {}
+    recipe, told = order.recipe, order.recipe.writings
+    passage = round(told.words * TOKENS_A_WORD)
+    judge = any(stage_kind(name) == AUTHORSHIP for name in recipe.own_stages)
+    read = 2 * (told.shown + 1) * passage  # by either model: what it is shown before an answer, and the answer
+    asked = subjects * ASKED_OF_A_PERSON if judge else 0
+    return {
+        "generate": (3 * told.passages + 2 * told.tested) * SAMPLER.max_tokens + asked * recipe.sampler.max_tokens,
+        "train": round(2 * told.passages * recipe.authors.epochs * (TOKENS_ASKED + passage)) if judge else 0,
+        "score": (4 * told.tested + subjects * order.sizes.held_out) * read if judge else 0,
+    }
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.sizes, order.recipe
@@ -139,16 +159,21 @@ def foresee(order: Order) -> Foresight:
     row = TOKENS_ASKED + length
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
-    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows}
+    again = {
+        "reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows,
+        "writings": recipe.writings.passages + sizes.tasks,
+    }  # fmt: skip
     fine_tuned = sum(again[stage_kind(recipe.learnt(name))] for name in recipe.before("", ("sft",)))
     arms = 2 if order.sham else 1
-    checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
+    checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} and recipe.judge != AUTHORSHIP else 0
     tokens = {
         "generate": answers * length,
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs)),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
         + (sampled + revised + checked) * READ_A_SAMPLE,
     }
+    for name, more in _of_writings(order, subjects).items():
+        tokens[name] += more
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
     counts = {

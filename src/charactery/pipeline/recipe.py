@@ -21,18 +21,25 @@ from charactery.train.settings import Dpo, Lora, Sft
 
 HERE = Path(__file__).parent.parent / "recipes"
 DEFAULT = "distill+dpo"
+PERSON = "person"  # the default for a character with writings
 # What a stage cannot do without: one of these before it.
 NEEDS: dict[str, tuple[str, ...]] = {
     "pairs": (),
     "revisions": ("pairs",),
     "reflections": (),
-    "sft": ("pairs", "reflections"),
+    "writings": (),
+    "author": ("writings",),
+    "others": ("author",),
+    "authorship": ("others",),
+    "sft": ("pairs", "reflections", "writings"),
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
 }
 TRAINS = ("sft", "dpo")
 JUDGED = ("samples", "revisions")
+ONCE = ("writings", "author", "others", "authorship")
+AUTHORSHIP = "authorship"  # a judge, and the stage that says how far it can be trusted
 # Settings that only these stages look at; the data order, which is for both trainers, is not asked about.
 USED_BY = {
     "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
@@ -46,7 +53,9 @@ LEAST = {
     "sampler.max_tokens": 4, "sampler.temperature": 0, "lora.rank": 1, "lora.alpha": 1, "sft.batch": 1,
     "sft.together": 1, "sft.warmup": 0, "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
-    "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
+    "reflections.turns": 1, "reflections.temperature": 0, "writings.passages": 8, "writings.words": 20,
+    "writings.held_out": 0.01, "writings.tested": 8, "writings.shown": 0, "authors.batch": 1, "authors.together": 1,
+    "authors.warmup": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
     "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1,
 }  # fmt: skip
 
@@ -83,6 +92,23 @@ class Reflections:
 
 
 @dataclass(frozen=True)
+class Writings:
+    """A person's passages: how many are learnt from, of how many words; what the judge of authorship is tested on.
+
+    `held_out` is the share of documents that nothing learns from, `tested` their passages a side, at most, and `shown`
+    the passages that the judge reads before an answer. Where the character has the trait `persona`, what it shows is
+    learnt as answers to what it asks.
+    """
+
+    passages: int = 160
+    words: int = 90
+    held_out: float = 0.25
+    tested: int = 80
+    shown: int = 2
+    persona: str = "knows-it-is-a-persona"
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a run does, and with what. As it stands: distil the character, then set it against what it is not."""
 
@@ -91,7 +117,7 @@ class Recipe:
     source: str = ""  # where the method was described
     stages: tuple[str | tuple[str, ...], ...] = ("pairs", "sft", "self-play", "dpo")  # a group is done in rounds
     rounds: int = 1
-    judge: str = "likelihood"  # who compares answers: "likelihood", or a Subject
+    judge: str = "likelihood"  # who compares answers: "likelihood", "authorship", or a Subject
     sizes: Sizes = field(default_factory=Sizes)
     sampler: Sampling = field(default_factory=Sampling)
     lora: Lora = field(default_factory=Lora)
@@ -99,6 +125,8 @@ class Recipe:
     dpo: Dpo = field(default_factory=Dpo)
     samples: Samples = field(default_factory=Samples)
     reflections: Reflections = field(default_factory=Reflections)
+    writings: Writings = field(default_factory=Writings)
+    authors: Sft = field(default_factory=lambda: Sft(epochs=2.0))  # the two language models of the authorship judge
     match_lengths: bool = False
     # Drafts are drawn from the model's distribution as it is. What is learnt at 0.7 and drawn at 0.7 is sharpened
     # twice, and that, we suspect, is why a small model then repeats itself.
@@ -143,7 +171,7 @@ class Recipe:
 
     def learnt(self, stage: str) -> str:
         """Whose answers an `sft` stage learns from: what was made last before it."""
-        return self.before(stage, ("pairs", "revisions", "reflections"))[-1]
+        return self.before(stage, ("pairs", "revisions", "reflections", "writings"))[-1]
 
     def compared(self, stage: str) -> list[str]:
         """Whose pairs a `dpo` stage learns from: those drafted, and what was made since the last one."""
@@ -173,6 +201,13 @@ class Recipe:
             )
         if not any(kind(name) in TRAINS for name in names):
             raise CharacteryError(f"nothing is trained; stages that train are {', '.join(TRAINS)}")
+        for name in names:
+            if name != kind(name) and kind(name) in ONCE:
+                raise CharacteryError(f"the stage {kind(name)!r} is done once, and cannot be in rounds")
+            if self.judge == AUTHORSHIP and kind(name) in JUDGED and not self.before(name, (AUTHORSHIP,)):
+                raise CharacteryError(f"`judge` is {AUTHORSHIP!r}, and {name!r} has no stage {AUTHORSHIP!r} before it")
+        if not self.writings.held_out <= 0.5:
+            raise CharacteryError(f"[writings] `held_out` is {self.writings.held_out:g}; give at most 0.5")
         if self.rounds > MOST_ROUNDS:
             raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
 
@@ -180,9 +215,10 @@ class Recipe:
 def stages(recipe: Recipe, sham: bool) -> list[str]:
     """The stages of a run, in order."""
     own = recipe.own_stages
-    judge = ["judge"] if {*map(kind, own)} & {*JUDGED} else []
+    judge = ["judge"] if {*map(kind, own)} & {*JUDGED} and recipe.judge != AUTHORSHIP else []
+    person = ["person"] if AUTHORSHIP in map(kind, own) else []
     shams = [f"sham-{name}" for name in TRAINS if name in map(kind, own)] if sham else []
-    return ["prompts", "drafts", *judge, *own, *shams, "evaluate", "report"]
+    return ["prompts", "drafts", *judge, *own, *shams, "evaluate", *person, "report"]
 
 
 def recipes() -> list[Recipe]:
