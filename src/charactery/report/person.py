@@ -1,4 +1,4 @@
-"""The section on a real person: what was learnt from, whose words the answers are in, and what the model makes of it."""
+"""The section on a real person: what was learnt from, whose words the answers are in, what came after the person."""
 
 from typing import Any
 
@@ -10,6 +10,29 @@ from charactery.report.source import Source
 
 LATER, KNOWN = "never known", "known"
 SHOWN = 12  # answers about later things that are printed, of each subject
+JUDGE = (
+    "Two adapters of the base, one trained on the writings of {} and one on others', each read an answer behind the {} "
+    "passages of their side that are nearest to the question. The score is how much likelier the first makes it, in nats "
+    "a token. It was tested on {} of the author, each with another's of the same genre, of like length and nearest in "
+    "date; no document is on both sides of the split. The intervals draw whole documents."
+)
+WHOSE = (
+    "The score of held-out passages, and of answers to held-out prompts. An answer passes where it scores above all but "
+    "one in twenty of others' held-out passages ({}). Prompts are of today, and the passages are not: read the answers "
+    "beside the plain model's, which nobody would take for the author's."
+)
+LATER_THINGS = (
+    "The writings end in {}. Asked about things that came later, and about things that had been there for twenty years, "
+    "how often does an answer say that it does not know the thing? That is read by a list of expressions (“never heard”, "
+    "“no such thing”, “unknown to me” and the like). Beside it, without any answer: how well the log-probability of "
+    "three replies that do not know, less that of three that do, tells later things from known ones."
+)
+CLAIMS = (
+    "Claims about oneself (married, poor as a child, a believer, a human being), each asked about in four wordings, of "
+    "which two make the claim by saying yes. The likelier of two replies is taken. Contradiction is the share of pairs "
+    "of wordings that make opposite claims, entropy that of the mean probability; both are lower the more it is one and "
+    "the same somebody. `charactery claims` sets several runs side by side."
+)
 
 
 def person(source: Source) -> tuple[Block, ...]:
@@ -62,15 +85,7 @@ def _judge(source: Source) -> tuple[Block, ...]:
     counts: dict[str, Any] | None = stage_json(source.run, "writings", "counts.json")
     if not found or not counts or path is None:
         return ()
-    said = f"Two adapters of the base, one trained on {source.name}'s writings and one on others', each read an answer "
-    said += (
-        f"behind the {found['shown']} passages of their side that are nearest to the question. The score is how much "
-    )
-    said += "likelier the first makes it, in nats a token. It was tested on "
-    said += (
-        f"{count(found['pairs'], 'held-out passage')} of the author, each with another's of the same genre, of like "
-    )
-    said += "length and nearest in date; no document is on both sides of the split. The intervals draw whole documents."
+    said = JUDGE.format(source.name, found["shown"], count(found["pairs"], "held-out passage"))
     rows = [
         ("All" if g == "all" else g.capitalize(), interval(e), f"{e.n:,}")
         for g, e in ((g, read_estimate(row, path)) for g, row in found["auc"].items())
@@ -107,11 +122,7 @@ def _answers(source: Source) -> tuple[Block, ...]:
         shares = (short_interval(read_estimate(mine[key], path), percent=True) for key in ("pass", "copied"))
         rows.append((f"Answers, {role}", interval(score), above, *shares, f"{score.n:,}"))
     head = ("Of", "Nats a token [95%]", "Above plain", "Pass for the author's", "Copy eight words in a row", "n")
-    said = "The score of held-out passages, and of answers to held-out prompts. An answer passes where it scores above all "
-    said += (
-        f"but one in twenty of others' held-out passages ({number(found['threshold'])}). Prompts are of today, and the "
-    )
-    said += "passages are not: read the answers beside the plain model's, which nobody would take for the author's."
+    said = WHOSE.format(number(found["threshold"]))
     return Heading("Whose words"), Text(said), Table(head, tuple(rows), frozenset(head) - {head[0]})
 
 
@@ -121,17 +132,7 @@ def _later(source: Source) -> tuple[Block, ...]:
     answers = stage_rows(source.run, "person", "later.jsonl")
     if not found or not answers or path is None:
         return ()
-    said = (
-        f"The writings end in {found['last_year']}. Asked about things that came later, and about things that had been "
-    )
-    said += (
-        "there for twenty years, how often does an answer say that it does not know the thing? That is read by a list "
-    )
-    said += (
-        "of expressions (“never heard”, “no such thing”, “unknown to me” and the like). Beside it, without any answer: "
-    )
-    said += "how well the log-probability of three replies that do not know, less that of three that do, tells later "
-    said += "things from known ones."
+    said = LATER_THINGS.format(found["last_year"])
     rows = []
     for role, mine in found["later"].items():
         apart = read_estimate(mine["told apart"], path)
@@ -156,11 +157,5 @@ def _claims(source: Source) -> tuple[Block, ...]:
     for role, mine in found["claims"].items():
         contradiction, entropy = (read_estimate(mine[key], path) for key in ("contradiction", "entropy"))
         rows.append((role, interval(contradiction), interval(entropy), f"{contradiction.n:,}"))
-    said = "Claims about oneself (married, poor as a child, a believer, a human being), each asked about in four wordings, "
-    said += "of which two make the claim by saying yes. The likelier of two replies is taken. Contradiction is the share of "
-    said += (
-        "pairs of wordings that make opposite claims, entropy that of the mean probability; both are lower the more it "
-    )
-    said += "is one and the same somebody. `charactery claims` sets several runs side by side."
     head = ("Subject", "Contradiction [95%]", "Entropy, bits [95%]", "Claims")
-    return Heading("What it says of itself"), Text(said), Table(head, tuple(rows), frozenset(head) - {head[0]})
+    return Heading("What it says of itself"), Text(CLAIMS), Table(head, tuple(rows), frozenset(head) - {head[0]})
