@@ -11,27 +11,28 @@ from charactery.report.source import Source
 LATER, KNOWN = "never known", "known"
 SHOWN = 12  # answers about later things that are printed, of each subject
 JUDGE = (
-    "Two adapters of the base, one trained on the writings of {} and one on others', each read an answer behind the {} "
-    "passages of their side that are nearest to the question. The score is how much likelier the first makes it, in nats "
-    "a token. It was tested on {} of the author, each with another's of the same genre, of like length and nearest in "
-    "date; no document is on both sides of the split. The intervals draw whole documents."
+    "Two adapters of the base, one trained on the writings of {} and one on others', each read an answer behind the "
+    "{} passages of their side that are nearest to the question. The score is how much likelier the first makes it, "
+    "in nats a token. It was tested on {} of the author, each with another's of the same genre, of like length and "
+    "nearest in date; no document is on both sides of the split. The intervals draw whole documents."
 )
 WHOSE = (
-    "The score of held-out passages, and of answers to held-out prompts. An answer passes where it scores above all but "
-    "one in twenty of others' held-out passages ({}). Prompts are of today, and the passages are not: read the answers "
-    "beside the plain model's, which nobody would take for the author's."
+    "The score of held-out passages, and of answers to held-out prompts. An answer passes where it scores above all "
+    "but one in twenty of others' held-out passages ({}). Prompts are of today, and the passages are not: read the "
+    "answers beside the plain model's, which nobody would take for the author's."
 )
 LATER_THINGS = (
-    "The writings end in {}. Asked about things that came later, and about things that had been there for twenty years, "
-    "how often does an answer say that it does not know the thing? That is read by a list of expressions (“never heard”, "
-    "“no such thing”, “unknown to me” and the like). Beside it, without any answer: how well the log-probability of "
-    "three replies that do not know, less that of three that do, tells later things from known ones."
+    "The writings end in {}. Asked about things that came later, and about things that had been there for twenty "
+    "years, how often does an answer say that it does not know the thing? That is read by a list of expressions "
+    "(“never heard”, “no such thing”, “unknown to me” and the like). Beside it, without any answer: how well the "
+    "log-probability of three replies that do not know, less that of three that do, tells later things from known "
+    "ones."
 )
 CLAIMS = (
-    "Claims about oneself (married, poor as a child, a believer, a human being), each asked about in four wordings, of "
-    "which two make the claim by saying yes. The likelier of two replies is taken. Contradiction is the share of pairs "
-    "of wordings that make opposite claims, entropy that of the mean probability; both are lower the more it is one and "
-    "the same somebody. `charactery claims` sets several runs side by side."
+    "Claims about oneself (married, poor as a child, a believer, a human being), each asked about in four wordings, "
+    "of which two make the claim by saying yes. The likelier of two replies is taken. Contradiction is the share of "
+    "pairs of wordings that make opposite claims, entropy that of the mean probability; both are lower the more it is"
+    " one and the same somebody. `charactery claims` sets several runs side by side."
 )
 
 

@@ -5,14 +5,14 @@ say yes contradicts itself. What it would say is read from log-probabilities of 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 from charactery.evals.scored import option_scores
 from charactery.models.speaker import Speaker
-from charactery.runs import Journal, Row, digest, read_rows
+from charactery.runs import Journal, Row, digest, read_manifest, read_rows, read_run, stage_kind
 from charactery.stats import mean, paired_difference
 
 HERE = Path(__file__).parent
@@ -56,9 +56,29 @@ def leanings(speaker: Speaker, journal: Journal) -> dict[str, list[float]]:
     return {id: values for id, values in out.items() if len(values) > 1}
 
 
-def claim_figures(subjects: Mapping[str, Speaker], seed: int, journal: Journal) -> dict[str, Any]:
-    """Mean contradiction and entropy of each subject's claims, and what it claims; the first is compared with all."""
-    found = {role: leanings(speaker, journal) for role, speaker in subjects.items()}
+def trained_tokens(run: Path) -> int:
+    """Tokens that a run's SFT and DPO read, prompts included, as its trainers logged them."""
+    total = 0
+    for name in read_manifest(run)["stages"]:
+        if stage_kind(name) in ("sft", "dpo"):
+            log = read_run(run).stage_folder(name) / "log.jsonl"
+            counts = [0, *(int(row.get("num_tokens", 0)) for row in read_rows(log))] if log.exists() else [0]
+            # a trainer that was killed and went on counts from nought again
+            total += counts[-1] + sum(a for a, b in pairwise(counts) if b < a)
+    return total
+
+
+def claim_figures(
+    subjects: Mapping[str, Speaker], seed: int, journal: Journal, progress: Callable[[int], None] = lambda n: None
+) -> dict[str, Any]:
+    """Mean contradiction and entropy of each subject's claims, by how much they are less than the first's, and claims.
+
+    `progress` is told of subjects.
+    """
+    found = {}
+    for role, speaker in subjects.items():
+        found[role] = leanings(speaker, journal)
+        progress(1)
     ids = [claim["id"] for claim in claims()]
     values = {
         role: {
