@@ -25,7 +25,8 @@ from charactery.runs import Journal, Row, read_rows, write_json, write_rows
     ("answer", "known_not"),
     [
         ("I have never heard of such a thing.", True), ("That is unknown to me, sir.", True),
-        ("I don't know what that is.", True), ("Pray, what is a telephone?", True), ("I am not familiar with it.", True),
+        ("I don't know what that is.", True), ("Pray, what is a telephone?", True),
+        ("I am not at all familiar with it.", True), ("I do not use it, but I know it well.", False),
         ("It is a fine machine, and I use it daily.", False), ("Everybody knows it. I heard of it.", False),
         ("", None),
     ],
@@ -37,9 +38,7 @@ def test_what_counts_as_not_knowing(answer: str, known_not: bool | None) -> None
 def test_things_are_later_or_known_by_the_last_year() -> None:
     found = {row["id"]: row["kind"] for row in things(1865)}
     assert found["telephone"] == LATER and found["smartphone"] == LATER and found["steamboat"] == KNOWN
-    assert (
-        sum(kind == LATER for kind in found.values()) >= 20 <= 20 + sum(kind == KNOWN for kind in found.values()) - 15
-    )
+    assert [*found.values()].count(LATER) >= 20 and [*found.values()].count(KNOWN) >= 15
     assert "telephone" not in {r["id"] for r in things(1880)} and things(None) == []
     rows = read_rows(portrait.HERE / "things.jsonl")
     assert len({r["id"] for r in rows}) == len(rows) and all(r["prompt"].endswith("?") for r in rows)
@@ -98,10 +97,10 @@ class Marks:
 
 
 def test_a_portrait_says_whose_words_and_what_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        portrait, "option_scores",
-        lambda speaker, rows: {r["id"]: [-1.0] * 3 + [-2.0 if "telephone" in r["question"] else -0.5] * 3 for r in rows},
-    )  # fmt: skip
+    def scored(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float]]:
+        return {r["id"]: [-1.0] * 3 + [-2.0 if "telephone" in r["question"] else -0.5] * 3 for r in rows}
+
+    monkeypatch.setattr(portrait, "option_scores", scored)
     monkeypatch.setattr(portrait, "claim_figures", lambda *given: {})
 
     def said(asks: Sequence[tuple[Speaker, Request]], *given: Any) -> list[Answer]:

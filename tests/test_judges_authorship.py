@@ -67,7 +67,7 @@ def test_the_sides_changed_about_change_the_sign(judge: ByAuthorship) -> None:
 
 
 def test_passages_that_the_context_does_not_hold_are_left_out(judge: ByAuthorship) -> None:
-    long = Library(judge.author.adapter, (("Q?", "sea " * 900), ("R?", "Boil the water.")), np.eye(2, 256))
+    long = Library(judge.author.adapter, (("Q?", "sea " * 1200), ("R?", "Boil the water.")), np.eye(2, 256))
     wide = ByAuthorship(judge.base, long, judge.others, judge.encode, shown=2)
     assert wide.scores([("Why?", "It holds.")])[0] is not None
     far = wide._context(long, "Why?", np.eye(2, 256)[1], 2, 10)

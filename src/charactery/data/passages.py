@@ -20,9 +20,12 @@ LONGER = 1.25  # factor by which the words of matched passages may differ
 YEARS = 25  # by which their dates may differ
 A_DOCUMENT = 8  # held-out passages of one document, at most
 AUTHOR, OTHERS = "author", "others"
-_END = re.compile(r"(?<=[.!?])[\"”’)]*\s+(?=[\"“(]?[A-Z])")
+_END = re.compile(  # of a sentence; not after "Mr." or an initial
+    r"(?<!\bMr\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bNo\.)(?<!\bMrs\.)(?<!\bGen\.)(?<!\bHon\.)(?<!\bCol\.)(?<!\b[A-Z]\.)"
+    r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))\s+(?=[\"“(]?[A-Z])"
+)
 _DATELINE = re.compile(
-    rf"^.{{0,60}}?\b(?:{'|'.join(m[:3] for m in MONTHS)})[a-z]*\.?\s+\d{{1,2}}(?:st|nd|rd|th)?[,.]\s*\d{{4}}[.,:;\s-]*",
+    rf"^(?:(?-i:[A-Z])\S*\s+){{0,6}}?(?:{'|'.join(m[:3] for m in MONTHS)})[a-z]*\.?\s+\d{{1,2}}(?:st|nd|rd|th)?[,.]\s*\d{{4}}[.,:;\s-]*",
     re.IGNORECASE,
 )
 
@@ -160,7 +163,7 @@ def alike(mine: Sequence[Passage], theirs: Sequence[Passage], most: int, seed: i
     pools = {side: _by_genre(side_, rng) for side, side_ in ((AUTHOR, mine), (OTHERS, theirs))}
     room = {g: min(len(pools[AUTHOR][g]), len(pools[OTHERS][g])) for g in pools[AUTHOR] if g in pools[OTHERS]}
     if not room:
-        kinds = {side: ", ".join(g or "unknown" for g in pool) for side, pool in pools.items()}
+        kinds = {side: ", ".join(sorted(g or "unknown" for g in pool)) for side, pool in pools.items()}
         raise BadData(
             f"the others' texts ({kinds[OTHERS]}) are of no genre that the author's are of ({kinds[AUTHOR]}): a judge "
             "of the two would know the genre. Give others' texts of a kind with the author's, or name it (\"genre\")"

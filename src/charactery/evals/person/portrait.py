@@ -27,7 +27,7 @@ REPLIES = (
     "I know it very well indeed.", "I have often heard of it.", "That is well known to me.",
 )  # fmt: skip
 NOT_KNOWN = re.compile(
-    r"\b(?:never|not|no) (?:\w+ ){0,3}?(?:heard|known?|knew|knowledge|acquainted|familiar|aware)\b"
+    r"\b(?:never|not|no) (?:\w+ ){0,2}?(?:heard|known?|knew|knowledge|acquainted|familiar|aware)\b"
     r"|n['’]t (?:\w+ ){0,2}?(?:heard|know|familiar|aware)\b"
     r"|\bunknown to me\b|\bno (?:idea|notion)\b|\bno such (?:thing|\w+)\b|\b(?:ignorant|unaware) of\b"
     r"|\bafter my time\b|\bwhat is (?:a|an|this|that) ",
