@@ -24,8 +24,10 @@ _END = re.compile(  # of a sentence; not after "Mr." or an initial
     r"(?<!\bMr\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bNo\.)(?<!\bMrs\.)(?<!\bGen\.)(?<!\bHon\.)(?<!\bCol\.)(?<!\b[A-Z]\.)"
     r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))\s+(?=[\"“(]?[A-Z])"
 )
-_DATELINE = re.compile(
-    rf"^(?:(?-i:[A-Z])\S*\s+){{0,6}}?(?:{'|'.join(m[:3] for m in MONTHS)})[a-z]*\.?\s+\d{{1,2}}(?:st|nd|rd|th)?[,.]\s*\d{{4}}[.,:;\s-]*",
+_MONTH = "|".join(month[:3] for month in MONTHS)
+_DATELINE = re.compile(  # a place and a date at the head of a letter; "On May 3, 1860, we met" is none
+    r"^(?!(?:on|in|by|since|of|from|before|after|until)\b)(?:(?-i:[A-Z])\S*\s+){0,6}?"
+    rf"(?:{_MONTH})[a-z]*\.?\s+\d{{1,2}}(?:st|nd|rd|th)?[,.]\s*\d{{4}}[.,:;\s-]*",
     re.IGNORECASE,
 )
 
