@@ -43,7 +43,7 @@ def test_a_text_is_cut_at_sentence_ends_and_what_says_who_writes_is_off() -> Non
     whole = " ".join(p.text for p in found)
     assert whole == body and "LINCOLN" not in whole and "June" not in whole
     quoted = 'He said, "Never again." Mr. B. Wade held that it was so, and went on at length. ' * 2
-    assert [p.text for p in cut(Writing("q", quoted), 17)] == []  # sentences of 4 and 14 words: below 20
+    assert [p.text for p in cut(Writing("q", quoted), 17)] == []  # sentences of 4 and 13 words, together below 20
     [both] = cut(Writing("q", quoted), 40)
     assert both.text == quoted.strip()
     assert cut(Writing("y", "Too short a note by far. " * 3), 40) == []
