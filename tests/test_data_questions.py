@@ -25,11 +25,12 @@ TEXT = "the road to the mill was washed out in the spring and nobody has mended 
         ("The road was washed out.", PLAIN, "no question"),
         ("Why?", PLAIN, "too short or too long"),
         (f"Is it true that {TEXT}?", PLAIN, "repeats the passage"),
+        ("What did Mr. Marrow say of the road?", PLAIN, "names the author"),
         ("", PLAIN, "no question"),
     ],
 )
 def test_the_first_question_counts(said: str, question: str, origin: str) -> None:
-    assert question_in(said, TEXT) == (question, origin)
+    assert question_in(said, TEXT, "Marrow") == (question, origin)
 
 
 def test_each_passage_is_asked_about_once_and_not_again(tmp_path: Path) -> None:
@@ -46,6 +47,6 @@ def test_each_passage_is_asked_about_once_and_not_again(tmp_path: Path) -> None:
     passages = [Passage("a", "a", TEXT), Passage("b", "b", "Something else."), Passage("a", "a", TEXT)]
     for _ in range(2):
         told: list[int] = []
-        found, origins = ask_for(passages, speaker, 0, Journal(tmp_path / "j"), told.append, 8)
+        found, origins = ask_for(passages, "Ann Marrow", speaker, 0, Journal(tmp_path / "j"), told.append, 8)
         assert found == {"a": "What of the road?", "b": PLAIN} and origins == {"written": 1, "no question": 1}
         assert sum(told) == 2 and len(heard) == 2

@@ -115,9 +115,10 @@ def split(mine: Sequence[Writing], theirs: Sequence[Writing], author: str, words
             rest, left_out, "held out, and hold words learnt from", lambda p, known=known: taken(p, known)
         )
         if not learnt[side] or not held_out[side]:
+            whose = {AUTHOR: "the author's", OTHERS: "the others'"}[side]
             raise BadData(
-                f"of the {side}'s writings {len(learnt[side])} passages are left to learn from and "
-                f"{len(held_out[side])} to test on: give more texts, of 20 words and more each. "
+                f"of {whose} texts {len(learnt[side])} passages are left to learn from and {len(held_out[side])} to "
+                "test on: give more texts, of 20 words and more each. "
                 f"{left_out['name the author']} passages were left out because they name the author"
             )
     return Split(learnt, held_out, {reason: n for reason, n in left_out.items() if n})

@@ -52,7 +52,7 @@ def gather(
     used = [*learnt, *judged[AUTHOR], *judged[OTHERS], *(p for pair in pairs for p in pair)]
     start(len({p.id for p in used}))
     journal = Journal(folder / "batches.jsonl")
-    questions, origins = ask_for(used, speaker, seed, journal, progress, order.recipe.batch)
+    questions, origins = ask_for(used, order.character.name, speaker, seed, journal, progress, order.recipe.batch)
     rows = [learnt_row(p, order.character.name) for p in asked(learnt, questions)]
     beside = [*persona_rows(order, prompts), *(r for r in sft_rows(drafts, CHARACTER) if r["kind"] == "task")]
     tokens = seen([*rows, *beside], order, speaker)
