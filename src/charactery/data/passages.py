@@ -172,7 +172,8 @@ def alike(mine: Sequence[Passage], theirs: Sequence[Passage], most: int, seed: i
             "of the two would know the genre. Give others' texts of a kind with the author's, or name it (\"genre\")"
         )
     share = min(1.0, most / sum(room.values()))
-    years = [p.year for p in mine if p.year is not None]
+    years = sorted(p.year for p in mine if p.year is not None)
+    years = years[len(years) // 20 : len(years) - len(years) // 20]  # a date in a text may be what it tells of
     out: dict[str, list[Passage]] = {AUTHOR: [], OTHERS: []}
     for genre, there in room.items():
         count = max(1, round(share * there))
@@ -189,10 +190,10 @@ def _by_genre(passages: Sequence[Passage], rng: random.Random) -> dict[str, list
 
 
 def _apart(passage: Passage, years: Sequence[int]) -> int:
-    """Years from the time in which the author wrote."""
+    """Years from the time in which the author wrote, given in order."""
     if passage.year is None or not years:
         return 0
-    return max(min(years) - passage.year, passage.year - max(years), 0)
+    return max(years[0] - passage.year, passage.year - years[-1], 0)
 
 
 def match(
