@@ -92,7 +92,7 @@ def test_too_little_is_a_sentence() -> None:
 
 def test_the_judge_learns_from_as_many_of_each_genre_nearest_in_time() -> None:
     mine = [passage(f"m{n}") for n in range(9)] + [passage(f"s{n}", genre="speech") for n in range(3)]
-    theirs = [passage(f"o{n}", year=1850 + 10 * n) for n in range(6)]
+    theirs = [passage(f"o{n}", year=1850 + 40 * n) for n in range(6)]
     theirs += [passage(f"t{n}", genre="speech") for n in range(9)] + [passage("e", genre="essay")]
     found = alike(mine, theirs, 100, 0)
     for side in (AUTHOR, OTHERS):

@@ -160,7 +160,7 @@ def _without(
 def alike(mine: Sequence[Passage], theirs: Sequence[Passage], most: int, seed: int) -> dict[str, list[Passage]]:
     """For the judge to learn from: as many passages of either side in each genre, at most `most` a side.
 
-    The author's are drawn by the seed; the others' are those nearest in time. Raises BadData where no genre has both.
+    The author's are drawn by the seed, and so are the others' of his time; of none there, the nearest. Raises BadData where no genre has both.
     """
     rng = random.Random(seed)
     pools = {side: _by_genre(side_, rng) for side, side_ in ((AUTHOR, mine), (OTHERS, theirs))}
@@ -190,10 +190,10 @@ def _by_genre(passages: Sequence[Passage], rng: random.Random) -> dict[str, list
 
 
 def _apart(passage: Passage, years: Sequence[int]) -> int:
-    """Years from the time in which the author wrote, given in order."""
+    """Years from the time in which the author wrote, given in order, and 25 on either side of it."""
     if passage.year is None or not years:
         return 0
-    return max(years[0] - passage.year, passage.year - years[-1], 0)
+    return max(years[0] - passage.year - YEARS, passage.year - years[-1] - YEARS, 0)
 
 
 def match(
