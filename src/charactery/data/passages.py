@@ -160,7 +160,8 @@ def _without(
 def alike(mine: Sequence[Passage], theirs: Sequence[Passage], most: int, seed: int) -> dict[str, list[Passage]]:
     """For the judge to learn from: as many passages of either side in each genre, at most `most` a side.
 
-    The author's are drawn by the seed, and so are the others' of his time; of none there, the nearest. Raises BadData where no genre has both.
+    The author's are drawn by the seed, and so are the others' of that time; where they are few, the nearest follow.
+    Raises BadData where no genre has both.
     """
     rng = random.Random(seed)
     pools = {side: _by_genre(side_, rng) for side, side_ in ((AUTHOR, mine), (OTHERS, theirs))}
