@@ -103,8 +103,10 @@ def split(mine: Sequence[Writing], theirs: Sequence[Writing], author: str, words
     held_out: dict[str, list[Passage]] = {}
     his = {gram for writing in mine for gram in shingles(writing.text)}
     for side, writings in given.items():
-        away = _held_out(writings, share)
-        passages = [p for w in writings for p in cut(w, words)]
+        away = {f"{side}/{id}" for id in _held_out(writings, share)}
+        passages = [  # either side may have numbered its texts from 1
+            replace(p, id=f"{side}/{p.id}", document=f"{side}/{p.document}") for w in writings for p in cut(w, words)
+        ]
         passages = _without(passages, left_out, "name the author", lambda p: bool(inside.search(p.text)))
         if side == OTHERS:
             passages = _without(passages, left_out, "others', and hold the author's words", lambda p: taken(p, his))
