@@ -180,6 +180,7 @@ def test_every_recipe_is_foreseen_by_what_it_does(tmp_path: Path) -> None:
     tokens = {
         r.name: foresee(Order(find_character("captain"), tmp_path / "run", recipe=r, device="cpu")).tokens
         for r in recipes()
+        if "writings" not in r.own_stages
     }
     assert tokens["introspect"]["train"] > tokens["distill+dpo"]["train"] > tokens["distill"]["train"]
     assert tokens["introspect"]["generate"] > tokens["distill+dpo"]["generate"] > tokens["distill"]["generate"]

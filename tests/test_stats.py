@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from charactery import stats
-from charactery.stats import Estimate, auc, bootstrap, mean, nothing, paired_difference, paired_ratio, rate, wilson
+from charactery.stats import (
+    Estimate,
+    auc,
+    bootstrap,
+    grouped_auc,
+    mean,
+    nothing,
+    paired_difference,
+    paired_ratio,
+    rate,
+    wilson,
+)
 
 SETS = 400
 
@@ -167,3 +178,22 @@ def test_rates_at_their_ends_have_an_interval() -> None:
     assert (
         alike.value == 1 and alike.low is not None and alike.high is not None and alike.low < 0.95 < 1.05 < alike.high
     )
+
+
+def test_an_auc_of_groups_draws_whole_groups() -> None:
+    found = grouped_auc([[1, 2], [3]], [[2, 4], [5]])
+    assert found.value == pytest.approx((1.5 + 3 + 3) / 9) and found.n == 6  # 2 beats 1, ties 2, loses to 3
+    rng = np.random.default_rng(0)
+    low = [(rng.normal() + 0.1 * rng.normal(size=20)).tolist() for _ in range(8)]
+    high = [(1 + rng.normal() + 0.1 * rng.normal(size=20)).tolist() for _ in range(8)]
+    flat = auc([x for g in low for x in g], [x for g in high for x in g])
+    whole = grouped_auc(low, high)
+    assert whole.value == pytest.approx(flat.value)
+    assert whole.low is not None and whole.high is not None and flat.low is not None and flat.high is not None
+    assert whole.high - whole.low > 2 * (flat.high - flat.low)
+
+
+def test_an_auc_of_one_group_is_no_measurement_and_a_perfect_one_has_a_bound() -> None:
+    assert grouped_auc([[1, 2, 3]], [[4], [5]]).value is None
+    perfect = grouped_auc([[1, 2], [3], []], [[4], [5, 6], [7]])
+    assert (perfect.value, perfect.high) == (1, 1) and perfect.low is not None and perfect.low < 0.5

@@ -181,3 +181,35 @@ def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> 
         drawn.append(above[np.ix_(rows, columns)].mean())
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(value, float(low), float(high), n, 0, "AUC, bootstrap over both groups")
+
+
+def grouped_auc(
+    negative: Sequence[Sequence[float]], positive: Sequence[Sequence[float]], seed: int = 0, rounds: int = 2000
+) -> Estimate:
+    """The AUC of scores that come in groups (passages of a document): the bootstrap draws whole groups on both sides.
+
+    Of one group a side it is no measurement. `n` counts scores. Where all positives score above all negatives, or
+    below, the bound is Wilson's for a rate of as many as the side with fewer groups has.
+    """
+    low_side, high_side = ([np.asarray(g, float) for g in side if len(g)] for side in (negative, positive))
+    n = sum(map(len, (*low_side, *high_side)))
+    if min(len(low_side), len(high_side)) < 2:
+        return nothing(n, "AUC")
+    sums_P_N = np.array([[_wins(high, low) for low in low_side] for high in high_side])
+    high_P, low_N = (np.array([len(g) for g in side], float) for side in (high_side, low_side))
+    value = float(sums_P_N.sum() / (high_P.sum() * low_N.sum()))
+    if value in (0.0, 1.0):
+        smaller = min(len(low_side), len(high_side))
+        low, high = wilson(value * smaller, smaller)
+        return Estimate(value, min(low, value), max(high, value), n, 0, "AUC, Wilson with n of the fewer groups")
+    generator = np.random.default_rng(seed)
+    drawn_R_P = generator.multinomial(len(high_P), np.full(len(high_P), 1 / len(high_P)), rounds)
+    drawn_R_N = generator.multinomial(len(low_N), np.full(len(low_N), 1 / len(low_N)), rounds)
+    won_R = np.einsum("rp,pn,rn->r", drawn_R_P, sums_P_N, drawn_R_N)
+    low, high = np.percentile(won_R / ((drawn_R_P @ high_P) * (drawn_R_N @ low_N)), [2.5, 97.5])
+    return Estimate(value, float(low), float(high), n, 0, "AUC, bootstrap over both sides' groups")
+
+
+def _wins(high: np.ndarray, low: np.ndarray) -> float:
+    """How many pairs the first wins, ties half."""
+    return float((high[:, None] > low[None, :]).sum() + 0.5 * (high[:, None] == low[None, :]).sum())

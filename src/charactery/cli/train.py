@@ -35,11 +35,16 @@ def train(
     model: Annotated[str, typer.Option(help="The model to train: a name, folder, .gguf or hub id.")] = "smollm2",
     recipe: Annotated[
         str | None,
-        typer.Option(help="How: a recipe's name (`charactery recipes`), or a .toml file.", show_default="distill+dpo"),
+        typer.Option(
+            help="How: a recipe's name (`charactery recipes`), or a .toml file.",
+            show_default="distill+dpo, or person for a character with writings",
+        ),
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="Who compares its own answers: likelihood, or a Subject.", show_default="the recipe's"),
+        typer.Option(
+            help="Who compares its own answers: likelihood, authorship, or a Subject.", show_default="the recipe's"
+        ),
     ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Who writes the character's answers.", show_default="the model, prompted")
@@ -48,6 +53,14 @@ def train(
         Path | None, typer.Option(help="Your prompts, used before ours: JSON lines, or one a line.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="Your own pairs: JSON lines of prompt, chosen, rejected.")] = None,
+    writings: Annotated[
+        Path | None,
+        typer.Option(help="A person's texts, to be learnt from.", show_default="the character's"),
+    ] = None,
+    others: Annotated[
+        Path | None,
+        typer.Option(help="Others' texts of that time, to tell the person from.", show_default="the character's"),
+    ] = None,
     dial: Dials = None,
     profile: Annotated[str | None, typer.Option(help="One of the character's deployments.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws prompts, samples and batches.")] = 0,
@@ -110,18 +123,19 @@ def train(
       charactery train mine.md --out runs/mine --seed 1 --sham
       charactery train captain --recipe rlaif --out runs/captain-rlaif --reuse runs/captain
       charactery train captain --lora-rank full --optimizer muon --out runs/captain-full
+      charactery train lincoln --writings lincoln.jsonl --others presidents/
       charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
     from charactery.pipeline.distil import Watch
     from charactery.pipeline.distil import train as run_training
     from charactery.pipeline.order import Order
-    from charactery.pipeline.recipe import DEFAULT, find_recipe, with_options
+    from charactery.pipeline.recipe import DEFAULT, PERSON, find_recipe, with_options
 
     who = chosen(character, dial, profile)
     if not any(True for _ in who.traits()):
         raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
     both = {"order": data_order, "optimizer": optimizer, "mask_reasoning": mask_reasoning or None}
-    chosen_recipe = with_options(find_recipe(recipe or DEFAULT), {
+    chosen_recipe = with_options(find_recipe(recipe or (PERSON if writings or who.writings else DEFAULT)), {
         "sizes": {"train": train_, "held_out": held_out, "held_out_conversations": talks, "elsewhere": elsewhere,
                   "tasks": tasks},
         "sampler": {"max_tokens": max_tokens, "temperature": temperature},
@@ -136,7 +150,7 @@ def train(
     })  # fmt: skip
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, chosen_recipe, device, report_to,
-        ("charactery", *sys.argv[1:]), reuse,
+        writings, others, reuse, ("charactery", *sys.argv[1:]),
     )  # fmt: skip
     if not is_first_process():  # of several; it helps in silence
         if not dry_run:

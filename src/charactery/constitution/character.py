@@ -90,7 +90,8 @@ class Character:
     mix: float = 0.0
     dials: dict[str, Dial] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
-    writings: str | None = None
+    writings: str | None = None  # where the texts lie of the person that the character is
+    others: str | None = None  # and others' of that time, to tell the person from
     extra: dict[str, Any] = field(default_factory=dict)  # front-matter keys that begin with x-
     settings: dict[str, float] = field(default_factory=dict)
     title: str = ""  # the text of a `# Title` line, where there is one

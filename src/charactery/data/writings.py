@@ -29,11 +29,27 @@ CAPTION = 12  # words up to which a text is more likely a heading, a caption or 
 QUOTED = 0.4  # share of words between quotation marks from which a text is mostly somebody else's
 SHINGLE, SAME = 5, 0.6  # words in a row; share of the shorter text's that another has, from which they are one text
 HEAD = 400  # characters of a text in which its date, and whose letter it is, stand
+# What sort of text it is, by words of its title, and failing that of its opening; the first that fits.
+TITLES = {
+    "telegram": r"\btelegrams?\b",
+    "proclamation": r"\bproclamation\b",
+    "order": r"\b(?:general|special|executive|military) orders?\b|^\s*orders?\b",
+    "message": r"\bmessage\b",
+    "speech": r"\b(?:speech|address|remarks|reply|response|debate|inaugural)\b",
+    "letter": r"\bletter\b|^\s*(?-i:TO|To) (?-i:[A-Z])",
+}
+OPENINGS = {
+    "telegram": r"\btelegram to\b",
+    "proclamation": r"\ba proclamation\b",
+    "message": r"\bto the (?:senate|house of representatives|congress)\b",
+    "speech": r"\b(?:(?:fellow[- ]|my )(?:citizens|countrymen)|ladies and gentlemen|mr\. chairman)\b",
+    "letter": r"\b(?:my )?dear (?:sir|madam|(?-i:[A-Z]))|^\s*(?-i:TO|To) (?-i:[A-Z])",
+}
 
 
 @dataclass(frozen=True)
 class Writing:
-    """One text. `date` is ISO, as much of it as is known ("1863", "1863-11-19"); `genre` is as given."""
+    """One text. `date` is ISO, as much of it as is known ("1863", "1863-11-19"); `genre` as given, or guessed."""
 
     id: str
     text: str
@@ -58,7 +74,8 @@ class Suspicion:
 
 def read_writings(path: Path) -> list[Writing]:
     """A folder of .txt and .md files, or JSON lines (.jsonl, .jsonl.gz) with `text`, and `date` or `year`, `title`,
-    `genre` and `id` where known. A date that is not given is looked for in the name and the first lines.
+    `genre` and `id` where known. A date that is not given is looked for in the name and the first lines; a genre is
+    the subfolder's name, or is guessed from the title and the first lines.
 
     Raises BadData with file and line.
     """
@@ -80,7 +97,8 @@ def _from_file(file: Path, name: str) -> Writing:
     text = read_utf8(file)
     given = re.search(r"(?<!\d)(1[0-9]\d\d|20\d\d)(?:-(\d\d)(?:-(\d\d))?)?(?!\d)", name)
     date = "-".join(part for part in given.groups() if part) if given else date_in(text)
-    return Writing(name, text.strip(), date, file.stem)
+    folder, _, _ = name.rpartition("/")
+    return Writing(name, text.strip(), date, file.stem, folder.partition("/")[0] or genre_of(file.stem, text))
 
 
 def _from_lines(path: Path) -> list[Writing]:
@@ -93,7 +111,8 @@ def _from_lines(path: Path) -> list[Writing]:
             raise BadData(f"has the id {id!r} of an earlier line", path, number)
         date = str(row.get("date") or "") or date_in(row["text"]) or str(row.get("year") or "")
         title = str(row.get("title") or row.get("head") or "")
-        found[id] = Writing(id, row["text"].strip(), date, title, str(row.get("genre") or ""))
+        genre = str(row.get("genre") or "") or genre_of(title, row["text"])
+        found[id] = Writing(id, row["text"].strip(), date, title, genre)
     return [*found.values()]
 
 
@@ -105,6 +124,15 @@ def date_in(text: str) -> str:
         month = next((n for n, name in enumerate(MONTHS, 1) if name.startswith(found[1].lower())), None)
         if month:
             return f"{found[3]}-{month:02d}-{int(found[2]):02d}"
+    return ""
+
+
+def genre_of(title: str, text: str) -> str:
+    """What sort of text it looks like, "" where neither its title nor its opening says."""
+    for part, patterns in ((title, TITLES), (text[:HEAD], OPENINGS)):
+        for genre, pattern in patterns.items():
+            if re.search(pattern, part, re.IGNORECASE):
+                return genre
     return ""
 
 
@@ -157,11 +185,11 @@ def _other_hand(one: Writing, author: str) -> str:
 
 def _duplicates(writings: Sequence[Writing]) -> Iterable[Suspicion]:
     """Texts most of whose words in a row an earlier, or a longer, one has too."""
-    shingles = {w.id: _shingles(w.text) for w in writings}
+    grams = {w.id: shingles(w.text) for w in writings}
     holders: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    order = sorted(writings, key=lambda w: -len(shingles[w.id]))
+    order = sorted(writings, key=lambda w: -len(grams[w.id]))
     for one in order:
-        mine = shingles[one.id]
+        mine = grams[one.id]
         if not mine:
             continue
         shared = Counter(other for gram in mine for other in holders[gram])
@@ -174,7 +202,8 @@ def _duplicates(writings: Sequence[Writing]) -> Iterable[Suspicion]:
             holders[gram].append(one.id)
 
 
-def _shingles(text: str) -> set[tuple[str, ...]]:
+def shingles(text: str) -> set[tuple[str, ...]]:
+    """Every five words in a row, in small letters."""
     words = [w.lower() for w in _WORD.findall(text)]
     return {tuple(words[n : n + SHINGLE]) for n in range(len(words) - SHINGLE + 1)}
 

@@ -32,7 +32,10 @@ from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound, RunConflict
+from charactery.evals.person.portrait import Sitter, last_year, portray
+from charactery.evals.person.portrait import work_ahead as portrait_ahead
 from charactery.evals.took import Examined, evaluate, work_ahead
+from charactery.judges.authorship import ByAuthorship, library
 from charactery.judges.best_of import choosing
 from charactery.judges.classifier import check_drafts
 from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
@@ -42,10 +45,12 @@ from charactery.models.local import LocalModel, Sampler, derive_seed, pick_devic
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import BEST_OF, Subject, parse_subject
+from charactery.pipeline import person
 from charactery.pipeline.manifest import STUDENT, manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
-from charactery.pipeline.recipe import stages
+from charactery.pipeline.recipe import AUTHORSHIP, stages
 from charactery.report import halvings, write_report
+from charactery.report.files import stage_json
 from charactery.runs import (
     Helper,
     Journal,
@@ -62,6 +67,7 @@ from charactery.runs import (
     write_text,
 )
 from charactery.stats import mean
+from charactery.train.settings import Lora
 from charactery.train.trainers import ADAPTER, MODEL, Work, train_dpo, train_sft
 
 
@@ -135,20 +141,22 @@ def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None
     run, say = work.run, work.watch.say
     run.stage("prompts", lambda folder: work.prompts(folder, own), say)
     run.stage("drafts", work.drafts, say)
-    for name in stages(work.recipe, work.order.sham)[2:-2]:
+    for name in stages(work.recipe, work.order.sham)[2:-1]:
         run.stage(name, lambda folder, name=name: work.do(name, folder, own_pairs), say, stage_kind(name) in SHARED)  # type: ignore[misc]
-    run.stage("evaluate", work.evaluate, say)
     run.stage("report", lambda folder: _report(run), say)
 
 
 def _report(run: Run) -> None:
     if halved := halvings(run):
         run.manifest["batches_halved"] = halved  # texts depend on the batch they are written in
+    if counts := stage_json(run, "writings", "counts.json"):
+        run.manifest["writings"] = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
+    if halved or counts:
         write_json(run.folder / "manifest.json", run.manifest)
     write_report(run, run.folder)
 
 
-SHARED = ("sft", "dpo", "grpo", "sham-sft", "sham-dpo", "sham-grpo")  # several processes train together
+SHARED = ("sft", "dpo", "grpo", "sham-sft", "sham-dpo", "sham-grpo", *person.SIDES)  # several processes train together
 
 
 class _Stages:
@@ -194,6 +202,11 @@ class _Stages:
             "reflections": lambda: self.reflections(folder, name),
             "documents": lambda: self.documents(folder, name),
             "cases": lambda: self.cases(folder, name),
+            "writings": lambda: self.writings(folder),
+            "author": lambda: self.author(folder, name),
+            "others": lambda: self.author(folder, name),
+            "authorship": lambda: self.authorship(folder),
+            "person": lambda: self.person(folder),
             "sft": lambda: self.sft(folder, name),
             "self-play": lambda: self.self_play(folder, name),
             "samples": lambda: self.samples(folder, name),
@@ -203,6 +216,7 @@ class _Stages:
             "sham-sft": lambda: self.sham_sft(folder),
             "sham-dpo": lambda: self.sham_dpo(folder),
             "sham-grpo": lambda: self.sham_grpo(folder),
+            "evaluate": lambda: self.evaluate(folder),
         }
         kinds[stage_kind(name)]()
 
@@ -354,6 +368,33 @@ class _Stages:
         """What an `sft` stage learns from."""
         return [row for stage in self.recipe.learnt(name) for row in self.rows(stage, "sft")]
 
+    def writings(self, folder: Path) -> None:
+        """A person's texts as answers, for the model and for the two models of the authorship judge."""
+        person.gather(
+            self.order, self.chosen(), self.rows("drafts", "drafts"), self.plain(), folder,
+            lambda units: self.watch.start("writings", units), self.watch.advance,
+        )  # fmt: skip
+
+    def author(self, folder: Path, name: str) -> None:
+        """The language model of the author's writings, or of the others'."""
+        rows = self.rows("writings", stage_kind(name))
+        model, _ = self.begin(None)
+        lora = self.recipe.lora if self.recipe.lora.rank else Lora()  # the judge is two adapters, whatever it judges
+        train_sft(model, rows, lora, self.recipe.authors, self.work(name, folder))
+
+    def by_authorship(self) -> ByAuthorship:
+        sides = [
+            library(self.run.stage_folder(side) / "adapter", self.rows("writings", side), self.encode)
+            for side in person.SIDES
+        ]
+        return ByAuthorship(self.models.base(self.subject), *sides, self.encode, self.recipe.writings.shown)
+
+    def authorship(self, folder: Path) -> None:
+        """How well the authorship judge knows the author from others."""
+        rows = self.rows("writings", "held_out")
+        self.watch.start("authorship", 4 * len(rows))
+        person.calibrate(self.by_authorship(), rows, self.order.seed, folder, self.watch.advance)
+
     def sft(self, folder: Path, name: str) -> None:
         """An adapter from what was made last, fresh or going on from the one before."""
         rows = self.learnt(name)
@@ -443,7 +484,10 @@ class _Stages:
 
     def judge(self) -> Judge:
         """Who compares the model's own answers: never the model in training."""
-        judge = judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
+        if self.recipe.judge == AUTHORSHIP:
+            judge: Judge = self.by_authorship()
+        else:
+            judge = judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
         return OfAnswersAlone(judge) if self.recipe.masks_reasoning else judge
 
     def agreement(self, folder: Path) -> None:
@@ -493,15 +537,32 @@ class _Stages:
         model, adapter = self.begin(start)
         train_dpo(model, rows, adapter, self.recipe.dpo, self.work(name, folder), self.recipe.lora)
 
+    def person(self, folder: Path) -> None:
+        """Whose words the answers are in, what the person never knew, and what the model says of itself."""
+        found = stage_json(self.run, "authorship", "authorship.json")
+        answers, texts = self.rows("evaluate", "samples"), self.order.texts()[person.AUTHOR]
+        subjects = self.subjects()
+        self.watch.start("person", portrait_ahead(answers, len(subjects), last_year(texts)))
+        portray(Sitter(
+            subjects, answers, self.by_authorship(), found["threshold"], texts, self.sampler, self.order.seed, folder,
+            self.recipe.batch, self.watch.advance,
+        ))  # fmt: skip
+
+    def subjects(self) -> dict[str, Speaker]:
+        """Who is examined, by role."""
+        subjects = {"plain": self.plain(), "prompted": self.prompted(self.order.character)}
+        subjects["trained"] = self.models.speaker(self.trained(self.recipe.trained))
+        if self.order.sham:
+            last = [name for name in stages(self.recipe, sham=True) if name.startswith("sham-")][-1]
+            subjects["sham"] = self.models.speaker(self.trained(last))
+        return subjects
+
     def evaluate(self, folder: Path) -> None:
         """The evals over plain, prompted, trained and, where there is one, sham."""
         from charactery.constitution import foil_characters
 
         prompts = self.chosen()
-        subjects = {"plain": self.plain(), "prompted": self.prompted(self.order.character)}
-        subjects["trained"] = self.models.speaker(self.trained(self.recipe.trained))
-        if self.order.sham:
-            subjects["sham"] = self.models.speaker(self.trained(stages(self.recipe, sham=True)[-3]))
+        subjects = self.subjects()
         other, *foils = [self.prompted(f) for f in foil_characters() if f.name != self.order.character.name]
         self.watch.start("evaluate", work_ahead(self.order.character, prompts, len(subjects)))
         evaluate(Examined(

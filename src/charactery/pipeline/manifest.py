@@ -16,7 +16,7 @@ from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject
 from charactery.models.weights import EMBEDDED
 from charactery.pipeline.order import Order
-from charactery.pipeline.recipe import stages
+from charactery.pipeline.recipe import AUTHORSHIP, stages
 from charactery.runs import Row, digest, file_digest
 
 STUDENT = (
@@ -30,7 +30,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
     device = pick_device(order.device)
     base = models.base(subject)
     teacher = teaching(order, models) if order.teacher else None
-    judge = models.speaker(order.recipe.judge) if order.recipe.judge != LIKELIHOOD else None
+    judge = models.speaker(order.recipe.judge) if order.recipe.judge not in (LIKELIHOOD, AUTHORSHIP) else None
     settings: Row = {
         "character": order.character.id,
         "character_hash": digest(dump_character(order.character)),
@@ -47,6 +47,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
         "content": _content(),
         "prompts": file_digest(order.prompts) if order.prompts else None,
         "pairs": file_digest(order.pairs) if order.pairs else None,
+        "writings": _texts(order) if order.reads_writings else None,
         "seed": order.seed,
         "sham": order.sham,
         "recipe": order.recipe.row(),
@@ -77,6 +78,11 @@ def teaching(order: Order, models: Models) -> Speaker:
     if speaker.subject.character is None and speaker.subject.run is None:
         return models.speaker(replace(speaker.subject, character=order.character))
     return speaker
+
+
+def _texts(order: Order) -> Row:
+    """Digests of the author's texts and the others', as they are read."""
+    return {side: digest([vars(one) for one in some]) for side, some in order.texts().items()}
 
 
 def engine(device: str) -> Row:

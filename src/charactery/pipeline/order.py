@@ -6,12 +6,14 @@ from pathlib import Path
 
 from charactery.constitution import Character
 from charactery.data.pairs import read_pairs
+from charactery.data.passages import AUTHOR, OTHERS
 from charactery.data.prompts import Sizes
+from charactery.data.writings import Writing, exclusions_beside, kept, read_writings
 from charactery.errors import BadData, CharacteryError
 from charactery.judges.rating import LIKELIHOOD
 from charactery.models.local import pick_device
 from charactery.models.subject import BEST_OF, parse_subject
-from charactery.pipeline.recipe import TRAINS, Recipe
+from charactery.pipeline.recipe import AUTHORSHIP, TRAINS, Recipe
 from charactery.runs import stage_kind
 from charactery.train.optimizers import check_optimizer
 from charactery.train.settings import FIELDS, ORDERS, share
@@ -34,8 +36,10 @@ class Order:
     recipe: Recipe = field(default_factory=Recipe)
     device: str = "auto"
     report_to: str = "none"
-    command: tuple[str, ...] = ()
+    writings: Path | None = None
+    others: Path | None = None
     reuse: Path | None = None  # a run whose answers are taken where they would be the same
+    command: tuple[str, ...] = ()
 
     @property
     def draws(self) -> int:
@@ -47,6 +51,42 @@ class Order:
         """How many prompts of each kind: no tasks where the user's own pairs are what is learnt from."""
         return replace(self.recipe.sizes, tasks=0) if self.pairs else self.recipe.sizes
 
+    @property
+    def reads_writings(self) -> bool:
+        """Whether the recipe learns from a person's texts."""
+        return any(stage_kind(name) == "writings" for name in self.recipe.own_stages)
+
+    def texts(self) -> dict[str, list[Writing]]:
+        """The author's texts and the others', less those that their lists leave out. Raises BadData without them."""
+        named = {
+            AUTHOR: (self.writings, self.character.writings, "writings"),
+            OTHERS: (self.others, self.character.others, "others"),
+        }
+        found = {}
+        for side, (given, in_file, name) in named.items():
+            path = given or self._named(in_file, name)
+            if not path.exists():
+                raise BadData(
+                    f"there is nothing here, and {self.character.name} is to be learnt from it. Charactery brings no "
+                    f"texts: docs/person.md says where they are to be had and in what form. Put them there, or give "
+                    f"--{name} PATH",
+                    path,
+                )
+            found[side] = kept(read_writings(path), exclusions_beside(path))
+        return found
+
+    def _named(self, in_file: str | None, name: str) -> Path:
+        """Where the character's file says that texts lie: from the folder one is in, or else from the file's."""
+        if in_file is None:
+            whose = "what the person wrote" if name == "writings" else "what others of that time wrote"
+            raise BadData(
+                f"the recipe {self.recipe.name} needs {whose}: name it with `{name}:` in the character's settings, or "
+                f"give --{name} PATH. See docs/person.md",
+                self.character.path,
+            )
+        beside = self.character.path.parent / in_file if self.character.path else Path(in_file)
+        return beside if not Path(in_file).exists() and beside.exists() else Path(in_file)
+
     def check(self) -> None:
         """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
         logger or device that is not here."""
@@ -56,6 +96,8 @@ class Order:
             ("--dpo-rate", recipe.dpo.learning_rate), ("--dpo-epochs", recipe.dpo.epochs),
             ("--dpo-beta", recipe.dpo.beta), ("--grpo-rate", recipe.grpo.learning_rate),
             ("--grpo-beta", recipe.grpo.beta),
+            ("--dpo-beta", recipe.dpo.beta), ("[authors] `learning_rate`", recipe.authors.learning_rate),
+            ("[authors] `epochs`", recipe.authors.epochs),
         ):  # fmt: skip
             if not 0 < value < math.inf:
                 raise CharacteryError(f"{name} is {value:g}; give a number above 0")
@@ -81,7 +123,14 @@ class Order:
             raise CharacteryError("has no traits, and `cases` are about traits", self.character.path)
         for left_out in (recipe.documents.without, recipe.cases.without):
             self.character.without(left_out)
-        if recipe.judge != LIKELIHOOD:
+        if self.reads_writings:
+            self.texts()
+        elif self.writings or self.others:
+            raise CharacteryError(
+                f"--writings and --others are for recipes that learn from texts, and {recipe.name} has no stage "
+                "`writings`; --recipe person has"
+            )
+        if recipe.judge not in (LIKELIHOOD, AUTHORSHIP):
             parse_subject(recipe.judge)
         for trainer in sorted(own & FIELDS.keys()):
             order = (recipe.sft if trainer == "sft" else recipe.dpo).order
@@ -95,6 +144,7 @@ class Order:
         share(recipe.sft.batch)
         share(recipe.dpo.batch)
         share(recipe.grpo.prompts)
+        share(recipe.authors.batch)
         check_loggers(self.report_to)
         pick_device(self.device)
 

@@ -7,6 +7,7 @@ from charactery.data.cases import SITUATION
 from charactery.data.documents import passages
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
+from charactery.data.questions import SAMPLER
 from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
@@ -14,6 +15,7 @@ from charactery.judges.labelled import labelled_pairs
 from charactery.models.subject import BEST_OF, Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
+from charactery.pipeline.recipe import AUTHORSHIP
 from charactery.pipeline.recipe import JUDGED as COMPARES
 from charactery.runs import stage_kind
 from charactery.train.settings import at_once
@@ -25,6 +27,8 @@ PARAMETERS = 135e6
 TOKENS_ASKED = 100  # of an average prompt with its frame
 ASKED_A_TURN = 55
 READ_A_SAMPLE = 4 * 70  # tokens: an answer's beginning and its prompt, behind the character and three foils
+TOKENS_A_WORD = 1.4  # of a person's passages
+ASKED_OF_A_PERSON = 45  # things that came later, or were known
 GB_A_TOKEN = 1.1e-3  # of memory in training: 5.2 GB at the peak with eight conversations at once
 
 
@@ -111,6 +115,22 @@ def _stated(order: Order, row: int) -> dict[str, float]:
     }
 
 
+def _of_writings(order: Order, subjects: int) -> dict[str, int]:
+    """Tokens that a person's writings cost: questions to passages, the judge's two models, its test, the portrait."""
+    if not order.reads_writings:
+        return {}
+    recipe, told = order.recipe, order.recipe.writings
+    passage = round(told.words * TOKENS_A_WORD)
+    judge = any(stage_kind(name) == AUTHORSHIP for name in recipe.own_stages)
+    read = 2 * (told.shown + 1) * passage  # by either model: what it is shown before an answer, and the answer
+    asked = subjects * ASKED_OF_A_PERSON if judge else 0
+    return {
+        "generate": (3 * told.passages + 2 * told.tested) * SAMPLER.max_tokens + asked * recipe.sampler.max_tokens,
+        "train": round(2 * told.passages * recipe.authors.epochs * (TOKENS_ASKED + passage)) if judge else 0,
+        "score": (4 * told.tested + subjects * order.sizes.held_out) * read if judge else 0,
+    }
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.sizes, order.recipe
@@ -156,9 +176,12 @@ def foresee(order: Order) -> Foresight:
     row = TOKENS_ASKED + length
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
-    again = {"reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows, **_stated(order, row)}
+    again = {
+        "reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows,
+        "writings": recipe.writings.passages + sizes.tasks, **_stated(order, row),
+    }  # fmt: skip
     fine_tuned = sum(again[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))
-    checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} else 0
+    checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} and recipe.judge != AUTHORSHIP else 0
     tokens = {
         "generate": answers * length + online * recipe.grpo.max_tokens,
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs))
@@ -169,6 +192,8 @@ def foresee(order: Order) -> Foresight:
     written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
     tokens["generate"] += written * recipe.documents.tokens + argued * (SITUATION + recipe.cases.tokens)
     answers += written + 2 * argued
+    for name, more in _of_writings(order, subjects).items():
+        tokens[name] += more
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
     counts = {

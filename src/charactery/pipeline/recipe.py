@@ -22,6 +22,7 @@ from charactery.train.settings import FULL_RATE, LOSSES, OPTIMIZERS, Dpo, Grpo, 
 
 HERE = Path(__file__).parent.parent / "recipes"
 DEFAULT = "distill+dpo"
+PERSON = "person"  # the default for a character with writings
 # What a stage cannot do without: one of these before it.
 NEEDS: dict[str, tuple[str, ...]] = {
     "pairs": (),
@@ -29,7 +30,11 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "reflections": (),
     "documents": (),
     "cases": (),
-    "sft": ("pairs", "reflections", "documents", "cases"),
+    "writings": (),
+    "author": ("writings",),
+    "others": ("author",),
+    "authorship": ("others",),
+    "sft": ("pairs", "reflections", "documents", "cases", "writings"),
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
@@ -39,6 +44,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 TRAINS = ("sft", "dpo", "grpo")
 MAKES = (*TRAINS, BEST_OF)  # what a run can end in: an adapter, or a way to answer without one
 JUDGED = ("samples", "revisions", "grpo", BEST_OF)
+ONCE = ("writings", "author", "others", "authorship")
+AUTHORSHIP = "authorship"  # a judge, and the stage that says how far it can be trusted
 # Settings that only these stages look at; those that trainers have alike are not asked about.
 USED_BY = {
     "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
@@ -57,7 +64,9 @@ LEAST = {
     "sft.together": 1, "sft.warmup": 0, "sft.stop_at_loss": 0, "dpo.nll": 0, "dpo.kl": 0,
     "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
-    "reflections.turns": 1, "reflections.temperature": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
+    "reflections.turns": 1, "reflections.temperature": 0, "writings.passages": 8, "writings.words": 20,
+    "writings.held_out": 0.01, "writings.tested": 8, "writings.shown": 0, "authors.batch": 1, "authors.together": 1,
+    "authors.warmup": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
     "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "grpo.steps": 1, "grpo.prompts": 1,
     "grpo.each": 2, "grpo.together": 1, "grpo.max_tokens": 4, "grpo.warmup": 0, "best_of.n": 1, "best_of.most": 1,
     "best_of.temperature": 0.1,
@@ -134,6 +143,23 @@ class BestOf:
 
 
 @dataclass(frozen=True)
+class Writings:
+    """A person's passages: how many are learnt from, of how many words; what the judge of authorship is tested on.
+
+    `held_out` is the share of documents that nothing learns from, `tested` their passages a side, at most, and `shown`
+    the passages that the judge reads before an answer. Where the character has the trait `persona`, what it shows is
+    learnt as answers to what it asks.
+    """
+
+    passages: int = 160
+    words: int = 90
+    held_out: float = 0.25
+    tested: int = 80
+    shown: int = 2
+    persona: str = "knows-it-is-a-persona"
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a run does, and with what. As it stands: distil the character, then set it against what it is not."""
 
@@ -142,7 +168,7 @@ class Recipe:
     source: str = ""  # where the method was described
     stages: tuple[str | tuple[str, ...], ...] = ("pairs", "sft", "self-play", "dpo")  # a group is done in rounds
     rounds: int = 1
-    judge: str = "likelihood"  # who compares answers: "likelihood", or a Subject
+    judge: str = "likelihood"  # who compares answers: "likelihood", "authorship", or a Subject
     sizes: Sizes = field(default_factory=Sizes)
     sampler: Sampling = field(default_factory=Sampling)
     lora: Lora = field(default_factory=Lora)
@@ -154,6 +180,8 @@ class Recipe:
     reflections: Reflections = field(default_factory=Reflections)
     documents: Documents = field(default_factory=Documents)
     cases: Cases = field(default_factory=Cases)
+    writings: Writings = field(default_factory=Writings)
+    authors: Sft = field(default_factory=lambda: Sft(epochs=2.0))  # the two language models of the authorship judge
     match_lengths: bool = False
     # Drafts are drawn from the model's distribution as it is. What is learnt at 0.7 and drawn at 0.7 is sharpened
     # twice, and that, we suspect, is why a small model then repeats itself.
@@ -203,7 +231,7 @@ class Recipe:
 
     def learnt(self, stage: str) -> list[str]:
         """Whose answers an `sft` stage learns from: what was made last before it, documents and cases together."""
-        sources = ("pairs", "revisions", "reflections", *STATES)
+        sources = ("pairs", "revisions", "reflections", "writings", *STATES)
         made = self.before(stage, sources)
         last = next(reversed(self.before(stage, ("sft",))), None)
         fresh = made[len(self.before(last, sources)) if last else 0 :]
@@ -249,6 +277,13 @@ class Recipe:
             raise CharacteryError(f"{BEST_OF!r} chooses among the plain model's answers: nothing is trained beside it")
         if max(self.best_of.sizes) > MOST_OF:
             raise CharacteryError(f"`best_of` is of up to {max(self.best_of.sizes)} answers; give at most {MOST_OF}")
+        for name in names:
+            if name != kind(name) and kind(name) in ONCE:
+                raise CharacteryError(f"the stage {kind(name)!r} is done once, and cannot be in rounds")
+            if self.judge == AUTHORSHIP and kind(name) in JUDGED and not self.before(name, (AUTHORSHIP,)):
+                raise CharacteryError(f"`judge` is {AUTHORSHIP!r}, and {name!r} has no stage {AUTHORSHIP!r} before it")
+        if not self.writings.held_out <= 0.5:
+            raise CharacteryError(f"[writings] `held_out` is {self.writings.held_out:g}; give at most 0.5")
         if self.rounds > MOST_ROUNDS:
             raise CharacteryError(f"`rounds` is {self.rounds}; give at most {MOST_ROUNDS}")
 
@@ -267,9 +302,10 @@ class Recipe:
 def stages(recipe: Recipe, sham: bool) -> list[str]:
     """The stages of a run, in order."""
     own = recipe.own_stages
-    judge = ["judge"] if {*map(kind, own)} & {*JUDGED} else []
+    judge = ["judge"] if {*map(kind, own)} & {*JUDGED} and recipe.judge != AUTHORSHIP else []
+    person = ["person"] if AUTHORSHIP in map(kind, own) else []
     shams = [f"sham-{name}" for name in TRAINS if name in map(kind, own)] if sham else []
-    return ["prompts", "drafts", *judge, *own, *shams, "evaluate", "report"]
+    return ["prompts", "drafts", *judge, *own, *shams, "evaluate", *person, "report"]
 
 
 def recipes() -> list[Recipe]:

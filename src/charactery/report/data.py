@@ -23,7 +23,7 @@ KINDS = {
 }
 
 OWN = "of its own answers, best against worst"
-WHO = {"likelihood": "the likelihood judge"}
+WHO = {"likelihood": "the likelihood judge", "authorship": "the authorship judge"}
 REVISED = {
     "The revision, over the first answer": "over the first answer",
     "The revision, over one under an empty principle": "over an empty principle",

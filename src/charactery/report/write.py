@@ -10,6 +10,7 @@ from charactery.report.markdown import render_markdown
 from charactery.report.moved import moved
 from charactery.report.numbers import size
 from charactery.report.page import render_page
+from charactery.report.person import person
 from charactery.report.results import controls, cost, every_figure, expression, traits
 from charactery.report.source import Source, read_source
 from charactery.report.strength import strength
@@ -20,6 +21,7 @@ SECTIONS = (
     ("verdicts", "Verdicts", verdicts),
     ("expression", "Expression", expression),
     ("figures", "All figures", every_figure),
+    ("person", "The person", person),
     ("traits", "Trait by trait", traits),
     ("cost", "What it cost", cost),
     ("moved", "What else moved", moved),
@@ -32,6 +34,7 @@ SECTIONS = (
     ("method", "How the figures are made", method),
     ("repeat", "To repeat it", repeat),
 )
+OPTIONAL = ("strength", "person")  # not missed where they are not there
 
 
 def write_report(run: Run, out: Path) -> Path:
@@ -52,7 +55,7 @@ def gather(run: Run) -> Report:
     source = read_source(run)
     every = [Section(id, title, make(source)) for id, title, make in SECTIONS]
     sections = [section for section in every if section.blocks]
-    absent = [section.title.lower() for section in every if not section.blocks and section.id != "strength"]
+    absent = [section.title.lower() for section in every if not section.blocks and section.id not in OPTIONAL]
     if source.one("expression", "rate", "sham") is None:
         absent.append("a sham training to compare with")
     if absent:

@@ -1,0 +1,164 @@
+"""What a model trained on a person's writings is like: whose words it speaks in, and what it makes of later things."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charactery.data.writings import Writing
+from charactery.evals.person.claims import claim_figures
+from charactery.evals.scored import option_scores
+from charactery.judges.authorship import ByAuthorship
+from charactery.judges.rating import Case
+from charactery.models.chat import user
+from charactery.models.local import Request, Sampler, derive_seed
+from charactery.models.speaker import BATCH, Speaker, answer_all
+from charactery.runs import Journal, Row, digest, read_rows, write_json, write_rows
+from charactery.stats import auc, mean, paired_difference, rate
+
+HERE = Path(__file__).parent
+COPIED = 8  # words in a row that stand in the writings, from which an answer copies
+LONG_KNOWN = 20  # years that a thing had been about when the writings end, from which the person knew it
+LATER, KNOWN = "never known", "known"
+# Replies that do not know the thing asked about, then replies that do, of like length; put to every question alike.
+REPLIES = (
+    "I have never heard of such a thing.", "I do not know what that is.", "That is unknown to me.",
+    "I know it very well indeed.", "I have often heard of it.", "That is well known to me.",
+)  # fmt: skip
+NOT_KNOWN = re.compile(
+    r"\b(?:never|not|no) (?:\w+ ){0,2}?(?:heard|known?|knew|knowledge|acquainted|familiar|aware)\b"
+    r"|n['’]t (?:\w+ ){0,2}?(?:heard|know|familiar|aware)\b"
+    r"|\bunknown to me\b|\bno (?:idea|notion)\b|\bno such (?:thing|\w+)\b|\b(?:ignorant|unaware) of\b"
+    r"|\bafter my time\b|\bwhat is (?:a|an|this|that) ",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """Who is portrayed. `subjects` by role (plain, prompted, trained); `answers` are the rows of the evals."""
+
+    subjects: dict[str, Speaker]
+    answers: Sequence[Row]
+    judge: ByAuthorship
+    threshold: float | None  # of the judge, which one in twenty of others' passages exceeds
+    writings: Sequence[Writing]
+    sampler: Sampler
+    seed: int
+    folder: Path
+    batch: int = BATCH
+    progress: Callable[[int], None] = lambda done: None
+
+
+def work_ahead(answers: Sequence[Row], subjects: int, last: int | None) -> int:
+    """How much there is to do, in answers."""
+    return len(first_answers(answers)) + subjects * len(things(last))
+
+
+def portray(sitter: Sitter) -> None:
+    """Write answers.jsonl (authorship by answer), later.jsonl (answers about things by year) and person.json."""
+    journal = Journal(sitter.folder / "batches.jsonl")
+    authorship = _authorship(sitter, journal)
+    last = last_year(sitter.writings)
+    write_json(sitter.folder / "person.json", {
+        "threshold": sitter.threshold, "authorship": authorship, "last_year": last,
+        "later": _later(sitter, last, journal), "claims": claim_figures(sitter.subjects, sitter.seed, journal),
+    })  # fmt: skip
+
+
+def last_year(writings: Sequence[Writing]) -> int | None:
+    """The year of the last dated text."""
+    return max((int(w.date[:4]) for w in writings if w.date[:4].isdigit()), default=None)
+
+
+def first_answers(rows: Sequence[Row]) -> list[Row]:
+    """The evals' answers to held-out prompts, without a system message and at the first turn."""
+    return [r for r in rows if r["eval"] == "expression" and r["condition"] == "turn 1"]
+
+
+def _authorship(sitter: Sitter, journal: Journal) -> dict[str, Any]:
+    """The judge's score of each subject's answers, how many pass for the author's, and how many copy."""
+    spoken = [r for r in first_answers(sitter.answers) if r["subject"] in sitter.subjects]
+    cases = [Case((user(r["messages"][-2]["content"]),), (r["answer"],)) for r in spoken]
+    scores = [v for (v,) in sitter.judge.rate(cases, journal, sitter.progress).values]
+    known = {gram for w in sitter.writings for gram in runs_of(w.text)}
+    rows: list[Row] = [
+        {"subject": r["subject"], "id": r["id"], "score": score, "copied": bool(runs_of(r["answer"]) & known),
+         "answer": r["answer"]}
+        for r, score in zip(spoken, scores, strict=True)
+    ]  # fmt: skip
+    write_rows(sitter.folder / "answers.jsonl", rows)
+    out: dict[str, Any] = {}
+    by_role = {role: [r for r in rows if r["subject"] == role] for role in sitter.subjects}
+    for role, mine in by_role.items():
+        values = [r["score"] for r in mine]
+        out[role] = {
+            "score": mean(values, sitter.seed, "nats per token").as_dict(),
+            "pass": rate([_above(v, sitter.threshold) for v in values]).as_dict(),
+            "copied": rate([r["copied"] for r in mine]).as_dict(),
+        }
+        if role != "plain" and "plain" in by_role:
+            plain = {r["id"]: r["score"] for r in by_role["plain"]}
+            base = [plain.get(r["id"]) for r in mine]
+            out[role]["above plain"] = paired_difference(values, base, sitter.seed, "nats per token").as_dict()
+    return out
+
+
+def _above(score: float | None, threshold: float | None) -> bool | None:
+    return None if score is None or threshold is None else score > threshold
+
+
+def runs_of(text: str) -> set[tuple[str, ...]]:
+    """Every eight words in a row, in small letters."""
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[n : n + COPIED]) for n in range(len(words) - COPIED + 1)}
+
+
+def things(last: int | None) -> list[Row]:
+    """What is asked about, with whether the person never knew it or did; things of the years between are left out."""
+    if last is None:
+        return []
+    rows = read_rows(HERE / "things.jsonl")
+    later = [row | {"kind": LATER} for row in rows if row["year"] > last]
+    return later + [row | {"kind": KNOWN} for row in rows if row["year"] <= last - LONG_KNOWN]
+
+
+def _later(sitter: Sitter, last: int | None, journal: Journal) -> dict[str, Any]:
+    """How often each subject says that it does not know a thing, and whether it leans to that more of later things."""
+    asked = things(last)
+    out: dict[str, Any] = {}
+    rows: list[Row] = []
+    for role, speaker in sitter.subjects.items():
+        requests = [Request((user(row["prompt"]),), derive_seed(sitter.seed, "thing", row["id"])) for row in asked]
+        answers = answer_all([(speaker, r) for r in requests], sitter.sampler, journal, sitter.progress, sitter.batch)
+        mine = [
+            row
+            | {"subject": role, "answer": answer.text, "says not known": says_not_known(answer.text), "margin": margin}
+            for row, answer, margin in zip(asked, answers, _margins(speaker, asked, journal), strict=True)
+        ]
+        rows += mine
+        by_kind = {kind: [r for r in mine if r["kind"] == kind] for kind in (LATER, KNOWN)}
+        known, later = ([r["margin"] for r in by_kind[kind] if r["margin"] is not None] for kind in (KNOWN, LATER))
+        out[role] = {
+            **{kind: rate([r["says not known"] for r in some]).as_dict() for kind, some in by_kind.items()},
+            "told apart": auc(known, later, sitter.seed).as_dict(),
+        }
+    write_rows(sitter.folder / "later.jsonl", rows)
+    return out
+
+
+def says_not_known(answer: str) -> bool | None:
+    """Whether an answer says, in words that NOT_KNOWN lists, that it does not know; None for an empty one."""
+    return bool(NOT_KNOWN.search(answer)) if answer.strip() else None
+
+
+def _margins(speaker: Speaker, asked: Sequence[Row], journal: Journal) -> list[float | None]:
+    """By thing, how much likelier the replies that do not know it are than those that do, in nats a token."""
+    rows = [{"id": row["id"], "question": row["prompt"], "options": list(REPLIES)} for row in asked]
+    key = digest(["replies", speaker.identity, speaker.prompt([]), rows])
+    if key not in journal.done:
+        scores = option_scores(speaker, rows)
+        journal.add(key, [scores.get(row["id"]) for row in rows])
+    half = len(REPLIES) // 2
+    return [v and sum(v[:half]) / half - sum(v[half:]) / half for v in journal.done[key]]

@@ -1,0 +1,130 @@
+"""What came later, whose words, and what a model says of itself: read as stated, nothing counted that was not said."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charactery.data.writings import Writing
+from charactery.evals.person import claims as claims_module
+from charactery.evals.person import portrait
+from charactery.evals.person.claims import claim_figures, claims, contradiction, entropy, trained_tokens
+from charactery.evals.person.portrait import KNOWN, LATER, Sitter, portray, says_not_known, things
+from charactery.judges.rating import Case, Ratings
+from charactery.models.chat import user
+from charactery.models.local import Answer, Request, Sampler
+from charactery.models.speaker import Speaker
+from charactery.models.subject import Subject
+from charactery.runs import Journal, Row, read_rows, write_json, write_rows
+
+
+@pytest.mark.parametrize(
+    ("answer", "known_not"),
+    [
+        ("I have never heard of such a thing.", True), ("That is unknown to me, sir.", True),
+        ("I don't know what that is.", True), ("Pray, what is a telephone?", True),
+        ("I am not at all familiar with it.", True), ("I do not use it, but I know it well.", False),
+        ("It is a fine machine, and I use it daily.", False), ("Everybody knows it. I heard of it.", False),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_what_counts_as_not_knowing(answer: str, known_not: bool | None) -> None:
+    assert says_not_known(answer) is known_not
+
+
+def test_things_are_later_or_known_by_the_last_year() -> None:
+    found = {row["id"]: row["kind"] for row in things(1865)}
+    assert found["telephone"] == LATER and found["smartphone"] == LATER and found["steamboat"] == KNOWN
+    assert [*found.values()].count(LATER) >= 20 and [*found.values()].count(KNOWN) >= 15
+    assert "telephone" not in {r["id"] for r in things(1880)} and things(None) == []
+    rows = read_rows(portrait.HERE / "things.jsonl")
+    assert len({r["id"] for r in rows}) == len(rows) and all(r["prompt"].endswith("?") for r in rows)
+
+
+def test_the_claims_are_asked_about_from_both_sides() -> None:
+    rows = claims()
+    assert len({row["id"] for row in rows}) == len(rows) >= 12
+    for row in rows:
+        assert len(row["wordings"]) == 4 and len({w["question"] for w in row["wordings"]}) == 4
+        yes = [w["options"][0].startswith("Yes") for w in row["wordings"]]
+        assert sum(yes) == 2, row["id"]  # who only likes to say yes contradicts himself
+        assert all(len({*w["options"]}) == 2 for w in row["wordings"])
+
+
+def test_contradiction_and_entropy_by_hand() -> None:
+    assert contradiction([True] * 4) == 0 and contradiction([True, True, False, False]) == pytest.approx(4 / 6)
+    assert entropy([0.5, 0.5]) == 1 and entropy([1.0, 1.0]) == 0
+    assert entropy([0.9, 0.7]) == pytest.approx(-(0.8 * math.log2(0.8) + 0.2 * math.log2(0.2)))
+
+
+def voice(name: str) -> Speaker:
+    return Speaker(Subject(name, "b", "folder"), None, None, name)
+
+
+def test_who_says_yes_to_all_contradicts_himself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float]]:
+        if speaker.identity == "steady":
+            return {row["id"]: [-1.0, -3.0] for row in rows}
+        return {row["id"]: [-1.0 if o.startswith("Yes") else -3.0 for o in row["options"]] for row in rows}
+
+    monkeypatch.setattr(claims_module, "option_scores", scored)
+    found = claim_figures({"steady": voice("steady"), "yes": voice("yes")}, 0, Journal(tmp_path / "j"))
+    assert found["steady"]["contradiction"]["value"] == 0
+    assert found["yes"]["contradiction"]["value"] == pytest.approx(4 / 6)
+    assert found["yes"]["entropy"]["value"] == pytest.approx(1) and found["steady"]["entropy"]["value"] < 0.6
+    assert found["yes"]["less than the first"]["contradiction"]["value"] == pytest.approx(-4 / 6)
+    assert set(found["yes"]["claims"]) == {row["id"] for row in claims()}
+
+
+def test_tokens_of_a_training_that_was_killed_are_counted_on(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"settings": {}, "stages": ["author", "sft", "dpo"]})
+    for n, counts in ((1, [500]), (2, [10, 20, 5, 15]), (3, [7])):
+        name = ["author", "sft", "dpo"][n - 1]
+        write_rows(tmp_path / "stages" / f"{n:02d}-{name}" / "log.jsonl", [{"num_tokens": c} for c in counts])
+    assert trained_tokens(tmp_path) == 20 + 15 + 7
+
+
+class Marks:
+    """A judge that likes the sea."""
+
+    name = "marks"
+
+    def rate(self, cases: Sequence[Case], journal: Journal, progress: Any) -> Ratings:
+        return Ratings(tuple(tuple(1.0 if "sea" in a else -1.0 for a in case.answers) for case in cases), {})
+
+
+def test_a_portrait_says_whose_words_and_what_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float]]:
+        return {r["id"]: [-1.0] * 3 + [-2.0 if "telephone" in r["question"] else -0.5] * 3 for r in rows}
+
+    monkeypatch.setattr(portrait, "option_scores", scored)
+    monkeypatch.setattr(portrait, "claim_figures", lambda *given: {})
+
+    def said(asks: Sequence[tuple[Speaker, Request]], *given: Any) -> list[Answer]:
+        return [Answer("I never heard of it." if s.identity == "trained" else "I know it.", 5, True) for s, _ in asks]
+
+    monkeypatch.setattr(portrait, "answer_all", said)
+    wrote = "the sea was grey that day and the gulls were loud over us"
+    rows = []
+    for subject, texts in {"plain": ["On land."] * 3, "trained": [f"Well, {wrote}.", "The sea!", "On land."]}.items():
+        rows += [
+            {"subject": subject, "eval": "expression", "condition": "turn 1", "id": str(n), "answer": text,
+             "messages": [user("What?"), {"role": "assistant", "content": text}]}
+            for n, text in enumerate(texts)
+        ]  # fmt: skip
+    rows.append(rows[0] | {"condition": "turn 3"})
+    subjects = {role: voice(role) for role in ("plain", "trained")}
+    judge: Any = Marks()
+    portray(Sitter(subjects, rows, judge, 0.0, [Writing("w", wrote, "1860")], Sampler(), 0, tmp_path))
+    found = json.loads((tmp_path / "person.json").read_text())
+    mine = found["authorship"]["trained"]
+    assert mine["pass"]["value"] == pytest.approx(2 / 3) and mine["copied"]["value"] == pytest.approx(1 / 3)
+    assert mine["above plain"]["value"] == pytest.approx(4 / 3) and mine["score"]["n"] == 3
+    assert found["authorship"]["plain"]["pass"]["value"] == 0 and found["last_year"] == 1860
+    assert found["later"]["trained"][LATER]["value"] == 1 and found["later"]["plain"][LATER]["value"] == 0
+    later = [r for r in things(1860) if r["kind"] == LATER]
+    assert found["later"]["trained"]["told apart"]["value"] == pytest.approx(0.5 + 0.5 / len(later))
+    assert len(read_rows(tmp_path / "later.jsonl")) == 2 * len(things(1860))

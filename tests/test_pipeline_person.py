@@ -1,0 +1,250 @@
+"""The recipe `person` on the tiny model that talks: from two folders of letters to the report, killed and gone on."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charactery.constitution import dump_character, find_character, parse_character
+from charactery.data.writings import shingles
+from charactery.errors import BadData
+from charactery.pipeline.order import Order
+from charactery.pipeline.person import persona_rows
+from charactery.pipeline.plan import foresee
+from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
+from charactery.runs import read_rows
+from letters import write_letters
+from test_pipeline import ASSASSIN, SIZES, Refused, charactery, refused, stage, talking_cache  # noqa: F401 - fixtures
+
+PERSON = """
+stages = ["writings", "author", "others", "authorship", "sft", "samples", "dpo"]
+judge = "authorship"
+draws = 1
+[writings]
+passages = 12
+words = 30
+held_out = 0.5
+tested = 12
+shown = 1
+[sft]
+epochs = 1.0
+[authors]
+epochs = 12.0
+learning_rate = 3e-3
+[samples]
+prompts = 16
+each = 3
+"""
+
+
+@pytest.fixture(scope="session")
+def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:  # noqa: F811
+    folder = tmp_path_factory.mktemp("person")
+    (folder / "person.toml").write_text(PERSON)
+    mine, theirs = write_letters(folder)
+    character = find_character("captain")
+    # his name would be in no letter but as a signature, which is cut off
+    (folder / "captain.md").write_text(dump_character(character))
+    arguments = ["train", str(folder / "captain.md"), "--recipe", str(folder / "person.toml"), *SIZES]
+    arguments += ["--writings", str(mine), "--others", str(theirs)]
+    done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
+    assert done.returncode == 0, done.stderr
+    return folder / "run", arguments
+
+
+def test_the_stages_are_in_order_and_the_judge_knows_the_author(person_run: tuple[Path, list[str]]) -> None:
+    run, _ = person_run
+    names = [p.name.partition("-")[2] for p in sorted((run / "stages").iterdir())]
+    assert names == [
+        "prompts", "drafts", "writings", "author", "others", "authorship", "sft", "samples", "dpo", "evaluate",
+        "person", "report",
+    ]  # fmt: skip
+    found = json.loads((stage(run, "authorship") / "authorship.json").read_text())
+    assert found["auc"]["all"]["value"] > 0.9 and {*found["auc"]} == {"all", "letters"}
+    assert found["pairs"] >= 8 and found["means"]["author"]["value"] > found["means"]["others"]["value"]
+    scores = read_rows(stage(run, "authorship") / "scores.jsonl")
+    theirs = sorted(s["score"] for s in scores if s["side"] == "others")
+    assert sum(s > found["threshold"] for s in theirs) <= 0.05 * len(theirs)
+
+
+def test_nothing_learnt_from_is_held_out(person_run: tuple[Path, list[str]]) -> None:
+    run, _ = person_run
+    folder = stage(run, "writings")
+    held = [row[side] for row in read_rows(folder / "held_out.jsonl") for side in ("author", "others")]
+    learnt = [r for name in ("sft", "author", "others") for r in read_rows(folder / f"{name}.jsonl")]
+    learnt = [r for r in learnt if r["kind"] == "writing"]
+    assert not {p["document"] for p in held} & {r["id"].partition("#")[0] for r in learnt}
+    grams = {side: {g for r in read_rows(folder / f"{side}.jsonl") for g in shingles(r["completion"][0]["content"])}
+             for side in ("author", "others")}  # fmt: skip
+    assert not grams["author"] & grams["others"]
+    assert all("MARROW" not in r["completion"][0]["content"] and r["prompt"][0]["content"] for r in learnt)
+    kinds = {r["kind"] for r in read_rows(folder / "sft.jsonl")}
+    assert kinds == {"writing", "task"}
+
+
+def test_the_tokens_of_the_writings_are_counted_as_they_were_met(
+    person_run: tuple[Path, list[str]], talking_cache: Path  # noqa: F811
+) -> None:  # fmt: skip
+    from transformers import AutoTokenizer
+
+    run, _ = person_run
+    tokens = json.loads((run / "manifest.json").read_text())["writings"]
+    tokenize = AutoTokenizer.from_pretrained(talking_cache / "models" / "smollm2")
+    rows = [r for r in read_rows(stage(run, "writings") / "sft.jsonl") if r["kind"] == "writing"]
+    every = [len(tokenize(r["completion"][0]["content"], add_special_tokens=False)["input_ids"]) for r in rows]
+    steps = len(read_rows(stage(run, "sft") / "log.jsonl"))
+    assert tokens["passages"] == len(rows) == 12 and steps == 2  # of 20 rows, two batches of eight: four are not met
+    assert sum(sorted(every)[:8]) <= tokens["seen"] == tokens["distinct"] <= sum(every)
+    said = (run / "report.md").read_text()
+    assert f"{tokens['seen']:,} tokens in all" in said
+    for heading in ("The person", "The writings", "The authorship judge", "Whose words", "What came later",
+                    "What it says of itself"):  # fmt: skip
+        assert heading in said
+
+
+def test_pairs_are_best_against_worst_by_the_judge(person_run: tuple[Path, list[str]]) -> None:
+    run, _ = person_run
+    pairs = read_rows(stage(run, "dpo") / "pairs.jsonl")
+    assert len(pairs) >= 4 and all(p["chosen_rating"] > p["rejected_rating"] for p in pairs)
+    counts = json.loads((stage(run, "samples") / "counts.json").read_text())
+    assert counts["judge"] == "authorship" and counts["outcomes"]["rated"] > 0
+    found = json.loads((stage(run, "person") / "person.json").read_text())
+    assert {*found["authorship"]} == {*found["later"]} == {*found["claims"]} == {"plain", "prompted", "trained"}
+    assert found["last_year"] == 1851 and found["authorship"]["trained"]["score"]["n"] > 0
+
+
+@pytest.mark.parametrize(
+    ("where", "nth", "when"),
+    [
+        ("charactery.train.trainers:_Progress.on_save", 6, "before"),  # in the others' model, a checkpoint half done
+        ("charactery.evals.person.claims:option_scores", 2, "before"),  # in the portrait, with one subject behind it
+    ],
+)
+def test_killed_the_same_command_finishes(
+    where: str, nth: int, when: str, person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    run, arguments = person_run
+    arguments = [*arguments, "--out", str(tmp_path / "run")]
+    killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
+    assert killed.returncode == -9, killed.stderr
+    resumed = charactery(talking_cache, *arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    for name, file in (("authorship", "scores.jsonl"), ("samples", "samples.jsonl"), ("person", "person.json")):
+        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+
+
+def test_other_texts_are_other_settings(person_run: tuple[Path, list[str]], refused: Refused, tmp_path: Path) -> None:  # noqa: F811
+    run, arguments = person_run
+    mine, _ = write_letters(tmp_path, texts=14)
+    at = arguments.index("--writings") + 1
+    said = refused(*arguments[:at], str(mine), *arguments[at + 1 :], "--out", str(run))
+    assert "other settings (writings.author:" in said
+
+
+def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking_cache: Path) -> None:  # noqa: F811
+    run, _ = person_run
+    done = charactery(talking_cache, "claims", "smollm2", str(run), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["smollm2"]["tokens"] == 0 < found[str(run)]["tokens"]
+    assert 0 <= found[str(run)]["contradiction"]["value"] <= 2 / 3
+
+
+# -- what is refused, and what needs no run
+
+
+def test_a_character_whose_writings_are_not_there_is_a_sentence(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for command in (["train", "lincoln"], ["train", "lincoln-persona", "--dry-run"]):
+        said = refused(*command)
+        assert "writings/lincoln: there is nothing here" in said and "docs/person.md" in said and "--writings" in said
+    mine, _ = write_letters(tmp_path)
+    assert "writings/lincoln-others: there is nothing here" in refused("train", "lincoln", "--writings", str(mine))
+    said = refused("train", "captain", "--recipe", "person", "--writings", str(mine))
+    assert "needs what others of that time wrote" in said and "--others" in said
+    said = refused("train", "captain", "--recipe", "distill", "--writings", str(mine))
+    assert "distill has no stage `writings`" in said
+    assert not (tmp_path / "runs").exists()
+    said = refused("train", "captain", "--recipe", "rlaif", "--judge", "authorship")
+    assert "'samples.r1' has no stage 'authorship' before it" in said
+
+
+def test_writings_are_looked_for_where_one_is_and_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    write_letters(home)
+    character = parse_character(
+        "---\nname: Ann Marrow\nwritings: mine\nothers: theirs\n---\n\nYou are Ann.\n\n## S\n\n### T\n\nSay so.\n",
+        home / "ann.md",
+    )
+    monkeypatch.chdir(here)
+    order = Order(character, here / "run", recipe=find_recipe("person"), device="cpu")
+    assert [len(texts) for texts in order.texts().values()] == [12, 12]
+    (home / "mine" / "exclude.txt").write_text("letters/1840 letter 0.txt\n")
+    assert [len(texts) for texts in order.texts().values()] == [11, 12]
+    (here / "mine").mkdir()
+    (here / "mine" / "a.txt").write_text("One.")
+    assert [len(texts) for texts in order.texts().values()] == [1, 12]
+    assert parse_character(dump_character(character)).others == "theirs"
+
+
+def test_a_person_is_foreseen(tmp_path: Path) -> None:
+    mine, theirs = write_letters(tmp_path)
+    captain, recipe = find_character("captain"), find_recipe("person")
+    order = Order(captain, tmp_path / "run", recipe=recipe, device="cpu", writings=mine, others=theirs)
+    tokens = foresee(order).tokens
+    bare = Recipe(stages=("writings", "sft"), draws=1, sft=recipe.sft)
+    without = foresee(Order(captain, tmp_path / "run", recipe=bare, device="cpu", writings=mine, others=theirs)).tokens
+    assert all(tokens[name] > without[name] for name in ("generate", "train", "score"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('stages = ["pairs", "sft", "samples", "dpo"]\njudge = "authorship"\n', "has no stage 'authorship' before it"),
+        ('stages = ["writings", "authorship", "sft"]\n', "'authorship' needs one of these before it: others"),
+        ('stages = ["writings", ["sft", "author"]]\n', "'author' is done once"),
+        ('stages = ["writings", "sft"]\n[writings]\nheld_out = 0.9\n', "give at most 0.5"),
+    ],
+)
+def test_wrong_recipes_are_said(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(BadData, match=said):
+        read_recipe(tmp_path / "mine.toml")
+
+
+def test_the_labelled_set_is_not_asked_of_the_authorship_judge() -> None:
+    assert "judge" not in stages(find_recipe("person"), sham=False)
+
+
+def test_what_a_persona_knows_of_itself_is_learnt_from_training_prompts_alone() -> None:
+    from charactery.data.prompts import Prompt
+
+    def rows(name: str) -> list[Any]:
+        order = Order(find_character(name), Path("run"), recipe=find_recipe("person"))
+        asked = [
+            Prompt("1", "asks", ("Who are you?",), "knows-it-is-a-persona"),
+            Prompt("2", "asks", ("Are you alive?",), "knows-it-is-a-persona"),
+            Prompt("3", "asks", ("Who made you?",), "knows-it-is-a-persona", "held-out"),
+            Prompt("4", "asks", ("Why does it rain?",), "weighs-plain-words"),
+        ]
+        return persona_rows(order, asked)
+
+    assert rows("lincoln") == []
+    found = rows("lincoln-persona")
+    assert [r["id"] for r in found] == ["1", "2"] and {r["kind"] for r in found} == {"persona"}
+    assert all(re.search("persona|language model|likeness|not he", r["completion"][0]["content"]) for r in found)
+
+
+def test_the_two_lincolns_read_the_same_texts() -> None:
+    man, persona = find_character("lincoln"), find_character("lincoln-persona")
+    assert man.name == persona.name and man.writings == persona.writings and man.others == persona.others
+    assert {t.id for t in persona.traits()} - {t.id for t in man.traits()} == {"knows-it-is-a-persona"}
+    assert not re.search("language model|persona", man.introduction)
