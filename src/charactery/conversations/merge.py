@@ -14,7 +14,7 @@ from charactery.runs import digest
 
 @dataclass(frozen=True)
 class Added:
-    """Turns of a tree: new ones, ones that were there already, and how many of the new are another text under a known id."""
+    """Turns of a tree: the new, those there before, and how many of the new have another text under a known id."""
 
     new: int = 0
     known: int = 0
@@ -89,7 +89,7 @@ def _put_beside(c: Connection, tree: Tree, moved: dict[str, str]) -> None:
         for name, node in tree.cursors.items()
         if name not in stood
     ]
-    wanted = [{**vars(mark), "node": moved.get(mark.node, mark.node), "text": storable(mark.text)} for mark in tree.marks]
+    wanted = [{**vars(m), "node": moved.get(m.node, m.node), "text": storable(m.text)} for m in tree.marks]
     kept = _marked(c, {row["node"] for row in wanted})
     new = [row for row in wanted if (row["node"], row["kind"], row["text"]) not in kept]
     for table, rows in ((cursors, at), (marks, new)):

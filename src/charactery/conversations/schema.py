@@ -135,7 +135,7 @@ def create(connection: Connection) -> None:
     if inspect(connection).has_table("version"):
         kept = connection.execute(select(version.c.version)).scalar()
         if kept != VERSION:
-            raise CharacteryError(f"holds conversations of version {kept}, and this Charactery reads {VERSION}: update it")
+            raise CharacteryError(f"these conversations are of version {kept}, and {VERSION} is read here: update it")
         return
     metadata.create_all(connection)
     for place, (table, deed, when, said) in enumerate(FORBIDDEN):

@@ -129,10 +129,11 @@ class Store:
             .limit(most)
         )
         with self.reading() as c:
-            return [Summary(id, title, begins or "", turns or 0, at) for id, title, begins, turns, at in c.execute(wanted)]
+            rows = c.execute(wanted).all()
+        return [Summary(id, title, begins or "", turns or 0, at) for id, title, begins, turns, at in rows]
 
     def find(self, start: str) -> tuple[str, str | None]:
-        """The conversation, and the turn if it is a turn's, whose id begins so. Raises CharacteryError for none or several."""
+        """The conversation, and the turn if it is a turn's, whose id begins so. CharacteryError for none or several."""
         with self.reading() as c:
             like = {table: table.c.id.startswith(start, autoescape=True) for table in (conversations, nodes)}
             whole = c.execute(select(conversations.c.id).where(like[conversations]).limit(2)).scalars().all()
@@ -194,7 +195,7 @@ class Store:
                 .order_by(marks.c.number)
             )
             return Tree(
-                found.id, found.title, found.time, tuple(turns), {name: node for name, node in at},
+                found.id, found.title, found.time, tuple(turns), dict(map(tuple, at)),
                 tuple(Mark(*row) for row in beside),
             )  # fmt: skip
 

@@ -129,7 +129,7 @@ def without_role(nodes: Sequence[Node], roles: Iterable[str]) -> tuple[list[Node
     gone: dict[str, str | None] = {}
     out = []
     for node in nodes:
-        parent = gone[node.parent] if node.parent in gone else node.parent
+        parent = gone.get(node.parent, node.parent) if node.parent else None
         if node.role in roles:
             gone[node.id] = parent
         else:

@@ -1,0 +1,152 @@
+"""A session: talk kept in the tree as it is said, by a person or a script.
+
+What a model reads is the session's own path and nothing else, and the seed of an answer is made of that path, the
+session's seed and how often it was answered before. So the same words give the same answers, whatever else the store
+holds or the process has done: every session is fresh.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from charactery.conversations.beside import cursor, set_cursor
+from charactery.conversations.store import Store, Turn
+from charactery.conversations.tree import Node, as_messages
+from charactery.errors import CharacteryError, ContextTooLong
+from charactery.runs import digest
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer: its text, whether it ended by itself (False: cut off), or why there is none."""
+
+    text: str
+    ended: bool
+    error: str = ""
+
+
+class Voice(Protocol):
+    """What answers, as a session needs it; `charactery.models.voice` makes one of a Subject."""
+
+    @property
+    def subject(self) -> str:
+        """What it is, as written."""
+
+    @property
+    def weights(self) -> str:
+        """The hash of exactly what answers."""
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """How answers are drawn."""
+
+    def prompt(self, messages: Sequence[Any]) -> str:
+        """The exact text that is read for messages."""
+
+    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]) -> Sequence[Any]:
+        """An answer to the same messages for each seed, with `text`, `ended` and `error`.
+
+        `on_text` is told of the first one as it comes, piece by piece.
+        """
+
+
+class Stop(Exception):
+    """Raised by an `on_text` to cut an answer short. What was said of it is kept."""
+
+
+class Session:
+    """A place in a conversation, `at`, from which one goes on. The conversation begins with the first word."""
+
+    def __init__(self, store: Store, voice: Voice, seed: int = 0, conversation: str | None = None) -> None:
+        self.store, self.voice, self.seed, self.conversation = store, voice, seed, conversation
+        self.at = cursor(store, conversation) if conversation else None
+
+    def path(self) -> list[Node]:
+        """The turns to here."""
+        return self.store.path(self.at) if self.at else []
+
+    def go(self, node: str | None) -> None:
+        """Stand at a turn, to fork there; None is before the first word."""
+        if node is not None:
+            if self.conversation is None or self.store.tree_of(node) != self.conversation:
+                raise CharacteryError(f"the turn {node} is not of this conversation")
+            set_cursor(self.store, self.conversation, node)
+        self.at = node
+
+    def say(self, text: str, role: str = "user") -> Node:
+        """A turn of a person's, or one put into the model's mouth."""
+        if self.conversation is None:
+            self.conversation = self.store.begin()
+        node = self.store.add(self.conversation, self.at, role, text)
+        self.go(node.id)
+        return node
+
+    def answer(
+        self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None
+    ) -> list[Node]:
+        """`n` answers to the path so far, all kept side by side; the session goes on from the first.
+
+        `voice` answers in another's place, and then the session stays where it is. Ctrl-C, or a Stop raised by
+        `on_text`, keeps what was said as an answer that was stopped. Raises ContextTooLong, keeping nothing, where the
+        model has no room to answer.
+        """
+        if self.conversation is None or self.at is None:
+            raise CharacteryError("there is nothing to answer yet: say something first")
+        spoken, path = voice or self.voice, self.path()
+        messages = as_messages(path)
+        before = sum(node.role == "assistant" for node in self.store.children(self.conversation, self.at))
+        seeds = [draw(self.seed, messages, before + k) for k in range(n)]
+        prompt = spoken.prompt(messages)
+        turns = [
+            self.store.turn(
+                self.conversation, self.at, subject=spoken.subject, weights=spoken.weights, prompt=prompt,
+                sampler=spoken.sampler, seed=seed,
+            )
+            for seed in seeds
+        ]  # fmt: skip
+        nodes = _finished(turns, spoken, messages, seeds, on_text)
+        if voice is None and nodes:
+            self.go(nodes[0].id)
+        return nodes
+
+    def back(self) -> bool:
+        """Go back to before the last thing a person said, if there is one. Nothing is lost by it."""
+        path = self.path()
+        while path and path[-1].role != "user":
+            path.pop()
+        if not path:
+            return False
+        self.go(path[-1].parent)
+        return True
+
+
+def draw(seed: int, messages: Sequence[Any], k: int) -> int:
+    """The seed of the k-th answer to messages (63 bits)."""
+    return int(digest([seed, list(messages), k]), 16) >> 1
+
+
+def _finished(
+    turns: Sequence[Turn], spoken: Voice, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]
+) -> list[Node]:
+    said = ""
+
+    def piece(text: str) -> None:
+        nonlocal said
+        said += text
+        turns[0].say(text)
+        on_text(text)
+
+    try:
+        answers = spoken.answer(messages, seeds, piece)
+    except (KeyboardInterrupt, Stop):
+        return [turns[0].finish(said, "stopped")] if said else []
+    except BaseException:
+        if said:
+            turns[0].finish(said, "error")
+        raise
+    if errors := [a.error for a in answers if a.error]:
+        raise ContextTooLong(errors[0])
+    return [
+        turn.finish(answer.text, "end" if answer.ended else "length")
+        for turn, answer in zip(turns, answers, strict=True)
+    ]
