@@ -7,6 +7,6 @@ from charactery.conversations.store import Glimpse, Store, Summary, Turn, open_s
 from charactery.conversations.tree import Mark, Node, Prompt, Tree
 
 __all__ = [
-    "Added", "Found", "Glimpse", "Heard", "Mark", "Node", "Prompt", "Session", "Stop", "Store", "Summary", "Tree", "Turn",
-    "Voice", "cursor", "mark", "open_store", "private_store", "put", "search", "set_cursor", "unmark",
+    "Added", "Found", "Glimpse", "Heard", "Mark", "Node", "Prompt", "Session", "Stop", "Store", "Summary", "Tree",
+    "Turn", "Voice", "cursor", "mark", "open_store", "private_store", "put", "search", "set_cursor", "unmark",
 ]  # fmt: skip

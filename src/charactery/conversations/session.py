@@ -6,7 +6,7 @@ holds or the process has done: every session is fresh.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, Protocol
 
 from charactery.conversations.beside import cursor, set_cursor
@@ -16,13 +16,20 @@ from charactery.errors import CharacteryError, ContextTooLong
 from charactery.runs import digest
 
 
-@dataclass(frozen=True)
-class Heard:
-    """An answer: its text, whether it ended by itself (False: cut off), or why there is none."""
+class Heard(Protocol):
+    """An answer."""
 
-    text: str
-    ended: bool
-    error: str = ""
+    @property
+    def text(self) -> str:
+        """What was said."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself; else it was cut off."""
+
+    @property
+    def error(self) -> str:
+        """Why there is none, or nothing."""
 
 
 class Voice(Protocol):
@@ -43,11 +50,8 @@ class Voice(Protocol):
     def prompt(self, messages: Sequence[Any]) -> str:
         """The exact text that is read for messages."""
 
-    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]) -> Sequence[Any]:
-        """An answer to the same messages for each seed, with `text`, `ended` and `error`.
-
-        `on_text` is told of the first one as it comes, piece by piece.
-        """
+    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]) -> Sequence[Heard]:
+        """An answer to the same messages for each seed. `on_text` is told of the first as it comes, piece by piece."""
 
 
 class Stop(Exception):
@@ -68,7 +72,7 @@ class Session:
     def go(self, node: str | None) -> None:
         """Stand at a turn, to fork there; None is before the first word."""
         if node is not None:
-            if self.conversation is None or self.store.tree_of(node) != self.conversation:
+            if self.conversation is None or self.store.conversation_of(node) != self.conversation:
                 raise CharacteryError(f"the turn {node} is not of this conversation")
             set_cursor(self.store, self.conversation, node)
         self.at = node
@@ -109,15 +113,31 @@ class Session:
             self.go(nodes[0].id)
         return nodes
 
+    def again(
+        self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None
+    ) -> list[Node]:
+        """`n` more answers to the last thing a person said, beside those there are; otherwise as `answer`."""
+        here, asked = self.at, self.asked()
+        if asked is None:
+            raise CharacteryError("there is nothing to answer yet: say something first")
+        self.at, nodes = asked.id, []
+        try:
+            nodes = self.answer(n, on_text, voice)
+        finally:
+            if voice is not None or not nodes:
+                self.at = here
+        return nodes
+
+    def asked(self) -> Node | None:
+        """The last thing a person said on the way here."""
+        return next((node for node in reversed(self.path()) if node.role == "user"), None)
+
     def back(self) -> bool:
         """Go back to before the last thing a person said, if there is one. Nothing is lost by it."""
-        path = self.path()
-        while path and path[-1].role != "user":
-            path.pop()
-        if not path:
-            return False
-        self.go(path[-1].parent)
-        return True
+        asked = self.asked()
+        if asked is not None:
+            self.go(asked.parent)
+        return asked is not None
 
 
 def draw(seed: int, messages: Sequence[Any], k: int) -> int:
@@ -142,7 +162,8 @@ def _finished(
         return [turns[0].finish(said, "stopped")] if said else []
     except BaseException:
         if said:
-            turns[0].finish(said, "error")
+            with suppress(CharacteryError):  # where it is the store that fails
+                turns[0].finish(said, "error")
         raise
     if errors := [a.error for a in answers if a.error]:
         raise ContextTooLong(errors[0])

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, literal, select
 
 from charactery.conversations.database import PRIVATE, default_place, open_engine, reading, shown, writing
 from charactery.conversations.schema import conversations, cursors, marks, nodes, pieces, texts
-from charactery.conversations.tree import Mark, Node, Prompt, Tree, prompt_of, shortened
+from charactery.conversations.tree import Mark, Node, Prompt, Tree, last_prompt, prompt_of, shortened
 from charactery.errors import BadData, CharacteryError
 
 FLUSH = 0.2  # seconds between two writings of an answer under way
@@ -101,7 +101,7 @@ class Store:
         seed: int | None = None,
     ) -> "Turn":
         """An answer to be given after `parent`. It is there from its first letter on, and half until it is finished."""
-        before = prompt_of(self.path(parent)) if parent and prompt is not None else None
+        before = last_prompt(self.path(parent)) if parent and prompt is not None else ""
         kept = None if prompt is None else shortened(prompt, before)
         node = Node(
             str(uuid.uuid4()), parent, "assistant", "", time.time(), None, subject, weights, kept, sampler, seed
@@ -150,6 +150,11 @@ class Store:
         if not found:
             raise CharacteryError(f"has no turn {id!r}", self.place)
         return found[0]
+
+    def conversation_of(self, node: str) -> str | None:
+        """The conversation a turn is in."""
+        with self.reading() as c:
+            return c.execute(select(nodes.c.conversation).where(nodes.c.id == node)).scalar()
 
     def path(self, node: str) -> list[Node]:
         """The turns from the first to `node`."""

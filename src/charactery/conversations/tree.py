@@ -82,21 +82,24 @@ def path_to(node: str, known: dict[str, Node]) -> list[Node]:
 
 def prompt_of(path: Sequence[Node]) -> str | None:
     """The exact text that was read for the last turn of a path from its beginning, or None where none is kept."""
-    if not path or path[-1].prompt is None:
-        return None
+    return last_prompt(path) if path and path[-1].prompt is not None else None
+
+
+def last_prompt(path: Sequence[Node]) -> str:
+    """The exact text that was read last on a path from its beginning, "" where none is kept."""
     text = ""
     for prompt in (node.prompt for node in path if node.prompt is not None):
         text = text[: prompt.kept] + prompt.rest
     return text
 
 
-def shortened(prompt: str, before: str | None) -> Prompt:
+def shortened(prompt: str, before: str) -> Prompt:
     """A prompt as kept after one that was `before`."""
-    kept, most = 0, min(len(prompt), len(before or ""))
-    while before is not None and kept < most and prompt[kept : kept + 512] == before[kept : kept + 512]:
+    kept, most = 0, min(len(prompt), len(before))
+    while kept < most and prompt[kept : kept + 512] == before[kept : kept + 512]:
         kept += 512
     kept = min(kept, most)
-    while before is not None and kept < most and prompt[kept] == before[kept]:
+    while kept < most and prompt[kept] == before[kept]:
         kept += 1
     return Prompt(kept, prompt[kept:])
 

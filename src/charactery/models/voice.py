@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from charactery.models.chat import Message, prompt_text
@@ -16,7 +16,7 @@ class SpeakerVoice:
     """A Speaker and how it answers. It is a `charactery.conversations.Voice`."""
 
     def __init__(self, speaker: Speaker, sampler: Sampler) -> None:
-        self.speaker, self._sampler = speaker, sampler
+        self.speaker, self.how = speaker, sampler
         self.subject, self.weights, self.sampler = speaker.subject.text, speaker.identity, asdict(sampler)
 
     def prompt(self, messages: Sequence[Message]) -> str:
@@ -26,14 +26,13 @@ class SpeakerVoice:
             return json.dumps(read, ensure_ascii=False)
         return prompt_text(self.speaker.model.tokenizer, read)
 
-    def answer(
-        self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[[str], None]
-    ) -> list[Answer]:
+    def answer(self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[[str], None]) -> list[Answer]:
         """An answer for each seed. `on_text` is told the first one's, piece by piece where the model streams."""
         requests = [Request(tuple(messages), seed) for seed in seeds]
         tokenizer = self.speaker.model.tokenizer if self.speaker.model else None
         stream = Stream(tokenizer, on_text) if tokenizer else None
-        return self.speaker.answer(requests, self._sampler, stream)
+        answers = self.speaker.answer(requests, self.how, stream)
+        return [replace(answer, text=answer.text.replace("\0", HALF)) for answer in answers]
 
 
 class Stream:
@@ -47,6 +46,6 @@ class Stream:
     def __call__(self, token: int) -> None:
         self.said.append(token)
         text = self.tokenizer.decode(self.said, skip_special_tokens=True).lstrip()
-        if not text.endswith(HALF) and text.startswith(self.shown) and text != self.shown:
+        if len(text) > len(self.shown) and not text.endswith(HALF):
             piece, self.shown = text[len(self.shown) :], text
-            self.on_text(piece)
+            self.on_text(piece.replace("\0", HALF))  # a NUL is no text

@@ -181,5 +181,3 @@ def lowered(text: Any, nodes: list[Node], facts: Any, conversation: str, time: f
     id = own_id(kept.get("id") if isinstance(kept, dict) else "system", conversation)
     top = Node(id, None, "system", text_of(text, "system prompt"), time)
     return [top, *(n if n.parent else replace(n, parent=id) for n in nodes)], {id: kept}
-
-

@@ -1,4 +1,4 @@
-"""ShareGPT: `conversations` of `from` and `value`, as in training sets. `messages` of `role` and `content` are read, too.
+"""ShareGPT: `conversations` of `from` and `value`, as in training sets; `messages` of `role` and `content` are read.
 
 A line has no branches, so the current one is written.
 """
