@@ -113,7 +113,7 @@ def export_file(trees: Iterable[Tree], out: Path, format: str = "charactery") ->
 
 def _name(tree: Tree, suffix: str) -> str:
     words = re.sub(r"[^\w]+", "-", tree.title.lower()).strip("-")[:40]
-    return f"{words}-{tree.id[:8]}{suffix}".lstrip("-")
+    return f"{words}-{tree.id}{suffix}".lstrip("-")
 
 
 def _text(values: Sequence[Any], how: Format) -> str:

@@ -107,18 +107,16 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 def _elements(text: str, path: Path) -> Iterator[tuple[Any, int, str]]:
     """The values of a list, or those that stand one after another, each with its line and itself as text."""
-    place, line, listed = _past(text, 0), 1, text.lstrip().startswith("[")
-    line += text.count("\n", 0, place)
+    place, line, seen = _past(text, 0), 1, 0
+    listed = text[place] == "["
     if listed:
         place = _past(text, place + 1)
-    seen = 0
     while place < len(text):
-        line += text.count("\n", seen, place) if seen else 0
+        line, seen = line + text.count("\n", seen, place), place
         if listed and text[place] == "]":
             if _past(text, place + 1) < len(text):
                 raise BadData("goes on after the end of the list", path, line)
             return
-        seen = place
         try:
             value, end = _DECODER.raw_decode(text, place)
         except json.JSONDecodeError as error:
