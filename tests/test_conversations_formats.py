@@ -17,7 +17,7 @@ from charactery.conversations.formats import FORMATS, export_file, import_file, 
 from charactery.conversations.schema import ENDINGS, KINDS
 from charactery.errors import BadData, CharacteryError
 
-EXAMPLES = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+EXAMPLES = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
 
 def uid(n: int) -> str:

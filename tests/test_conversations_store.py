@@ -244,7 +244,7 @@ def test_what_is_no_store(tmp_path: Path, content: bytes | None, said: str) -> N
 
 def test_a_store_of_a_newer_charactery(store: Store) -> None:
     with store.writing() as c:
-        c.execute(text("update version set version = 9"))
+        c.execute(text("update charactery set version = 9"))
     with pytest.raises(CharacteryError, match="version 9"):
         open_store(store.place)
 

@@ -39,7 +39,7 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
     return CheckConstraint(f"{column} in ({', '.join(repr(v) for v in values)})")
 
 
-version = Table("version", metadata, Column("version", Integer, nullable=False))
+about = Table("charactery", metadata, Column("version", Integer, nullable=False))
 conversations = Table(
     "conversations",
     metadata,
@@ -132,8 +132,8 @@ def create(connection: Connection) -> None:
     postgres = connection.dialect.name == "postgresql"
     if postgres:  # two processes may come at once; on SQLite the transaction is the lock
         connection.exec_driver_sql("select pg_advisory_xact_lock(20107)")
-    if inspect(connection).has_table("version"):
-        kept = connection.execute(select(version.c.version)).scalar()
+    if inspect(connection).has_table(about.name):
+        kept = connection.execute(select(about.c.version)).scalar()
         if kept != VERSION:
             raise CharacteryError(f"these conversations are of version {kept}, and {VERSION} is read here: update it")
         return
@@ -141,7 +141,7 @@ def create(connection: Connection) -> None:
     for place, (table, deed, when, said) in enumerate(FORBIDDEN):
         for statement in (_postgres if postgres else _sqlite)(f"{table}_{deed}_{place}", table, deed, when, said):
             connection.exec_driver_sql(statement)
-    connection.execute(version.insert().values(version=VERSION))
+    connection.execute(about.insert().values(version=VERSION))
 
 
 def _sqlite(name: str, table: str, deed: str, when: str, said: str) -> list[str]:
