@@ -65,7 +65,7 @@ def test_chat_keeps_every_answer(tiny_model_folder: Path, store: Store) -> None:
     green, black = (next(n for n in tree.nodes if n.text == text) for text in ("Green?", "Black?"))
     assert green.parent == black.parent == answers[1].id  # /again is gone on from, /plain is not
     assert [n.text for n in tree.path(tree.at() or "")][::2] == ["Tea?", "Black?"]
-    assert "back after:" in talk.output and "say something first" in talk.output
+    assert "back after assistant:" in talk.output and "say something first" in talk.output
     assert f"kept: charactery conversations show {tree.id[:8]}" in talk.output
 
 

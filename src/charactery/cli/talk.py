@@ -140,6 +140,8 @@ def chat(
         session.go(turn)
     talk = Talk(models, session, voice)
     typer.echo(f"{subject}. /help lists commands; Ctrl-D ends.", err=True)
+    if go_on:
+        typer.echo(talk.stands(), err=True)
     while True:
         try:
             line = input("you> " if sys.stdin.isatty() else "").strip()
@@ -207,6 +209,8 @@ class Talk:
         elif command.startswith("/"):
             typer.echo(HELP)
         else:
+            if (path := self.session.path()) and path[-1].role == "user":  # unanswered, from an earlier talk
+                self.session.back()
             self.session.say(line)
             answered = False
             try:
@@ -218,7 +222,7 @@ class Talk:
     def stands(self) -> str:
         """Where the talk is, for people."""
         path = self.session.path()
-        return f"after: {shorten(path[-1].text, 60)}" if path else "at the beginning"
+        return f"after {path[-1].role}: {shorten(path[-1].text, 60)}" if path else "at the beginning"
 
     def other(self, command: str) -> "SpeakerVoice | None":
         """The same base plainly, or with the character in its prompt."""

@@ -70,17 +70,17 @@ class Store:
 
     # -- writing
 
-    def begin(self, title: str = "", id: str | None = None, at: float | None = None) -> str:
+    def begin(self, title: str = "") -> str:
         """A new conversation; returns its id."""
-        row = {"id": id or str(uuid.uuid4()), "title": title, "time": time.time() if at is None else at}
+        id = str(uuid.uuid4())
         with self.writing() as c:
-            c.execute(insert(conversations), row)
-        return str(row["id"])
+            c.execute(insert(conversations), {"id": id, "title": storable(title), "time": time.time()})
+        return id
 
     def rename(self, conversation: str, title: str) -> None:
         """Give a conversation another title."""
         with self.writing() as c:
-            c.execute(update(conversations).where(conversations.c.id == conversation).values(title=title))
+            c.execute(update(conversations).where(conversations.c.id == conversation).values(title=storable(title)))
 
     def add(self, conversation: str, parent: str | None, role: str, text: str) -> Node:
         """A whole turn after `parent`, or a first one for None."""

@@ -50,8 +50,8 @@ def read_file(path: Path) -> Contents:
         first = next((line for line in data.split(b"\n") if line.strip()), b"")
         whole = _parsed(first)
         if not isinstance(whole, dict):  # a whole document over many lines, or lines of which the first is bad
-            found = [row for line in data.split(b"\n")[:1000] if isinstance(row := _parsed(line), dict)]
-            whole = next((row for row in found if jsonl.looks_like(row) or sillytavern.looks_like(row)), None)
+            rows = (_parsed(line) for line in data.split(b"\n")[:1000])
+            whole = next((row for row in rows if jsonl.looks_like(row) or sillytavern.looks_like(row)), None)
         if jsonl.looks_like(whole):
             return _own_lines(data)
         if sillytavern.looks_like(whole):
