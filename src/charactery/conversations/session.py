@@ -61,7 +61,7 @@ class Stop(Exception):
 class Session:
     """A place in a conversation, `at`, from which one goes on. The conversation begins with the first word."""
 
-    def __init__(self, store: Store, voice: Voice, seed: int = 0, conversation: str | None = None) -> None:
+    def __init__(self, store: Store, voice: Voice | None, seed: int = 0, conversation: str | None = None) -> None:
         self.store, self.voice, self.seed, self.conversation = store, voice, seed, conversation
         self.at = cursor(store, conversation) if conversation else None
 
@@ -94,9 +94,10 @@ class Session:
         `on_text`, keeps what was said as an answer that was stopped. Raises ContextTooLong, keeping nothing, where the
         model has no room to answer.
         """
-        if self.conversation is None or self.at is None:
+        spoken = voice or self.voice
+        if spoken is None or self.conversation is None or self.at is None:
             raise CharacteryError("there is nothing to answer yet: say something first")
-        spoken, path = voice or self.voice, self.path()
+        path = self.path()
         messages = as_messages(path)
         before = sum(node.role == "assistant" for node in self.store.children(self.conversation, self.at))
         seeds = [draw(self.seed, messages, before + k) for k in range(n)]
