@@ -2,11 +2,16 @@
 
 import asyncio
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +20,7 @@ import pytest
 pytest.importorskip("fastapi")
 import uvicorn
 
-from charactery.conversations import Session, Store, cursor, private_store
+from charactery.conversations import Session, Store, cursor, open_store, private_store
 from charactery.studio import Desk, create_app
 from charactery.studio.desk import How
 from charactery.studio.guard import LOOPBACK
@@ -81,7 +86,7 @@ def job_in(page: str) -> str:
 
 def ask(studio: httpx.Client, where: str = "/talk/say", **form: Any) -> tuple[str, httpx.Response]:
     """Post, and begin the answer as the page does; its number and the page."""
-    page = studio.post(where, data={**FORM, **form})
+    page = studio.post(where, data=FORM | form)
     assert page.status_code == 200, page.text
     job = job_in(page.text)
     assert studio.post(f"/answers/{job}/start").status_code == 204
@@ -278,3 +283,39 @@ def test_beyond_this_machine_a_token_is_asked_for(desk: Desk) -> None:
             first = client.get("/talk", params={"token": "open sesame"})
             assert first.status_code == 303 and "HttpOnly" in first.headers["set-cookie"]
             assert client.get("/talk").status_code == 200
+
+
+# -- the command
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_command_with_a_real_model(tiny_model_folder: Path, tmp_path: Path, again: bool) -> None:
+    command = [sys.executable, "-m", "charactery", "studio", str(tiny_model_folder), "--port", "0"]
+    studio = subprocess.Popen([*command, "--store", str(tmp_path / "talks.db")], stderr=subprocess.PIPE, text=True)
+    try:
+        assert studio.stderr is not None
+        address = studio.stderr.readline().strip()
+        wait_for(lambda: answers(address))
+        with httpx.Client(base_url=address, timeout=60) as client:
+            key = re.search(r'"X-Charactery": "([^"]+)"', client.get("/talk").text)
+            assert key is not None and str(tiny_model_folder) in client.get("/talk").text
+            client.headers["X-Charactery"] = key[1]
+            how = {"subject": str(tiny_model_folder), "max_tokens": 12, "temperature": 1}
+            ask(client, text="Tea?", n=2 if again else 1, **how)
+            told = events(client, "done-")
+    finally:
+        studio.send_signal(signal.SIGINT)
+        studio.wait(30)
+    kept = open_store(tmp_path / "talks.db")
+    asked, *answered = kept.tree(kept.summaries()[0].id).nodes
+    assert len(answered) == (2 if again else 1) and all(n.prompt and n.ending for n in answered)
+    pieces = "".join(data.removeprefix("<span>").removesuffix("</span>") for _, name, data in told if "piece" in name)
+    assert unescape(pieces).strip() == answered[0].text
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens."""
+    try:
+        return httpx.get(f"{address}talk").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -103,8 +103,9 @@ def _drawn(turns: Sequence["Glimpse"], at: str | None, as_json: bool) -> list[st
     children: dict[str | None, list[Glimpse]] = {}
     for turn in turns:
         children.setdefault(turn.parent, []).append(turn)
-    lines, waiting = [], [(turn, len(children[None]) > 1) for turn in reversed(children.get(None, []))]
-    depth = {None: 0}
+    lines: list[str] = []
+    waiting = [(turn, len(children[None]) > 1) for turn in reversed(children.get(None, []))]
+    depth: dict[str | None, int] = {None: 0}
     while waiting:
         turn, forked = waiting.pop()
         depth[turn.id] = depth[turn.parent] + forked

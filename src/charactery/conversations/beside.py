@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import ColumnElement, delete, func, insert, select
 
 from charactery.conversations.schema import KINDS, conversations, cursors, marks, nodes, texts
 from charactery.conversations.store import Store, storable
@@ -61,7 +61,7 @@ def search(store: Store, words: str, conversation: str | None = None, most: int 
     fold = func.folded if store.engine.dialect.name == "sqlite" else func.lower
     wanted = words.casefold() if store.engine.dialect.name == "sqlite" else words.lower()
 
-    def holds(column: object) -> object:
+    def holds(column: ColumnElement[str]) -> ColumnElement[bool]:
         return fold(column).contains(wanted, autoescape=True)
 
     columns = (nodes.c.conversation, conversations.c.title, nodes.c.id, nodes.c.role)

@@ -232,7 +232,10 @@ def _chat_lines(data: bytes) -> Contents:
     kept, good = [], []
     for number, row in rows:  # a message that cannot be read costs itself alone
         try:
-            _sound(sillytavern.read([row])) if "mes" in row else _storable(row)
+            if "mes" in row:
+                _sound(sillytavern.read([row]))
+            else:
+                _storable(row)
             kept.append(row)
         except WRONG as error:
             faults.append(Fault(number, _reason(error), json.dumps(row, ensure_ascii=True)))
