@@ -307,7 +307,7 @@ def test_the_command_with_a_real_model(tiny_model_folder: Path, tmp_path: Path, 
         studio.send_signal(signal.SIGINT)
         studio.wait(30)
     kept = open_store(tmp_path / "talks.db")
-    asked, *answered = kept.tree(kept.summaries()[0].id).nodes
+    _, *answered = kept.tree(kept.summaries()[0].id).nodes
     assert len(answered) == (2 if again else 1) and all(n.prompt and n.ending for n in answered)
     pieces = "".join(data.removeprefix("<span>").removesuffix("</span>") for _, name, data in told if "piece" in name)
     assert unescape(pieces).strip() == answered[0].text

@@ -157,7 +157,8 @@ def chat(
             except CharacteryError as error:
                 typer.echo(str(error), err=True)
     if talk.session.conversation and not private:
-        typer.echo(f"kept: charactery conversations show {talk.session.conversation[:8]}", err=True)
+        where = f" --store {store}" if store else ""
+        typer.echo(f"kept: charactery conversations show {talk.session.conversation[:8]}{where}", err=True)
 
 
 def _opened(place: str | None, private: bool, go_on: str | None) -> "conversations.Store":

@@ -1,13 +1,14 @@
 """A file of conversations, whichever format it is in: told by its content, with the line of whatever is wrong in it."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charactery.conversations.formats import chatgpt, jsonl, librechat, open_webui, sharegpt, sillytavern
-from charactery.conversations.formats.facts import own_id
+from charactery.conversations.formats.facts import own_id, turn_row
 from charactery.conversations.store import storable
 from charactery.conversations.tree import Tree, parents_first
 from charactery.errors import BadData
@@ -166,11 +167,9 @@ def _sound(tree: Tree) -> Tree:
     if len(tree.by_id()) < len(tree.nodes):
         raise ValueError("has two turns of the same id")
     parents_first(tree.nodes)
-    for text in (tree.title, *(node.text for node in tree.nodes), *(mark.text for mark in tree.marks)):
-        storable(text)
+    _storable([tree.title, tree.cursors, *(vars(mark) for mark in tree.marks)])
     for node in tree.nodes:
-        for text in (node.id, node.subject, node.weights, node.prompt.rest if node.prompt else ""):
-            storable(text)
+        _storable([node.text, turn_row(node)])
     if not tree.nodes:
         raise ValueError("has no turns")
     return tree
@@ -208,9 +207,11 @@ def _own_lines(data: bytes) -> Contents:
 
 
 def _storable(value: Any) -> None:
-    """Whether every text in a row can be kept."""
+    """Raises ValueError or BadData where a text or number in a value cannot be kept."""
     if isinstance(value, str):
         storable(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number without end")
     elif isinstance(value, dict):
         for key, inner in value.items():
             storable(key)
