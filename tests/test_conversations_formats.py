@@ -353,7 +353,8 @@ def test_a_bad_line_is_set_aside_with_its_number_and_what_hangs_on_it(tmp_path: 
         ({"prompt": {"kept": -1, "rest": ""}}, "prompt has no number"), ({"prompt": "x"}, "is not built like"),
         ({"type": "note"}, "its `type` is 'note'"), ({"parent": uid(99)}, "follows a turn that is not in the file"),
         ({"turn": uid(1)}, "is a second turn"),
-        ({"sampler": {"top_p": [1e308 * 10]}}, "holds Infinity"), ({"sampler": {"\0": 1}}, "NUL"), ({"sampler": [1]}, "sampler should be"),
+        ({"sampler": {"top_p": [1e308 * 10]}}, "holds Infinity"), ({"sampler": {"\0": 1}}, "NUL"),
+        ({"sampler": [1]}, "sampler should be"),
     ],
 )  # fmt: skip
 def test_what_a_line_cannot_say(tmp_path: Path, change: dict[str, Any], said: str) -> None:
