@@ -45,6 +45,8 @@ def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, cach
     """No network, and nothing of the user's own cache but for tests of the embedded model."""
     monkeypatch.setattr(socket.socket, "connect", _loopback_only(socket.socket.connect))
     monkeypatch.setattr(socket.socket, "connect_ex", _loopback_only(socket.socket.connect_ex))
+    place = cache_for_tests / "conversations" / f"{zlib.crc32(request.node.nodeid.encode())}.db"
+    monkeypatch.setenv("CHARACTERY_CONVERSATIONS", str(place))  # never the user's own
     embedded = request.node.get_closest_marker("smollm2") is not None
     if not embedded:
         monkeypatch.setenv("CHARACTERY_CACHE", str(cache_for_tests))

@@ -33,7 +33,7 @@ def _options(version: bool = typer.Option(False, "--version", callback=_version,
     """Write a character as a text file, train a model into it, find out whether it took."""
 
 
-from charactery.cli import characters, claims, judges, recipes, runs, talk, train, writings  # noqa: E402, F401 - each adds its commands to the app
+from charactery.cli import characters, claims, conversations, judges, recipes, runs, studio, talk, train, writings  # noqa: E402, F401, E501 - each adds its commands to the app
 
 
 def _lacking(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charactery.cli import app
+from charactery.cli.conversations import Store
 from charactery.errors import CharacteryError, ContextTooLong
 
 if TYPE_CHECKING:
-    from charactery.models.chat import Message
-    from charactery.models.speaker import Models, Speaker
+    from charactery import conversations
+    from charactery.models.speaker import Models
+    from charactery.models.subject import Subject
+    from charactery.models.voice import SpeakerVoice
 
 Who = Annotated[
     str,
@@ -101,38 +106,82 @@ def chat(
     subject: Who,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 192,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.7,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same words and seed give the same answers.")] = 0,
+    private: Annotated[bool, typer.Option("--private", help="Keep nothing of this talk.")] = False,
+    go_on: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Go on from this conversation or turn: the beginning of its id.", show_default="a new one"
+        ),
+    ] = None,
+    store: Store = None,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
 ) -> None:
     """Talk to a Subject, streaming. /plain, /prompted: hear the others answer the same turn. /help lists the rest.
 
-    Example: charactery chat runs/captain
+    What is said is kept in the conversation tree, where `charactery conversations` finds it.
+
+    \b
+    Examples:
+      charactery chat runs/captain
+      charactery chat runs/captain --private
     """
+    from charactery.conversations import Session
     from charactery.judges.best_of import choosing
+    from charactery.models.local import Sampler
     from charactery.models.speaker import Models
     from charactery.models.subject import parse_subject
+    from charactery.models.voice import SpeakerVoice
 
+    who, kept = parse_subject(subject), _opened(store, private, go_on)
+    conversation, turn = kept.find(go_on) if go_on else (None, None)
     models = Models(device, lambda line: typer.echo(line, err=True), choosing)
-    talk = Talk(models, models.speaker(parse_subject(subject)), max_tokens, temperature, seed)
+    voice = SpeakerVoice(models.speaker(who), Sampler(max_tokens, temperature))
+    session = Session(kept, voice, seed, conversation)
+    if turn:
+        session.go(turn)
+    talk = Talk(models, session, voice)
     typer.echo(f"{subject}. /help lists commands; Ctrl-D ends.", err=True)
+    if go_on:
+        typer.echo(talk.stands(), err=True)
     while True:
         try:
             line = input("you> " if sys.stdin.isatty() else "").strip()
         except EOFError:
-            return
+            line = "/quit"
         if line == "/quit":
-            return
+            break
         if line:
             try:
                 talk.line(line)
-            except CharacteryError as error:  # the context is full, say: what was said before stays
+            except ContextTooLong as error:  # what was said before stays
                 typer.echo(f"{error}. /new starts afresh", err=True)
+            except CharacteryError as error:
+                typer.echo(str(error), err=True)
+    if talk.session.conversation and not private:
+        where = f" --store {store}" if store else ""
+        typer.echo(f"kept: charactery conversations show {talk.session.conversation[:8]}{where}", err=True)
 
 
-HELP = """/plain         the plain model answers your last turn (its answer is not kept)
-/prompted      the plain model with the character in its prompt answers it (not kept)
+def _opened(place: str | None, private: bool, go_on: str | None) -> "conversations.Store":
+    """The store that a talk is kept in."""
+    from charactery.conversations import open_store, private_store
+
+    if private and (place or go_on):
+        raise CharacteryError("--private keeps nothing, so it goes with neither --store nor --from")
+    if private:
+        return private_store()
+    try:
+        return open_store(place)
+    except CharacteryError as error:
+        raise CharacteryError(f"{error}. --private talks without keeping it") from error
+
+
+HELP = """/plain         the plain model answers your last turn (kept beside, and not gone on from)
+/prompted      the plain model with the character in its prompt answers it (the same)
 /strength 0.5  how strongly the adapter is applied from here on
-/again         answer the last turn anew
+/again         answer the last turn anew; the old answer stays beside it
+/back          take the last turn back; it stays in the tree
 /new           a fresh conversation
 /quit          end"""
 
@@ -140,58 +189,67 @@ HELP = """/plain         the plain model answers your last turn (its answer is n
 class Talk:
     """One conversation in the terminal."""
 
-    def __init__(self, models: "Models", speaker: "Speaker", max_tokens: int, temperature: float, seed: int) -> None:
-        self.models, self.speaker = models, speaker
-        self.max_tokens, self.temperature, self.seed = max_tokens, temperature, seed
-        self.messages: list[Message] = []
-        self.drawn = 0
+    def __init__(self, models: "Models", session: "conversations.Session", voice: "SpeakerVoice") -> None:
+        self.models, self.session, self.voice = models, session, voice
 
     def line(self, line: str) -> None:
         """Do a command, or answer."""
-        from charactery.models.chat import assistant, user
-
         command, _, rest = line.partition(" ")
-        if command in ("/plain", "/prompted", "/again"):
-            if not self.messages:
-                typer.echo("say something first")
-                return
-            spoken = self.speaker if command == "/again" else self.other(command)
-            text = self.answer(spoken, self.messages[:-1]) if spoken else ""
-            if command == "/again":
-                self.messages[-1] = assistant(text)
+        if command in ("/plain", "/prompted", "/again", "/back") and self.session.asked() is None:
+            typer.echo("say something first")
+        elif command in ("/plain", "/prompted"):
+            if other := self.other(command):
+                self.answer(other)
+        elif command == "/again":
+            self.answer(None)
+        elif command == "/back":
+            self.session.back()
+            typer.echo(f"back {self.stands()}")
         elif command == "/strength":
             self.strength(rest)
         elif command == "/new":
-            self.messages = []
+            self.session = type(self.session)(self.session.store, self.voice, self.session.seed)
         elif command.startswith("/"):
             typer.echo(HELP)
         else:
-            asked = [*self.messages, user(line)]
-            self.messages = [*asked, assistant(self.answer(self.speaker, asked))]
+            if (path := self.session.path()) and path[-1].role == "user":  # unanswered, from an earlier talk
+                self.session.back()
+            self.session.say(line)
+            answered = False
+            try:
+                answered = self.answer(None)
+            finally:
+                if not answered:  # so that the next turn does not follow one without an answer
+                    self.session.back()
 
-    def other(self, command: str) -> "Speaker | None":
+    def stands(self) -> str:
+        """Where the talk is, for people."""
+        path = self.session.path()
+        return f"after {path[-1].role}: {shorten(path[-1].text, 60)}" if path else "at the beginning"
+
+    def other(self, command: str) -> "SpeakerVoice | None":
         """The same base plainly, or with the character in its prompt."""
-        from dataclasses import replace
+        from charactery.models.subject import run_character, untrained
 
-        from charactery.models.subject import run_character
-
-        mine = self.speaker.subject
+        mine = self.voice.speaker.subject
         character = mine.character or run_character(mine)
         if command == "/prompted" and character is None:
             typer.echo("no character is known here; start with MODEL+CHARACTER or a run")
             return None
         wanted = character if command == "/prompted" else None
-        return self.models.speaker(
-            replace(mine, adapter=None, run=None, strength=1.0, character=wanted, best_of=0, judge="")
-        )
+        plain = replace(untrained(mine), character=wanted)
+        return self.spoken(replace(plain, text=f"{plain.text}+{wanted.name}" if wanted else plain.text))
+
+    def spoken(self, subject: "Subject") -> "SpeakerVoice":
+        """A Subject's voice."""
+        return type(self.voice)(self.models.speaker(subject), self.voice.how)
 
     def strength(self, text: str) -> None:
         """Apply the adapter more or less strongly."""
-        from dataclasses import replace
-
         from charactery.models.subject import STRONGEST
 
-        if self.speaker.adapter is None:
+        mine = self.voice.speaker.subject
+        if mine.adapter is None:
             typer.echo("there is no adapter here; /strength is for runs")
             return
         try:
@@ -201,37 +259,22 @@ class Talk:
         if not abs(value) <= STRONGEST:  # nor what is no number
             typer.echo(f"give a number up to {STRONGEST}: 0 is the plain model, 1 as trained, above 1 beyond")
             return
-        self.speaker = self.models.speaker(replace(self.speaker.subject, strength=value))
+        named = re.sub(r"@-?[\d.]+$", "", mine.text)
+        self.voice = self.spoken(replace(mine, text=f"{named}@{value:g}", strength=value))
+        self.session.voice = self.voice
         typer.echo(f"strength {value:g}")
 
-    def answer(self, speaker: "Speaker", messages: "list[Message]") -> str:
-        """Stream an answer to the terminal; Ctrl-C cuts it short and keeps what was said."""
-        from charactery.models.local import Request, Sampler, derive_seed
+    def answer(self, other: "SpeakerVoice | None") -> bool:
+        """Stream an answer to the terminal; Ctrl-C cuts it short and keeps what was said. Whether there is any."""
+        shown = False
 
-        self.drawn += 1
-        request = Request(tuple(messages), derive_seed(self.seed, "chat", self.drawn))
-        said: list[int] = []
-        shown = ""
-        tokenizer = speaker.model.tokenizer if speaker.model else None
-
-        def stream(token: int) -> None:
+        def show(text: str) -> None:
             nonlocal shown
-            said.append(token)
-            if tokenizer is None:
-                return
-            text = tokenizer.decode(said, skip_special_tokens=True).lstrip()
-            if not text.endswith("\ufffd"):  # half of a character
-                print(text[len(shown) :], end="", flush=True)
-                shown = text
+            shown = True
+            print(text, end="", flush=True)
 
-        try:
-            answer = speaker.answer([request], Sampler(self.max_tokens, self.temperature), stream)[0]
-        except KeyboardInterrupt:
-            print()
-            return shown
-        if answer.error:
-            raise ContextTooLong(answer.error)
-        if not shown:
-            print(answer.text, end="")
+        nodes = self.session.again(on_text=show, voice=other)
+        if nodes and not shown:
+            print(nodes[0].text, end="")
         print()
-        return answer.text
+        return bool(nodes)

@@ -164,3 +164,10 @@ def run_character(subject: Subject) -> Character | None:
     if not path.exists():
         raise CharacteryError("has no character.md", subject.run)
     return find_character(str(path))
+
+
+def untrained(subject: Subject) -> Subject:
+    """The model that a subject is, or that its run was made from, without adapter and character."""
+    model = read_manifest(subject.run)["settings"]["model"] if subject.run and subject.here else None
+    plain = parse_subject(model) if model else subject
+    return replace(plain, text=plain.base, character=None, adapter=None, run=None, strength=1.0, best_of=0, judge="")

@@ -1,0 +1,51 @@
+"""A loaded Subject as a conversation hears it: the prompt as text, and the answer in pieces of text."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from charactery.models.chat import Message, prompt_text
+from charactery.models.local import Answer, Request, Sampler
+from charactery.models.speaker import Speaker
+
+HALF = "\ufffd"  # what a tokenizer makes of half a character
+
+
+class SpeakerVoice:
+    """A Speaker and how it answers. It is a `charactery.conversations.Voice`."""
+
+    def __init__(self, speaker: Speaker, sampler: Sampler) -> None:
+        self.speaker, self.how = speaker, sampler
+        self.subject, self.weights, self.sampler = speaker.subject.text, speaker.identity, asdict(sampler)
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The text that is read for messages; for a model behind an API the messages sent, as JSON."""
+        read = self.speaker.prompt(messages)
+        if self.speaker.model is None:
+            return json.dumps(read, ensure_ascii=False)
+        return prompt_text(self.speaker.model.tokenizer, read)
+
+    def answer(self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[[str], None]) -> list[Answer]:
+        """An answer for each seed. `on_text` is told the first one's, piece by piece where the model streams."""
+        requests = [Request(tuple(messages), seed) for seed in seeds]
+        tokenizer = self.speaker.model.tokenizer if self.speaker.model else None
+        stream = Stream(tokenizer, on_text) if tokenizer else None
+        answers = self.speaker.answer(requests, self.how, stream)
+        return [replace(answer, text=answer.text.replace("\0", HALF)) for answer in answers]
+
+
+class Stream:
+    """Tokens become text, a piece at a time; half a character waits for its other half."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        self.tokenizer, self.on_text = tokenizer, on_text
+        self.said: list[int] = []
+        self.shown = ""
+
+    def __call__(self, token: int) -> None:
+        self.said.append(token)
+        text = self.tokenizer.decode(self.said, skip_special_tokens=True).lstrip()
+        if len(text) > len(self.shown) and not text.endswith(HALF):
+            piece, self.shown = text[len(self.shown) :], text
+            self.on_text(piece.replace("\0", HALF))  # a NUL is no text

@@ -1,0 +1,133 @@
+"""The pages and what they may ask for. Every state of a page has an address: where one stands is in it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+from fastapi import FastAPI, Form, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from charactery.conversations import cursor, search
+from charactery.errors import CharacteryError
+from charactery.studio.desk import Desk, How, Job
+from charactery.studio.guard import LOOPBACK, Guard
+from charactery.studio.views import path_view, tree_view
+
+MOST = 16  # answers at once
+Text = Annotated[str, Form()]
+
+
+def create_app(desk: Desk, hosts: frozenset[str] = LOOPBACK, token: str | None = None) -> ASGIApp:
+    """The studio as an ASGI application, guarded. `token` is asked of everybody where it is given."""
+    return Guard(_pages(desk), hosts, token)
+
+
+def _pages(desk: Desk) -> FastAPI:
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        desk.streams.loop = asyncio.get_running_loop()
+        yield
+
+    app = FastAPI(title="Charactery studio", lifespan=running, docs_url=None, redoc_url=None)
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("charactery.studio"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+
+    def drawn(request: Request, place: str, conversation: str | None, at: str | None, **more: Any) -> HTMLResponse:
+        store = desk.store(place)
+        if conversation is not None and at is None:
+            at = cursor(store, conversation)
+        if at is not None and store.conversation_of(at) != conversation:
+            raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
+        path = path_view(store, conversation, at) if conversation else []
+        asked = bool(path) and path[-1].node.role == "user"
+        shown = {
+            "place": place, "conversation": conversation, "at": at, "path": path, "subjects": desk.subjects,
+            "answers": store.children(conversation, at) if conversation and asked else [],
+            "lines": tree_view(store, conversation, at) if conversation else [],
+            "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
+            "answering": conversation is not None and desk.answering(conversation), **more,
+        }  # fmt: skip
+        return HTMLResponse(templates.get_template("talk.html").render(shown))
+
+    def answered(request: Request, job: Job) -> HTMLResponse:
+        session = job.session
+        page = drawn(request, job.place, session.conversation, session.at, job=job)
+        page.headers["hx-push-url"] = f"/{job.place}/{session.conversation}?at={session.at}"
+        return page
+
+    @app.exception_handler(CharacteryError)
+    def said(request: Request, error: CharacteryError) -> Response:
+        return HTMLResponse(templates.get_template("fault.html").render(said=str(error)), 400)
+
+    @app.exception_handler(RequestValidationError)
+    def unfit(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        sentence = f"{first['loc'][-1]}: {first['msg'].lower()}"
+        return HTMLResponse(templates.get_template("fault.html").render(said=sentence), 400)
+
+    @app.get("/")
+    def home() -> Response:
+        return RedirectResponse("/talk", 303)
+
+    @app.get("/search")
+    def found(q: str = "") -> Response:
+        rows = search(desk.store("talk"), q, most=50) if q.strip() else []
+        return HTMLResponse(templates.get_template("found.html").render(rows=rows, q=q))
+
+    @app.get("/events/{page}")
+    def events(request: Request, page: uuid.UUID) -> Response:
+        last = request.headers.get("last-event-id", "0")
+        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+        return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
+
+    @app.get("/{place}")
+    def begin(request: Request, place: str) -> Response:
+        return drawn(request, place, None, None)
+
+    @app.get("/{place}/{conversation}")
+    def talk(request: Request, place: str, conversation: uuid.UUID, at: uuid.UUID | None = None) -> Response:
+        return drawn(request, place, str(conversation), str(at) if at else None)
+
+    @app.post("/{place}/say")
+    def say(
+        request: Request, place: str, page: Text, text: Text, subject: Text, conversation: Text = "", at: Text = "",
+        temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
+        max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+    ) -> Response:  # fmt: skip
+        how = How(subject, temperature, max_tokens, seed)
+        if not text.strip():
+            raise CharacteryError("there is nothing to say yet")
+        session = desk.session(place, conversation or None, at or None, how)
+        session.say(text)
+        return answered(request, desk.prepare(page, place, session, how, n))
+
+    @app.post("/{place}/again")
+    def again(
+        request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text,
+        temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
+        max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+    ) -> Response:  # fmt: skip
+        how = How(subject, temperature, max_tokens, seed)
+        session = desk.session(place, conversation, at, how)
+        return answered(request, desk.prepare(page, place, session, how, n))
+
+    @app.post("/answers/{job}/start")
+    def start(job: uuid.UUID) -> Response:
+        desk.start(str(job))
+        return Response(status_code=204)
+
+    @app.post("/answers/{job}/stop")
+    def stop(job: uuid.UUID) -> Response:
+        desk.stop(str(job))
+        return Response(status_code=204)
+
+    return app

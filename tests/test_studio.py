@@ -1,0 +1,321 @@
+"""The studio's pages: what they show and do, and what they refuse to others."""
+
+import asyncio
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("fastapi")
+import uvicorn
+
+from charactery.conversations import Session, Store, cursor, open_store, private_store
+from charactery.studio import Desk, create_app
+from charactery.studio.desk import How
+from charactery.studio.guard import LOOPBACK
+from charactery.studio.streams import Page, sent
+from conversing import Parrot
+
+PAGE = "00000000-0000-0000-0000-000000000001"
+FORM = {"page": PAGE, "subject": "parrot"}
+
+
+@contextmanager
+def served(desk: Desk, token: str | None = None) -> Iterator[str]:
+    """The studio on a free port, in a thread."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(desk, LOOPBACK, token), log_level="critical", lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def parrot() -> Parrot:
+    return Parrot()
+
+
+@pytest.fixture
+def desk(parrot: Parrot) -> Desk:
+    return Desk(private_store(), lambda how: parrot, ["parrot", "smollm2+captain"])
+
+
+@pytest.fixture
+def studio(desk: Desk) -> Iterator[httpx.Client]:
+    with served(desk) as address, httpx.Client(base_url=address, timeout=30) as client:
+        key = re.search(r'"X-Charactery": "([^"]+)"', client.get("/talk").text)
+        assert key is not None
+        client.headers["X-Charactery"] = key[1]
+        yield client
+
+
+def store(desk: Desk) -> Store:
+    return desk.store("talk")
+
+
+def wait_for(done: Callable[[], Any]) -> None:
+    until = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def job_in(page: str) -> str:
+    found = re.search(r"/answers/([0-9a-f-]{36})/start", page)
+    assert found is not None, page
+    return found[1]
+
+
+def ask(studio: httpx.Client, where: str = "/talk/say", **form: Any) -> tuple[str, httpx.Response]:
+    """Post, and begin the answer as the page does; its number and the page."""
+    page = studio.post(where, data=FORM | form)
+    assert page.status_code == 200, page.text
+    job = job_in(page.text)
+    assert studio.post(f"/answers/{job}/start").status_code == 204
+    return job, page
+
+
+def settle(desk: Desk) -> None:
+    wait_for(lambda: not desk.jobs)
+
+
+def test_a_talk_and_its_tree(studio: httpx.Client, desk: Desk, parrot: Parrot) -> None:
+    _, page = ask(studio, text="Tea?")
+    conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+    settle(desk)
+    shown = studio.get(f"/talk/{conversation}").text
+    assert parrot.words in shown and shown.count("Tea?") >= 3 and 'aria-current="true"' in shown
+    at = cursor(store(desk), conversation)
+    ask(studio, conversation=conversation, at=at, text="Green?")
+    settle(desk)
+    tree = store(desk).tree(conversation)
+    assert [n.text for n in tree.path(tree.at() or "")] == ["Tea?", parrot.words, "Green?", parrot.words]
+    assert "Tea?" in studio.get("/talk").text  # among the talks
+
+
+def test_several_answers_are_laid_side_by_side(studio: httpx.Client, desk: Desk) -> None:
+    _, page = ask(studio, text="Tea?", n=3)
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    shown = studio.get(where).text
+    assert shown.count("Go on with this") == 3
+    second = re.findall(r'href="([^"]+)"[^>]*>Go on with this', shown)[1]
+    chosen = studio.get(second).text
+    assert "2 of 3" in chosen and chosen.count("‹") == chosen.count("›") == 1
+
+
+def test_an_edit_and_another_answer_stand_beside(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    asked = session.say("Tea?")
+    session.answer()
+    conversation = session.conversation or ""
+    ask(studio, conversation=conversation, at="", text="Coffee?")
+    ask(studio, "/talk/again", conversation=conversation, at=asked.id, n=2)
+    settle(desk)
+    assert [n.text for n in store(desk).children(conversation, None)] == ["Tea?", "Coffee?"]
+    assert len(store(desk).children(conversation, asked.id)) == 3
+    assert len(store(desk).path(asked.id)) == 1
+
+
+def test_stop_keeps_what_was_said(studio: httpx.Client, desk: Desk, parrot: Parrot) -> None:
+    parrot.words, parrot.pause = "one two three " * 200, 0.02
+    job, page = ask(studio, text="Count.")
+    conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+    wait_for(lambda: len(store(desk).tree(conversation).nodes) == 2)
+    shown = studio.get(f"/talk/{conversation}?at={store(desk).tree(conversation).nodes[0].id}").text
+    assert "An answer is under way" in shown
+    assert studio.post(f"/answers/{job}/stop").status_code == 204
+    settle(desk)
+    _, answer = store(desk).tree(conversation).nodes
+    assert answer.ending == "stopped" and 0 < len(answer.text) < len(parrot.words)
+    assert "stopped" in studio.get(f"/talk/{conversation}").text
+    assert studio.post(f"/answers/{job}/stop").status_code == 400
+
+
+def test_a_private_talk_is_nowhere_else(studio: httpx.Client, desk: Desk) -> None:
+    _, page = ask(studio, "/private/say", text="The word is Rosebud.")
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    assert where.startswith("/private/") and "Rosebud" in studio.get(where).text
+    assert store(desk).summaries() == []
+    for address in ("/talk", "/search?q=Rosebud", where.replace("/private/", "/talk/")):
+        answer = studio.get(address)
+        assert "The word is" not in answer.text
+    assert studio.get(where).headers["cache-control"] == "no-store"
+
+
+def events(studio: httpx.Client, until: str, after: str = "") -> list[tuple[str, str, str]]:
+    """The page's events up to one of this name: number, name, data."""
+    found, event = [], {"data": ""}
+    with studio.stream("GET", f"/events/{PAGE}", headers={"last-event-id": after} if after else {}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if line == "" and "event" in event:
+                found.append((event["id"], event["event"], event["data"]))
+                if event["event"].startswith(until):
+                    return found
+                event = {"data": ""}
+            elif name == "data":
+                event["data"] = value if not event["data"] else f"{event['data']}\n{value}"
+            elif name:
+                event[name] = value
+    raise AssertionError(found)
+
+
+def test_the_answer_streams_in_pieces_and_again_for_one_who_comes_back(
+    studio: httpx.Client, desk: Desk, parrot: Parrot
+) -> None:
+    parrot.words = "<b>one</b>\ntwo <script>alert(1)</script>"
+    job, _ = ask(studio, text="Count.")
+    told = events(studio, "done-")
+    assert [name for _, name, _ in told] == [f"piece-{job}"] * 2 + [f"done-{job}"]
+    assert told[0][2] == "<span>&lt;b&gt;one&lt;/b&gt;\ntwo </span>"
+    assert events(studio, "done-", after=told[0][0]) == told[1:]
+
+
+def test_fifty_readers_hear_everything() -> None:
+    async def read_all() -> None:
+        page, count = Page(), 300
+
+        async def read() -> list[str]:
+            heard: list[str] = []
+            async for text in page.read(0):
+                if not text.startswith(":"):
+                    heard.append(text)
+                if len(heard) == count:
+                    return heard
+            return heard
+
+        readers = [asyncio.create_task(read()) for _ in range(50)]
+        for n in range(count):
+            page.add("piece", f"{n}\nmore")
+            if n % 7 == 0:
+                await asyncio.sleep(0)
+        wanted = [sent((n + 1, "piece", f"{n}\nmore")) for n in range(count)]
+        assert await asyncio.gather(*readers) == [wanted] * 50
+
+    asyncio.run(asyncio.wait_for(read_all(), 60))
+
+
+def test_a_fault_is_a_sentence_on_the_page(desk: Desk, studio: httpx.Client) -> None:
+    def no_model(how: How) -> Any:
+        from charactery.errors import ModelNotFound
+
+        raise ModelNotFound(f"no model {how.subject!r} <here>")
+
+    desk.voice = no_model
+    ask(studio, text="Tea?", subject="nobody")
+    told = events(studio, "failed-")
+    assert "no model &#x27;nobody&#x27; &lt;here&gt;" in told[0][2]
+    settle(desk)
+    for form, said in (
+        ({"text": " "}, "nothing to say"), ({"text": "x", "temperature": "hot"}, "temperature: input should be"),
+        ({"text": "x", "n": "999"}, "n: input should be less"), ({"text": "x", "at": PAGE}, "not of this conversation"),
+    ):  # fmt: skip
+        answer = studio.post("/talk/say", data={**FORM, **form})
+        assert answer.status_code == 400 and said in answer.text, answer.text
+    assert studio.get("/nowhere").status_code == 400
+
+
+def test_what_was_said_is_text_and_never_markup(studio: httpx.Client, desk: Desk) -> None:
+    bad = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'"
+    session = Session(store(desk), Parrot(bad))
+    session.say(bad)
+    session.answer()
+    for address in (f"/talk/{session.conversation}", "/talk", "/search?q=script", f"/search?q={bad}"):
+        page = studio.get(address).text
+        assert "<script>alert" not in page and "<img" not in page
+
+
+# -- who may come in
+
+
+def test_another_sites_page_gets_nothing(studio: httpx.Client, desk: Desk) -> None:
+    key = studio.headers["X-Charactery"]
+    form = {**FORM, "text": "Tea?"}
+    for headers in (
+        {"X-Charactery": ""}, {"X-Charactery": "guess"}, {"X-Charactery": key, "Origin": "https://elsewhere.example"},
+        {"X-Charactery": key, "Origin": "null"},
+    ):  # fmt: skip
+        assert studio.post("/talk/say", data=form, headers=headers).status_code == 403
+    assert studio.get("/talk", headers={"Host": "elsewhere.example"}).status_code == 421
+    assert store(desk).summaries() == []
+    host = studio.base_url.netloc.decode()
+    assert studio.post("/talk/say", data=form, headers={"Origin": f"http://{host}"}).status_code == 200
+
+
+def test_every_page_has_its_policy(studio: httpx.Client) -> None:
+    for address in ("/talk", "/static/studio.css", "/nowhere", "/talk/x"):
+        headers = studio.get(address).headers
+        assert "script-src 'self'" in headers["content-security-policy"] and "unsafe" not in str(headers)
+        assert headers["x-content-type-options"] == "nosniff"
+    page = studio.get("/talk").text
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page) and not re.search(r"<script(?![^>]* src=)", page)
+    assert " style=" not in page and " onclick" not in page
+    for asset in re.findall(r"(?:src|href)=\"(/static/[^\"]+)", page):
+        assert studio.get(asset).status_code == 200
+
+
+def test_beyond_this_machine_a_token_is_asked_for(desk: Desk) -> None:
+    with served(desk, token="open sesame") as address:
+        assert httpx.get(f"{address}/talk").status_code == 401
+        assert httpx.get(f"{address}/talk?token=guess").status_code == 401
+        with httpx.Client(base_url=address) as client:
+            first = client.get("/talk", params={"token": "open sesame"})
+            assert first.status_code == 303 and "HttpOnly" in first.headers["set-cookie"]
+            assert client.get("/talk").status_code == 200
+
+
+# -- the command
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_command_with_a_real_model(tiny_model_folder: Path, tmp_path: Path, again: bool) -> None:
+    command = [sys.executable, "-m", "charactery", "studio", str(tiny_model_folder), "--port", "0"]
+    studio = subprocess.Popen([*command, "--store", str(tmp_path / "talks.db")], stderr=subprocess.PIPE, text=True)
+    try:
+        assert studio.stderr is not None
+        address = studio.stderr.readline().strip()
+        wait_for(lambda: answers(address))
+        with httpx.Client(base_url=address, timeout=60) as client:
+            key = re.search(r'"X-Charactery": "([^"]+)"', client.get("/talk").text)
+            assert key is not None and str(tiny_model_folder) in client.get("/talk").text
+            client.headers["X-Charactery"] = key[1]
+            how = {"subject": str(tiny_model_folder), "max_tokens": 12, "temperature": 1}
+            ask(client, text="Tea?", n=2 if again else 1, **how)
+            told = events(client, "done-")
+    finally:
+        studio.send_signal(signal.SIGINT)
+        studio.wait(30)
+    kept = open_store(tmp_path / "talks.db")
+    _, *answered = kept.tree(kept.summaries()[0].id).nodes
+    assert len(answered) == (2 if again else 1) and all(n.prompt and n.ending for n in answered)
+    pieces = "".join(data.removeprefix("<span>").removesuffix("</span>") for _, name, data in told if "piece" in name)
+    assert unescape(pieces).strip() == answered[0].text
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens."""
+    try:
+        return httpx.get(f"{address}talk").status_code == 200
+    except httpx.TransportError:
+        return False
