@@ -33,7 +33,7 @@ def _options(version: bool = typer.Option(False, "--version", callback=_version,
     """Write a character as a text file, train a model into it, find out whether it took."""
 
 
-from charactery.cli import characters, judges, recipes, runs, talk, train, writings  # noqa: E402, F401 - each adds its commands to the app
+from charactery.cli import characters, evals, judges, recipes, runs, talk, train, writings  # noqa: E402, F401 - each adds its commands to the app
 
 
 def _lacking(error: Exception) -> str:
@@ -86,6 +86,6 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C
-            goes_on = "; the same command goes on from here" if sys.argv[1:2] in (["train"], ["strength"]) else ""
+            goes_on = "; the same command goes on from here" if sys.argv[1:2] in (["train"], ["strength"], ["eval"]) else ""
             print(f"\nstopped{goes_on}", file=sys.stderr)
         raise

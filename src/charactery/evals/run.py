@@ -1,0 +1,109 @@
+"""Running evals on Subjects: through Inspect, into a results folder, and on from where it was stopped."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from charactery.data.prompts import read_chosen
+from charactery.errors import CharacteryError
+from charactery.evals.controls import quiet
+from charactery.evals.definition import BUNDLED, Case, Eval
+from charactery.evals.duplicates import near_duplicates
+from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
+from charactery.evals.tasks import failures, scored_cases, task_of
+from charactery.models.inspect_provider import subject_model
+from charactery.models.speaker import Models, Speaker
+from charactery.models.subject import Subject, parse_subject
+from charactery.runs import Journal, Row, read_run, write_rows
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run and where to put it. `limit` takes the first cases only."""
+
+    out: Path
+    source: str = BUNDLED
+    data: str = ""
+    method: str = "auto"
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+
+
+def run_evals(
+    evals: Sequence[Eval],
+    subjects: Sequence[str],
+    order: Order,
+    say: Callable[[str], None] = lambda line: None,
+    start: Callable[[str, int], None] = lambda name, units: None,
+    advance: Callable[[int], None] = lambda units: None,
+) -> list[Row]:
+    """Every eval on every subject; rows of results.parquet, which they are added to as each is done.
+
+    Answers and log-probabilities are kept in the folder's journal: the same command goes on where it was stopped.
+    Raises CharacteryError for whatever the user can mend, before anything is loaded where that can be.
+    """
+    asked = [(eval, eval.made(order.source, order.data)[: order.limit]) for eval in evals]
+    wanted = [parse_subject(text) for text in subjects]
+    models = Models(order.device, say)
+    journal = Journal(order.out / "journal.jsonl")
+    start("evals", len(asked) * len(wanted))
+    rows: list[Row] = []
+    for subject in wanted:  # each is loaded once, whatever number of evals it takes
+        speaker = models.speaker(subject)
+        for eval, cases in asked:
+            rows += _run(eval, cases, speaker, order, journal, say)
+            advance(1)
+    return rows
+
+
+def _run(
+    eval: Eval, cases: Sequence[Case], speaker: Speaker, order: Order, journal: Journal, say: Callable[[str], None]
+) -> list[Row]:
+    from inspect_ai import eval as inspect_eval
+
+    subject = speaker.subject
+    task = task_of(eval, cases, order.source, order.method, order.seed)
+    model = subject_model(speaker, journal=journal)
+    [log] = inspect_eval(task, model=model, **quiet(order.out / "logs"))
+    by_id = {s.case.id: s for s in scored_cases(eval, log)}
+    scored = [by_id.get(case.id) or eval.scored(case, None) for case in cases]
+    if why := failures(log):
+        say(f"{eval.name}, {subject.text}: {sum(s.outcome == 'failed' for s in scored)} cases failed: {why[0]}")
+    common = {"source": order.source, "subject": subject.text, "seed": order.seed}
+    rows = figure_rows(
+        eval, eval.figures(scored, order.seed),
+        {**common, "identity": speaker.identity, "cases": len(cases), "log": str(log.location)},
+    )  # fmt: skip
+    add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
+    add_rows(order.out, RESULTS, rows)
+    _list_duplicates(eval, cases, subject, order.out, say)
+    return rows
+
+
+def _list_duplicates(
+    eval: Eval, cases: Sequence[Case], subject: Subject, out: Path, say: Callable[[str], None]
+) -> None:
+    """Of a run, list the cases that are nearly one of its training prompts."""
+    prompts = training_prompts(subject)
+    if not prompts:
+        return
+    found = near_duplicates(cases, prompts)
+    name = "".join(c if c.isalnum() else "-" for c in subject.text).strip("-")
+    path = out / "near_duplicates" / f"{eval.name}-{name}.jsonl"
+    write_rows(path, [asdict(d) for d in found])
+    if found:
+        say(f"{eval.name}: {len(found)} cases are nearly training prompts of {subject.text}; see {path}")
+
+
+def training_prompts(subject: Subject) -> list[tuple[str, str]]:
+    """Id and text of every user turn that a run was trained on; none for what is no run, or has no such stage."""
+    if subject.run is None:
+        return []
+    try:
+        path = read_run(subject.run).stage_folder("prompts") / "prompts.jsonl"
+    except CharacteryError:
+        return []
+    if not path.exists():
+        return []
+    return [(p.id, turn) for p in read_chosen(path) if p.split == "train" for turn in p.turns]
