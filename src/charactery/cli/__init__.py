@@ -86,6 +86,8 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C
-            goes_on = "; the same command goes on from here" if sys.argv[1:2] in (["train"], ["strength"], ["eval"]) else ""
+            goes_on = (
+                "; the same command goes on from here" if sys.argv[1:2] in (["train"], ["strength"], ["eval"]) else ""
+            )
             print(f"\nstopped{goes_on}", file=sys.stderr)
         raise
