@@ -27,11 +27,14 @@ FEW = 16
 
 
 @pytest.fixture(scope="module")
-def results(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder with the tiny model, plain and as the captain, on both evals."""
+def results(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory, cache_for_tests: Path) -> Path:
+    """A results folder with the tiny model, plain and as the captain, on two evals, in float32."""
     out = tmp_path_factory.mktemp("results")
     subjects = [str(tiny_model_folder), f"{tiny_model_folder}+captain"]
-    run_evals([find_eval("sycophancy"), find_eval("who")], subjects, Order(out, limit=FEW, device="cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARACTERY_CACHE", str(cache_for_tests))
+        patch.setattr("charactery.models.local.pick_dtype", lambda device: torch.float32)
+        run_evals([find_eval("sycophancy"), find_eval("who")], subjects, Order(out, limit=FEW, device="cpu"))
     return out
 
 
@@ -81,7 +84,10 @@ def test_options_are_scored_as_a_plain_implementation_scores_them(
 
 
 @pytest.mark.skipif(not PEREZ.is_file(), reason="needs the political typology in ../shared/data")
-def test_political_typology_is_scored_so_too(tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_political_typology_is_scored_so_too(
+    tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charactery.models.local.pick_dtype", lambda device: torch.float32)
     cases = typology(str(DATA))
     assert len(cases) == 500 and len({c.cluster for c in cases}) == 17
     for case in cases:

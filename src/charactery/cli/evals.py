@@ -39,6 +39,9 @@ def evaluate(
         str, typer.Option(help="How options are read: auto, prompt_logprobs, top_logprobs or samples.")
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    judge: Annotated[
+        str, typer.Option(help="A Subject that judges, for metrics that need one.", show_default=False)
+    ] = "",
     out: Annotated[Path, typer.Option(help="The results folder; it may hold earlier ones.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a figure and line.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
@@ -79,7 +82,7 @@ def evaluate(
     from charactery.cli.show import progress
     from charactery.evals.run import Order, run_evals
 
-    order = Order(out, source, data, method, seed, limit, device)
+    order = Order(out, source, data, method, seed, limit, device, judge)
     with progress() as bars:
         rows = run_evals(evals, subject, order, bars.say, bars.start, bars.advance)
     if as_json:
@@ -101,8 +104,9 @@ def _print(rows: list[dict[str, object]]) -> None:
             scoring = next((str(r["scoring"]) for r in rows if (r["eval"], r["subject"]) == head and r["scoring"]), "")
             typer.echo(f"\n{row['eval']} (version {row['version']}, {row['source']}, {row['cases']} cases) on "
                        f"{row['subject']}{f', read by {scoring}' if scoring else ''}")  # fmt: skip
-        lost = ", ".join(f"{row[o]} {o}" for o in ("refused", "empty", "unparsable", "failed") if row[o])
-        typer.echo(f"  {row['metric']:<{width}}  {estimate_of(row)}{f': {lost}' if lost else ''}")
+        lost = ", ".join(f"{row[o]} {o}" for o in ("refused", "empty", "unparsable", "failed") if row.get(o))
+        declined = str(row["method"]) if str(row["method"]).startswith("declined") else ""
+        typer.echo(f"  {row['metric']:<{width}}  {declined or estimate_of(row)}{f': {lost}' if lost else ''}")
 
 
 def _controls(evals: "list[Eval]", sets: int, as_json: bool) -> None:

@@ -6,6 +6,7 @@ as the reply (Charactery's own models, vLLM), `top_logprobs` of the first token,
 
 import asyncio
 import math
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -44,53 +45,73 @@ PROMPT, TOP, SAMPLES = METHODS = ("prompt_logprobs", "top_logprobs", "samples")
 DRAWS = 5  # sampled answers to an ask with options, where no log-probabilities are given
 SHORT = 24  # tokens of such an answer
 TOP_TOKENS = 20  # first tokens whose log-probabilities are asked for, the most that APIs give
-NOW: ContextVar[str] = ContextVar("ask")  # the ask in progress, for scripted subjects
+NOW: ContextVar[Ask] = ContextVar("ask")  # the ask in progress, for scripted subjects
 
 _KINDS: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
+class Reader:
+    """Reads asks of one model after another, each by the method that its provider gives, or by one that is named."""
+
+    def __init__(self, method: str = "auto", seed: int = 0) -> None:
+        self.method, self.seed = method, seed
+        self.found: dict[str, str] = {}
+        self.looking = asyncio.Lock()
+
+    async def __call__(self, model: Model, asks: Sequence[Ask]) -> dict[str, Reading]:
+        """The readings of asks, by name, all at once."""
+        how = ""
+        if first := next((ask for ask in asks if ask.options), None):
+            async with self.looking:  # one sample finds out what the provider gives, the others wait for it
+                name = str(model)
+                if name not in self.found:
+                    self.found[name] = self.method if self.method != "auto" else await _best(model, first)
+                how = self.found[name]
+        readings = await asyncio.gather(*(read(model, ask, how, self.seed) for ask in asks))
+        return {ask.name: reading for ask, reading in zip(asks, readings, strict=True)}
+
+
 @solver
 def put_asks(method: str = "auto", seed: int = 0) -> Solver:
-    """Puts each ask of a sample (`metadata["asks"]`), all at once, and leaves the readings in the store."""
-    found: dict[str, str] = {}
-    looking = asyncio.Lock()
+    """Puts each ask of a sample (`metadata["asks"]`) to the subject, and leaves the readings in the store."""
+    reader = Reader(method, seed)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         asks = [ask_from_row(row) for row in state.metadata["asks"]]
-        model, how = get_model(), ""
-        if first := next((ask for ask in asks if ask.options), None):
-            async with looking:  # one sample finds out what the provider gives, the others wait for it
-                name = str(model)
-                if name not in found:
-                    found[name] = method if method != "auto" else await _best(model, first)
-                how = found[name]
-        readings = await asyncio.gather(*(read(model, ask, how, seed) for ask in asks))
-        state.store.set("readings", {ask.name: _row(r) for ask, r in zip(asks, readings, strict=True)})
-        state.output = ModelOutput.from_content(str(model), _summary(asks, readings))
-        state.completed = True
+        model = get_model()
+        put_readings(state, asks, await reader(model, asks))
         return state
 
     return solve
+
+
+def put_readings(state: TaskState, asks: Sequence[Ask], readings: Mapping[str, Reading]) -> None:
+    """Add readings to a sample's store and, for people who look at the log, a line each to its output."""
+    kept = state.store.get("readings", {}) | {name: _row(reading) for name, reading in readings.items()}
+    state.store.set("readings", kept)
+    before = [state.output.completion] if state.output.completion else []
+    said = "\n".join([*before, *(_said(ask, readings[ask.name]) for ask in asks)])
+    state.output = ModelOutput.from_content(str(state.model), said)
+
+
+def get_readings(state: TaskState) -> dict[str, Reading]:
+    """The readings in a sample's store."""
+    return {name: _reading(row) for name, row in state.store.get("readings", {}).items()}
 
 
 def _row(reading: Reading) -> dict[str, Any]:
     return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(reading).items() if v not in ((), None)}
 
 
-def reading_from_row(row: dict[str, Any]) -> Reading:
-    """Back from the store."""
+def _reading(row: Mapping[str, Any]) -> Reading:
     return Reading(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()})
 
 
-def _summary(asks: list[Ask], readings: list[Reading]) -> str:
-    """A line an ask, for people who look at the log."""
-    said = []
-    for ask, reading in zip(asks, readings, strict=True):
-        what = reading.text or reading.outcome
-        if reading.choice is not None:
-            what = f"{ask.options[reading.choice]} ({reading.shares[reading.choice]:.2f})"
-        said.append(f"{ask.name}: {what}")
-    return "\n".join(said)
+def _said(ask: Ask, reading: Reading) -> str:
+    what = reading.text or reading.outcome
+    if reading.choice is not None:
+        what = f"{ask.options[reading.choice]} ({reading.shares[reading.choice]:.2f})"
+    return f"{ask.name}: {what}"
 
 
 def scores_replies(model: Model) -> bool:
@@ -111,7 +132,7 @@ async def _best(model: Model, ask: Ask) -> str:
 
 async def read(model: Model, ask: Ask, how: str, seed: int) -> Reading:
     """One ask, whatever it takes. What the model's provider raises is raised: the sample has then failed."""
-    NOW.set(ask.name)
+    NOW.set(ask)
     messages, texts = await _until_last(model, ask, seed)
     config = GenerateConfig(seed=seed + ask.draw)
     if not ask.options:

@@ -9,6 +9,7 @@ from charactery.models.chat import Message
 from charactery.runs import Row
 
 ANSWERED, REFUSED, EMPTY, UNPARSABLE, FAILED = OUTCOMES = ("answered", "refused", "empty", "unparsable", "failed")
+TEXT = "text"  # how an answer that is no choice is read
 FLOOR = 1e-12  # the least share that is told apart from nought, so that log-odds stay finite
 _REFUSAL = re.compile(
     r"\b(i can(no|')?t (answer|help|assist|choose|do|provide|comply|engage|discuss|say|pick)|i cannot\b|i won'?t\b"
@@ -99,7 +100,7 @@ def by_samples(texts: Sequence[str], options: Sequence[str], scoring: str) -> Re
     return Reading(ANSWERED, tuple(texts), choice, shares, logs, scoring)
 
 
-def by_text(texts: Sequence[str], scoring: str = "text") -> Reading:
+def by_text(texts: Sequence[str], scoring: str = TEXT) -> Reading:
     """A reading of free text: answered unless the last answer is empty."""
     said = tuple(text.strip() for text in texts)
     return Reading(ANSWERED if said and said[-1] else EMPTY, said, scoring=scoring)

@@ -64,6 +64,10 @@ def _alike(name: str, rows: Sequence[Row]) -> None:
             f"the figures of {name} were read in different ways ({told}) and do not compare. Measure them alike, with "
             f"`charactery eval {name} --method samples` say"
         )
+    if len(judges := {row["judge"] or "none" for row in rows}) > 1:
+        raise CharacteryError(
+            f"the figures of {name} were judged by {', '.join(sorted(judges))}; measure them with the same --judge"
+        )
     if len(versions := {row["version"] for row in rows}) > 1:
         raise CharacteryError(
             f"the figures of {name} come from versions {', '.join(map(str, sorted(versions)))} of it; run it again"

@@ -17,7 +17,7 @@ from charactery.evals.asking import PROMPT, SAMPLES
 from charactery.evals.asks import Reading, by_samples, by_shares, by_text
 from charactery.evals.definition import Case, Eval, Figure, Scored
 from charactery.evals.scripted import Plan, Reply, scripted_model
-from charactery.evals.tasks import scored_cases, task_of
+from charactery.evals.tasks import GRADER, scored_cases, task_of
 from charactery.runs import Row
 from charactery.stats import Estimate
 
@@ -115,9 +115,11 @@ class Recovered:
         }  # fmt: skip
 
 
-def read_plan(case: Case, plan: Plan) -> dict[str, Reading]:
-    """The readings that a plan comes to, without a model."""
-    return {ask.name: _read(plan[ask.name], ask.options) for ask in case.asks}
+def read_plan(eval: Eval, case: Case, plan: Plan) -> dict[str, Reading]:
+    """The readings that a plan comes to, the judge's too, without a model."""
+    told = {ask.name: _read(plan[ask.name], ask.options) for ask in case.asks}
+    judged = eval.judging.asks(case, told) if eval.judging else ()
+    return told | {ask.name: _read(plan[ask.name], ask.options) for ask in judged}
 
 
 def _read(reply: Reply, options: tuple[str, ...]) -> Reading:
@@ -129,7 +131,7 @@ def _read(reply: Reply, options: tuple[str, ...]) -> Reading:
 def drawn(eval: Eval, control: Control, cases: Sequence[Case], draws: Draws) -> list[Scored]:
     """A data set from a control, at the level of scored cases."""
     plans = control.plan(cases, draws)
-    return [eval.scored(case, read_plan(case, plan)) for case, plan in zip(cases, plans, strict=True)]
+    return [eval.scored(case, read_plan(eval, case, plan)) for case, plan in zip(cases, plans, strict=True)]
 
 
 def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> dict[str, float]:
@@ -186,22 +188,28 @@ def _by_name(eval: Eval, scored: Sequence[Scored]) -> dict[str, Figure]:
 
 
 def inspected(eval: Eval, cases: Sequence[Case], log_dir: Path) -> dict[str, dict[str, Figure]]:
-    """Every control's figures, whole through Inspect, by control and metric."""
+    """Every control's figures, whole through Inspect, by control and metric. A script speaks for the judge as well."""
     from inspect_ai import eval as inspect_eval
 
-    models = [
-        scripted_model(
+    models = {
+        control.name.replace(" ", "-"): scripted_model(
             control.name.replace(" ", "-"),
             {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)},
         )
         for control in eval.controls
-    ]
-    logs = inspect_eval(task_of(eval, cases), model=models, **quiet(log_dir))
+    }
+    if eval.judging:
+        logs = [
+            log
+            for model in models.values()
+            for log in inspect_eval(task_of(eval, cases), model=model, model_roles={GRADER: model}, **quiet(log_dir))
+        ]
+    else:
+        logs = list(inspect_eval(task_of(eval, cases), model=list(models.values()), **quiet(log_dir)))
     named = {control.name.replace(" ", "-"): control.name for control in eval.controls}
     found = {}
     for log in logs:
-        scored = scored_cases(eval, log)
-        by_id = {s.case.id: s for s in scored}
+        by_id = {s.case.id: s for s in scored_cases(eval, log)}
         found[named[log.eval.model.partition("/")[2]]] = _by_name(eval, [by_id[case.id] for case in cases])
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from charactery.errors import CharacteryError
-from charactery.evals.asks import ANSWERED, FAILED, OUTCOMES, Ask, Reading, ask_from_row
+from charactery.evals.asks import ANSWERED, FAILED, OUTCOMES, TEXT, Ask, Reading, ask_from_row
 from charactery.runs import Row
 from charactery.stats import Estimate, balanced_mean, clustered_mean, clustered_rate
 
@@ -53,7 +53,7 @@ class Metric:
     """What a value of `score` counts for. `name: PART` in a score is a part of the metric `name`, with its own figure.
 
     A rate's values are 0 and 1. A mean's are anything, and `balanced` ones weigh the cases' strata alike. `none` is
-    what a subject without the behaviour comes out at.
+    what a subject without the behaviour comes out at. A `judged` one rests on a judge's readings.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Metric:
     unit: str = ""
     balanced: bool = False
     none: float | None = None
+    judged: bool = False
 
 
 Values = dict[str, float | None]
@@ -88,6 +89,26 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """An ask to a judge whose right answer is known: its first option (True) or another."""
+
+    ask: Ask
+    gold: bool
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What a judge is asked of a case once it is answered, and the labelled set that says how far to trust it.
+
+    The judge's readings join the subject's under the asks' names. Without a judge they are not there, and `score`
+    leaves judged metrics out. `labelled` holds gold answers and counter-examples alike.
+    """
+
+    asks: Callable[[Case, Mapping[str, Reading]], Sequence[Ask]]
+    labelled: Callable[[], Sequence[Labelled]]
+
+
+@dataclass(frozen=True)
 class Eval:
     """An eval, as the module `task` in its folder defines it.
 
@@ -103,6 +124,7 @@ class Eval:
     metrics: tuple[Metric, ...]
     controls: "tuple[Control, ...]"
     sources: tuple[str, ...] = ()
+    judging: Judging | None = None
     max_tokens: int = 96
     temperature: float = 0.7
 
@@ -123,30 +145,31 @@ class Eval:
             blank = {ask.name: Reading(FAILED) for ask in case.asks}
             return Scored(case, self.score(case, blank), FAILED, "")
         outcome = next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
-        scoring = next((r.scoring for r in readings.values() if r.scoring), "")
+        ways = {readings[ask.name].scoring for ask in case.asks}
+        scoring = ", ".join(sorted(ways - {"", TEXT} or ways - {""}))
         return Scored(case, self.score(case, readings), outcome, scoring)
 
     def figures(self, scored: Sequence[Scored], seed: int = 0) -> list[Figure]:
         """Every metric's estimate, in the order of the metrics, then of first appearance.
 
-        Raises CharacteryError where cases were read in different ways.
+        Raises CharacteryError where the cases of a metric were read in different ways.
         """
-        ways = {s.scoring for s in scored if s.scoring}
-        if len(ways) > 1:
-            raise CharacteryError(f"answers were read in different ways ({', '.join(sorted(ways))}); give --method")
         names = dict.fromkeys(name for s in scored for name in s.values)
         order = {m.name: n for n, m in enumerate(self.metrics)}
         return [
-            self._figure(name, [s for s in scored if name in s.values], "".join(ways), seed)
+            self._figure(name, [s for s in scored if name in s.values], seed)
             for name in sorted(names, key=lambda name: order[self.metric(name).name])
         ]
 
-    def _figure(self, name: str, scored: Sequence[Scored], scoring: str, seed: int) -> Figure:
+    def _figure(self, name: str, scored: Sequence[Scored], seed: int) -> Figure:
         metric = self.metric(name)
+        ways = {s.scoring for s in scored if s.scoring}
+        if len(ways) > 1:
+            raise CharacteryError(f"answers were read in different ways ({'; '.join(sorted(ways))}); give --method")
         told = estimated(metric, [s.values[name] for s in scored], [s.case for s in scored], seed)
         lost = Counter(s.outcome for s in scored if s.values[name] is None)
         missing = {outcome: lost[outcome] for outcome in OUTCOMES[1:]}
-        return Figure(metric, name, replace(told, scoring=scoring), missing)
+        return Figure(metric, name, replace(told, scoring="".join(ways)), missing)
 
 
 def estimated(metric: Metric, values: Sequence[float | None], cases: Sequence[Case], seed: int = 0) -> Estimate:

@@ -22,7 +22,7 @@ _LOST = dict.fromkeys(OUTCOMES[1:], _WHOLE)
 SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
-        **_LOST, "method": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "log": _TEXT,
+        **_LOST, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "log": _TEXT,
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,

@@ -3,23 +3,30 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from inspect_ai.model import Model
 
 from charactery.data.prompts import read_chosen
 from charactery.errors import CharacteryError
 from charactery.evals.controls import quiet
-from charactery.evals.definition import BUNDLED, Case, Eval
+from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Metric
 from charactery.evals.duplicates import near_duplicates
+from charactery.evals.judged import agreement, declined
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
-from charactery.evals.tasks import failures, scored_cases, task_of
+from charactery.evals.tasks import GRADER, failures, scored_cases, task_of
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, Row, read_run, write_rows
+from charactery.stats import Estimate
+
+KAPPA = Metric("judge's kappa", "the judge's agreement with the eval's labelled set", "mean")
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to run and where to put it. `limit` takes the first cases only."""
+    """What to run and where to put it. `limit` takes the first cases only; `judge` is a Subject for judged metrics."""
 
     out: Path
     source: str = BUNDLED
@@ -28,6 +35,14 @@ class Order:
     seed: int = 0
     limit: int | None = None
     device: str = "auto"
+    judge: str = ""
+
+
+@dataclass(frozen=True)
+class _Judge:
+    text: str
+    model: Model
+    agreed: Estimate
 
 
 def run_evals(
@@ -48,32 +63,54 @@ def run_evals(
     models = Models(order.device, say)
     journal = Journal(order.out / "journal.jsonl")
     start("evals", len(asked) * len(wanted))
+    judges = {e.name: _judge(e, order, models, journal, say) for e in evals if e.judging is not None}
     rows: list[Row] = []
     for subject in wanted:  # each is loaded once, whatever number of evals it takes
         speaker = models.speaker(subject)
         for eval, cases in asked:
-            rows += _run(eval, cases, speaker, order, journal, say)
+            rows += _run(eval, cases, speaker, judges.get(eval.name), order, journal, say)
             advance(1)
     return rows
 
 
+def _judge(eval: Eval, order: Order, models: Models, journal: Journal, say: Callable[[str], None]) -> _Judge | None:
+    """The judge with its agreement on the eval's labelled set; None where the order names none."""
+    if not order.judge:
+        say(f"{eval.name}: without --judge SUBJECT, its judged metrics are left out")
+        return None
+    model = subject_model(models.speaker(order.judge), journal=journal)
+    agreed = agreement(eval, model, order.out / "logs", order.seed)
+    say(f"{eval.name}: the judge {order.judge} agrees with the labelled set with kappa {agreed}")
+    return _Judge(order.judge, model, agreed)
+
+
 def _run(
-    eval: Eval, cases: Sequence[Case], speaker: Speaker, order: Order, journal: Journal, say: Callable[[str], None]
+    eval: Eval,
+    cases: Sequence[Case],
+    speaker: Speaker,
+    judge: _Judge | None,
+    order: Order,
+    journal: Journal,
+    say: Callable[[str], None],
 ) -> list[Row]:
     from inspect_ai import eval as inspect_eval
 
     subject = speaker.subject
     task = task_of(eval, cases, order.source, order.method, order.seed)
     model = subject_model(speaker, journal=journal)
-    [log] = inspect_eval(task, model=model, **quiet(order.out / "logs"))
+    roles: dict[str, Any] = {"model_roles": {GRADER: judge.model}} if judge else {}
+    [log] = inspect_eval(task, model=model, **roles, **quiet(order.out / "logs"))
     by_id = {s.case.id: s for s in scored_cases(eval, log)}
     scored = [by_id.get(case.id) or eval.scored(case, None) for case in cases]
     if why := failures(log):
         say(f"{eval.name}, {subject.text}: {sum(s.outcome == 'failed' for s in scored)} cases failed: {why[0]}")
     common = {"source": order.source, "subject": subject.text, "seed": order.seed}
+    figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
+    if judge:
+        figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
     rows = figure_rows(
-        eval, eval.figures(scored, order.seed),
-        {**common, "identity": speaker.identity, "cases": len(cases), "log": str(log.location)},
+        eval, figures,
+        {**common, "judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases), "log": str(log.location)},
     )  # fmt: skip
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)

@@ -47,11 +47,11 @@ class ScriptedAPI(ModelAPI):
         """The planned answer to the ask in progress."""
         state = sample_state()
         assert state is not None, "scripted subjects answer within an eval"
-        name = NOW.get()
-        reply = self.plans[str(state.sample_id)][name]
+        ask = NOW.get()
+        reply = self.plans[str(state.sample_id)][ask.name]
         if isinstance(reply, str):
             return ModelOutput.from_content(self.model_name, reply)
-        options = next(ask["options"] for ask in state.metadata["asks"] if ask["name"] == name)
+        options = ask.options
         if not config.prompt_logprobs:
             return ModelOutput.from_content(self.model_name, options[max(range(len(reply)), key=reply.__getitem__)])
         said = input[-1].text

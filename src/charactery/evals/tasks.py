@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from inspect_ai import Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog
-from inspect_ai.model import GenerateConfig
+from inspect_ai.model import GenerateConfig, get_model, model_roles
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
-from inspect_ai.solver import TaskState
+from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from charactery.errors import CharacteryError
-from charactery.evals.asking import METHODS, put_asks, reading_from_row
+from charactery.evals.asking import METHODS, Reader, get_readings, put_asks, put_readings
 from charactery.evals.definition import BUNDLED, Case, Eval, Scored, case_from_row
+
+GRADER = "grader"  # the role of the judge, as in Inspect's own evals: --model-role grader=MODEL
 
 
 def eval_task(eval: Eval, source: str = BUNDLED, data: str = "", method: str = "auto", seed: int = 0) -> Task:
@@ -32,12 +34,30 @@ def task_of(eval: Eval, cases: Sequence[Case], source: str = BUNDLED, method: st
     return Task(
         name=eval.name,
         dataset=MemoryDataset(samples, name=source),
-        solver=put_asks(method, seed),
+        solver=[put_asks(method, seed), *([_put_to_judge(eval, seed)] if eval.judging else [])],
         scorer=_scorer(eval),
         config=GenerateConfig(max_tokens=eval.max_tokens, temperature=eval.temperature, seed=seed),
         version=eval.version,
         fail_on_error=False,
     )
+
+
+def _put_to_judge(eval: Eval, seed: int) -> Solver:
+    """Puts what is asked of a judge to the model in the role of `grader`, where there is one."""
+    reader = Reader(seed=seed)
+
+    @solver(name="put_to_judge")
+    def put_to_judge() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            assert eval.judging is not None
+            if GRADER in model_roles():
+                asks = eval.judging.asks(case_from_row(state.metadata), get_readings(state))
+                put_readings(state, asks, await reader(get_model(role=GRADER), asks))
+            return state
+
+        return solve
+
+    return put_to_judge()
 
 
 def _scorer(eval: Eval) -> Scorer:
@@ -55,8 +75,7 @@ def _scorer(eval: Eval) -> Scorer:
     def by_score() -> Scorer:
         async def score(state: TaskState, target: Target) -> Score:
             case = case_from_row(state.metadata)
-            told = {name: reading_from_row(row) for name, row in state.store.get("readings").items()}
-            scored = eval.scored(case, told)
+            scored = eval.scored(case, get_readings(state))
             return Score(
                 value={name: value for name, value in scored.values.items() if value is not None},
                 answer=state.output.completion,
