@@ -108,10 +108,8 @@ def _run(
     figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
     if judge:
         figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
-    rows = figure_rows(
-        eval, figures,
-        {**common, "judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases), "log": str(log.location)},
-    )  # fmt: skip
+    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases)}
+    rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)
     _list_duplicates(eval, cases, subject, order.out, say)
