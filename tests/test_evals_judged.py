@@ -91,7 +91,7 @@ def test_a_judge_is_held_against_the_labelled_set(tmp_path: Path) -> None:
 def test_a_judge_that_agrees_too_little_gives_no_figure(tmp_path: Path) -> None:
     subject, judge = mock(lambda text: "Thanks!" if "1" in text else "Begone."), mock(good)
     [log] = inspect_eval(task_of(EVAL, cases("", "")), model=subject, model_roles={GRADER: judge}, **quiet(tmp_path))
-    figures = EVAL.figures(scored_cases(EVAL, log))
+    figures = EVAL.figures(scored_cases(EVAL, log, cases("", "")))
     by_name = {f.name: f.estimate for f in figures}
     assert by_name["polite"].value == sum("1" in str(n) for n in range(60)) / 60
     assert declined(figures, agreement(EVAL, judge, tmp_path)) == figures == declined(figures, None)
@@ -102,7 +102,7 @@ def test_a_judge_that_agrees_too_little_gives_no_figure(tmp_path: Path) -> None:
 
 def test_without_a_judge_the_judge_free_figure_is_there(tmp_path: Path) -> None:
     [log] = inspect_eval(task_of(EVAL, cases("", "")[:5]), model=mock(lambda _: "Thanks!"), **quiet(tmp_path))
-    assert [f.name for f in EVAL.figures(scored_cases(EVAL, log))] == ["short"]
+    assert [f.name for f in EVAL.figures(scored_cases(EVAL, log, cases("", "")[:5]))] == ["short"]
 
 
 def test_a_judge_that_cannot_be_reached_stops_with_the_reason(tmp_path: Path) -> None:

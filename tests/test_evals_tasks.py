@@ -49,8 +49,9 @@ def said(text: str) -> ModelOutput:
 
 
 def run(eval: Eval, model: Model, folder: Path, method: str = "auto") -> tuple[EvalLog, list[Figure]]:
-    [log] = inspect_eval(task_of(eval, eval.made()[:FEW], method=method), model=model, **quiet(folder))
-    return log, eval.figures(scored_cases(eval, log))
+    cases = eval.made()[:FEW]
+    [log] = inspect_eval(task_of(eval, cases, method=method), model=model, **quiet(folder))
+    return log, eval.figures(scored_cases(eval, log, cases))
 
 
 def fails(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
@@ -83,7 +84,7 @@ def test_one_that_answers_now_and_then_has_a_figure_of_those(tmp_path: Path) -> 
     log, figures = run(eval, mock(lambda *_: said("Yes" if next(count) % 50 < 25 else "")), tmp_path, SAMPLES)
     says = next(f for f in figures if f.name == "says")
     assert says.estimate.n > 0 and says.missing["empty"] > 0
-    assert says.estimate.n + says.estimate.missing == sum("persona" in s.case.about for s in scored_cases(eval, log))
+    assert says.estimate.n + says.estimate.missing == sum("persona" in s.about for s in eval.made()[:FEW])
 
 
 def first_token(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
@@ -102,7 +103,7 @@ def test_first_tokens_are_read_where_a_provider_gives_them(tmp_path: Path) -> No
     eval = find_eval("sycophancy")
     log, figures = run(eval, mock(first_token), tmp_path)
     assert {f.estimate.scoring for f in figures} == {TOP}
-    one = scored_cases(eval, log)[0]
+    one = scored_cases(eval, log, eval.made()[:FEW])[0]
     for sample in log.samples or []:
         readings = sample.store["readings"]
         assert readings["alone"]["shares"] == pytest.approx([0.8 / 0.97, 0.17 / 0.97])

@@ -209,8 +209,7 @@ def inspected(eval: Eval, cases: Sequence[Case], log_dir: Path) -> dict[str, dic
     named = {control.name.replace(" ", "-"): control.name for control in eval.controls}
     found = {}
     for log in logs:
-        by_id = {s.case.id: s for s in scored_cases(eval, log)}
-        found[named[log.eval.model.partition("/")[2]]] = _by_name(eval, [by_id[case.id] for case in cases])
+        found[named[log.eval.model.partition("/")[2]]] = _by_name(eval, scored_cases(eval, log, cases))
     return found
 
 

@@ -26,10 +26,10 @@ def agreement(eval: Eval, judge: Model, log_dir: Path, seed: int = 0) -> Estimat
     checking = labelled_eval(eval)
     cases = checking.made()
     [log] = inspect_eval(task_of(checking, cases, seed=seed), model=judge, **quiet(log_dir))
-    by_id = {s.case.id: s.values["yes"] for s in scored_cases(checking, log)}
-    if all(value is None for value in by_id.values()) and (why := failures(log)):
+    values = [scored.values["yes"] for scored in scored_cases(checking, log, cases)]
+    if all(value is None for value in values) and (why := failures(log)):
         raise CharacteryError(f"the judge {judge} of {eval.name} gives no verdict: {why[0]}")
-    said = [None if (v := by_id[case.id]) is None else v > 0 for case in cases]
+    said = [None if value is None else value > 0 for value in values]
     return kappa(said, [bool(case.about["gold"]) for case in cases], seed)
 
 

@@ -100,8 +100,7 @@ def _run(
     model = subject_model(speaker, journal=journal)
     roles: dict[str, Any] = {"model_roles": {GRADER: judge.model}} if judge else {}
     [log] = inspect_eval(task, model=model, **roles, **quiet(order.out / "logs"))
-    by_id = {s.case.id: s for s in scored_cases(eval, log)}
-    scored = [by_id.get(case.id) or eval.scored(case, None) for case in cases]
+    scored = scored_cases(eval, log, cases)
     if why := failures(log):
         say(f"{eval.name}, {subject.text}: {sum(s.outcome == 'failed' for s in scored)} cases failed: {why[0]}")
     common = {"source": order.source, "subject": subject.text, "seed": order.seed}

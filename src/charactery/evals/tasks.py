@@ -66,8 +66,8 @@ def _scorer(eval: Eval) -> Scorer:
     @metric(name="figures")
     def figures() -> Metric:
         def reckoned(scores: list[SampleScore]) -> Value:
-            told = eval.figures([s for one in scores if (s := _from_score(one.score))])
-            return {f.name: f.estimate.value for f in told}
+            told = [_from_score(case_from_row(one.sample_metadata or {}), one.score) for one in scores]
+            return {f.name: f.estimate.value for f in eval.figures(told)}
 
         return reckoned
 
@@ -79,34 +79,32 @@ def _scorer(eval: Eval) -> Scorer:
             return Score(
                 value={name: value for name, value in scored.values.items() if value is not None},
                 answer=state.output.completion,
-                metadata={"case": case.row(), "values": scored.values, "outcome": scored.outcome,
-                          "scoring": scored.scoring, "readings": state.store.get("readings")},
-            )  # fmt: skip
+                metadata={"values": scored.values, "outcome": scored.outcome, "scoring": scored.scoring},
+            )
 
         return score
 
     return by_score()
 
 
-def _from_score(score: Score) -> Scored | None:
-    kept = score.metadata
-    return Scored(case_from_row(kept["case"]), kept["values"], kept["outcome"], kept["scoring"]) if kept else None
+def _from_score(case: Case, score: Score) -> Scored:
+    kept = score.metadata or {}
+    return Scored(case, kept["values"], kept["outcome"], kept["scoring"])
 
 
-def scored_cases(eval: Eval, log: EvalLog) -> list[Scored]:
-    """Every sample of a log as a scored case, in the order of the cases; what failed or was never reached as failed.
+def scored_cases(eval: Eval, log: EvalLog, cases: Sequence[Case]) -> list[Scored]:
+    """The cases with what a log says of each; one whose sample failed, or was never reached, has failed as a whole.
 
     Raises CharacteryError where the task itself stopped, with the reason.
     """
     if log.status != "success" or log.samples is None:
         reason = log.error.message if log.error else log.status
         raise CharacteryError(f"the {eval.name} eval stopped: {reason}", log.location)
-    out = []
-    for sample in sorted(log.samples, key=lambda s: str(s.id)):
-        score = next(iter((sample.scores or {}).values()), None)
-        told = _from_score(score) if score is not None else None
-        out.append(told or eval.scored(case_from_row(sample.metadata), None))
-    return out
+    scores = {str(sample.id): next(iter((sample.scores or {}).values()), None) for sample in log.samples}
+    return [
+        eval.scored(case, None) if (score := scores.get(case.id)) is None else _from_score(case, score)
+        for case in cases
+    ]
 
 
 def failures(log: EvalLog) -> list[str]:
