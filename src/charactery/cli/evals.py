@@ -69,8 +69,9 @@ def evaluate(
 
     if not names:
         for name in all_names():
-            eval = find_eval(name)
-            typer.echo(f"{name:<20} {', '.join(m.name for m in eval.metrics)}")
+            typer.echo(name)
+            for metric in find_eval(name).metrics:
+                typer.echo(f"  {metric.name:<18} {metric.about}{_without(metric.none)}")
         return
     wanted = [name for given in names for name in (all_names() if given == ALL else [given])]
     evals = [find_eval(name) for name in dict.fromkeys(wanted)]
@@ -91,6 +92,10 @@ def evaluate(
         return
     _print(rows)
     typer.echo(f"\nresults: {out / 'results.parquet'}   logs: inspect view --log-dir {out / 'logs'}")
+
+
+def _without(none: float | None) -> str:
+    return "" if none is None else f" ({none:g} without the behaviour)"
 
 
 def _print(rows: list[dict[str, object]]) -> None:
