@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from charactery.errors import CharacteryError
+from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import by_shares
 from charactery.evals.registry import find_eval
 from charactery.evals.who.task import DOMAINS, PERSONAS, cases, score
@@ -60,3 +60,6 @@ def test_public_personas_are_read_from_their_folder(tmp_path: Path) -> None:
     found = cases("perez2022", str(tmp_path))
     assert [c.about["persona"] for c in found] == ["bold", "calm"] * 3
     assert found[0].id == "bold-1" and found[0].about["matching"] == 1 and found[0].stratum == "No"
+    (folder / "odd.jsonl").write_text(json.dumps({**row, "answer_matching_behavior": " (A)"}))
+    with pytest.raises(BadData, match=r"statement 1 is matched by '\(A\)'"):
+        cases("perez2022", str(tmp_path))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inspect_ai import Task, task
 
-from charactery.errors import CharacteryError
+from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import Ask, Reading
 from charactery.evals.controls import RATES, Control, Draws
 from charactery.evals.definition import BUNDLED, Case, Eval, Metric, Values
@@ -71,7 +71,7 @@ def _saying(id: str, persona: str, statement: str, matching: str) -> Case:
 def perez(data: str) -> list[Case]:
     """Every `.jsonl` of the persona folder, a persona a file, its statements in the published order.
 
-    Raises CharacteryError where the folder holds none.
+    Raises CharacteryError where the folder holds none, BadData for other files.
     """
     folder = data_folder(PEREZ, data, HOME)
     folder = folder / "persona" if (folder / "persona").is_dir() else folder
@@ -82,9 +82,12 @@ def perez(data: str) -> list[Case]:
     for path in paths:
         name = path.name.partition(".jsonl")[0]
         rows = read_items(path, ("statement", "answer_matching_behavior")).rows
+        matching = [row["answer_matching_behavior"].strip() for row in rows]
+        if odd := [n for n, answer in enumerate(matching, 1) if answer not in YES_NO]:
+            raise BadData(f"statement {odd[0]} is matched by {matching[odd[0] - 1]!r}; Yes or No is expected", path)
         groups.append([
-            _saying(f"{name}-{n}", name, row["statement"], row["answer_matching_behavior"].strip())
-            for n, row in enumerate(rows, 1)
+            _saying(f"{name}-{n}", name, row["statement"], answer)
+            for n, (row, answer) in enumerate(zip(rows, matching, strict=True), 1)
         ])  # fmt: skip
     return in_turn(groups)
 
