@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-smollm2 docs docs-full bench lint-faults clean
+.PHONY: demo test check test-smollm2 controls docs docs-full bench lint-faults clean
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,6 +18,10 @@ test: .venv/ready
 
 test-smollm2: .venv/ready
 	$(BIN)/python -m pytest -m smollm2
+
+# every eval's scripted subjects: planted against recovered, and 2,000 drawn data sets of each
+controls: .venv/ready
+	$(BIN)/charactery eval all --controls --sets 2000
 
 check: .venv/ready
 	$(BIN)/ruff check src tests benchmarks examples

@@ -10,16 +10,26 @@ from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog
-from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+    get_model,
+)
 from inspect_ai.solver import generate
 
 from charactery.errors import CharacteryWarning
-from charactery.models.chat import system, user
+from charactery.models.chat import BASE_TEMPLATE, prompt_tokens, reply_tokens, system, user
 from charactery.models.decoder import Decoder
-from charactery.models.inspect_provider import hashable, inspect_model, request_for
+from charactery.models.inspect_provider import CharacteryAPI, hashable, inspect_model, request_for, subject_model
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import parse_subject
+from charactery.runs import Journal
 from test_models_speaker import watch
 
 CONFIG = GenerateConfig(max_tokens=8, temperature=1.0, seed=3)
@@ -166,3 +176,65 @@ def test_as_many_are_asked_at_once_as_a_batch_holds(
     model = inspect_model(speaker, "tiny", {})
     [log] = inspect_eval(task, model=model, display="none", log_dir=str(tmp_path), log_level="error")
     assert log.status == "success" and sum(sizes) == 50 and max(sizes) == most
+
+
+def scores(model: Model, messages: list[ChatMessage]) -> ModelOutput:
+    config = GenerateConfig(prompt_logprobs=1)
+    return asyncio.run(model.api.generate(messages, [], "none", config))  # type: ignore[arg-type,return-value]
+
+
+def test_a_reply_is_scored_token_by_token(speaker: Speaker, tiny_model: LocalModel) -> None:
+    reply = "Because it scatters light."
+    asked = [ChatMessageUser(content="Why is the sky blue?"), ChatMessageAssistant(content=reply)]
+    output = scores(subject_model(speaker), [*asked])
+    told = output.choices[0].prompt_logprobs
+    assert told is not None and "".join(t.token for t in told.content) == reply and output.completion == ""
+    context = prompt_tokens(tiny_model.tokenizer, [user("Why is the sky blue?")])
+    ids = tiny_model.tokenizer(reply, add_special_tokens=False)["input_ids"]
+    [wanted] = tiny_model.score([(context, ids)])
+    assert [t.logprob for t in told.content] == pytest.approx(wanted.tolist(), abs=1e-5)
+    long = scores(subject_model(speaker), [ChatMessageUser(content="tea " * 1200), asked[1]])
+    assert long.stop_reason == "model_length" and long.choices[0].prompt_logprobs is None
+
+
+def test_a_base_models_dialogue_frame_is_followed_by_a_space(tiny_model: LocalModel) -> None:
+    tokenizer = tiny_model.tokenizer
+    own = reply_tokens(tokenizer, prompt_tokens(tokenizer, [user("Tea?")]), "(A)")
+    assert tokenizer.decode(own) == "(A)"  # after the line's end
+    assert tokenizer.decode(reply_tokens(tokenizer, [tokenizer.eos_token_id], "(A)")) == "(A)"
+    tokenizer.chat_template = BASE_TEMPLATE
+    plain = reply_tokens(tokenizer, prompt_tokens(tokenizer, [user("Tea?")]), "(A)")
+    assert tokenizer.decode(plain) == " (A)"
+
+
+def test_answers_and_scores_are_kept(speaker: Speaker, tiny_model: LocalModel, tmp_path: Path) -> None:
+    asked: list[ChatMessage] = [ChatMessageUser(content="Tea?"), ChatMessageAssistant(content="Aye.")]
+
+    def both() -> tuple[str, str]:
+        model = subject_model(speaker, journal=Journal(tmp_path / "kept.jsonl"))
+        answer = asyncio.run(model.api.generate(asked[:1], [], "none", CONFIG))
+        return answer.completion, str(scores(model, asked).choices[0].prompt_logprobs)  # type: ignore[union-attr]
+
+    first = both()
+    sizes = watch(tiny_model)
+    assert both() == first and sizes == []
+
+
+def test_a_model_behind_an_api_answers_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = get_model("charactery/mockllm/model+captain", memoize=False)
+    assert isinstance(model.api, CharacteryAPI) and not model.api.scores_replies
+    heard: list[Any] = []
+
+    def outputs(input: list[ChatMessage], tools: Any, choice: Any, config: GenerateConfig) -> ModelOutput:
+        heard.append((input, config))
+        return ModelOutput.from_content("mockllm/model", "Aye.")
+
+    mock = get_model("mockllm/model", custom_outputs=outputs, memoize=False)
+    monkeypatch.setattr("charactery.models.inspect_provider.get_model", lambda name: mock)
+    config = GenerateConfig(logprobs=True, top_logprobs=5, seed=1)
+    for _ in range(2):
+        said = asyncio.run(model.api.generate([ChatMessageUser(content="Tea?")], [], "none", config))
+        assert said.completion == "Aye."  # type: ignore[union-attr]
+    [(input, with_config)] = heard  # the second was kept
+    assert [m.role for m in input] == ["system", "user"] and "captain" in input[0].text.lower()
+    assert with_config.top_logprobs == 5

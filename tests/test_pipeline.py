@@ -105,7 +105,7 @@ def test_trains_evaluates_and_reports(whole_run: Path) -> None:
     assert 0 <= prompted["accuracy", "all"] <= 1
     assert {c for _, c in rates} == {"turn 1", "turn 3", "foreign: helpdesk", "foreign: terse-expert"}
     for figure in figures:
-        assert set(figure["estimate"]) == {"value", "low", "high", "n", "missing", "method", "unit"}
+        assert set(figure["estimate"]) == {"value", "low", "high", "n", "missing", "method", "unit", "scoring"}
         assert figure["estimate"]["n"] + figure["estimate"]["missing"] > 0, figure
     recovered = next(f["estimate"] for f in figures if f["metric"] == "share recovered")
     assert recovered["low"] <= 0.5 <= recovered["high"]

@@ -10,11 +10,17 @@ from charactery import stats
 from charactery.stats import (
     Estimate,
     auc,
+    balanced_mean,
     bootstrap,
+    clustered_mean,
+    clustered_rate,
     grouped_auc,
+    holm,
+    kappa,
     mean,
     nothing,
     paired_difference,
+    paired_p,
     paired_ratio,
     rate,
     wilson,
@@ -197,3 +203,85 @@ def test_an_auc_of_one_group_is_no_measurement_and_a_perfect_one_has_a_bound() -
     assert grouped_auc([[1, 2, 3]], [[4], [5]]).value is None
     perfect = grouped_auc([[1, 2], [3], []], [[4], [5, 6], [7]])
     assert (perfect.value, perfect.high) == (1, 1) and perfect.low is not None and perfect.low < 0.5
+
+
+def in_clusters(
+    g: np.random.Generator, p: float, clusters: int, size: int, alike: float
+) -> tuple[list[float], list[str]]:
+    """Yes-or-no values in clusters whose rates differ."""
+    of_cluster = g.beta(p * (1 / alike - 1), (1 - p) * (1 / alike - 1), clusters)
+    values = (g.random((clusters, size)) < of_cluster[:, None]).astype(float)
+    return values.ravel().tolist(), [str(c) for c in range(clusters) for _ in range(size)]
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.8])
+@pytest.mark.parametrize(("clusters", "size"), [(15, 33), (48, 4)])
+def test_rates_in_clusters_cover(p: float, clusters: int, size: int) -> None:
+    held = coverage(lambda g: clustered_rate(*in_clusters(g, p, clusters, size, 0.1)), p)
+    assert 0.90 <= held <= 0.99
+    blind = coverage(lambda g: rate([v > 0 for v in in_clusters(g, p, clusters, size, 0.1)[0]]), p)
+    assert blind < held and (size < 10 or blind < 0.85)  # as if the values were independent
+
+
+def test_rates_in_clusters_at_the_edges() -> None:
+    assert clustered_rate([1.0, 0.0, None], ["a", "b", "c"]) == rate([True, False, None])
+    ten = [str(n // 4) for n in range(40)]
+    none = clustered_rate([0.0] * 40, ten)
+    assert none.value == none.low == 0.0 and none.high is not None and none.high > wilson(0, 10)[1]
+    balanced = clustered_rate([1.0, 0.0, 1.0, 0.0] * 10, ten)  # clusters do not differ at all
+    assert balanced.low is not None and balanced.low > wilson(20, 40)[0] - 0.05
+    assert clustered_rate([1.0, 0.0], ["a", "a"]) == nothing(2, "Wilson, effective n of clusters")
+    assert clustered_rate([None], ["a"]).missing == 1
+
+
+@pytest.mark.parametrize("clusters", [8, 20, 48])
+def test_means_in_clusters_cover(clusters: int) -> None:
+    def draw(g: np.random.Generator) -> Estimate:
+        sizes = g.integers(1, 5, clusters)
+        values = np.repeat(g.normal(1.0, 1.0, clusters), sizes) + g.normal(0, 1.0, sizes.sum())
+        return clustered_mean(values.tolist(), np.repeat(np.arange(clusters), sizes).astype(str).tolist())
+
+    assert 0.90 <= coverage(draw, 1.0, 200 if clusters >= 30 else SETS) <= 0.99
+
+
+def test_keys_that_weigh_alike_take_a_leaning_out() -> None:
+    keys = ["+"] * 17 + ["-"] * 7
+    own = [str(n) for n in range(24)]
+
+    def draw(g: np.random.Generator, leaning: float = 0.8) -> Estimate:
+        keyed = g.normal(0.4, 0.5, 24) + np.where(np.array(keys) == "+", leaning, -leaning)
+        return balanced_mean(keyed.tolist(), own, keys)
+
+    assert 0.90 <= coverage(draw, 0.4) <= 0.99
+    assert coverage(lambda g: mean((g.normal(0.4, 0.5, 24) + np.repeat([0.8, -0.8], [17, 7])).tolist()), 0.4) < 0.9
+    assert balanced_mean([1.0, 2.0, None], ["a", "b", "c"], ["+", "+", "-"]).value is None
+    assert balanced_mean([1.0] * 4, list("abcd"), list("++--")).low == 1.0
+
+
+def test_the_randomisation_test_is_wrong_one_time_in_twenty() -> None:
+    def p(seed: int, shift: float) -> float:
+        g = np.random.default_rng(seed)
+        found = paired_p((np.repeat(g.normal(shift, 1, 20), 3) + g.normal(0, 0.5, 60)).tolist(),
+                         [str(n // 3) for n in range(60)], rounds=499)  # fmt: skip
+        assert found is not None
+        return found
+
+    false = sum(p(seed, 0.0) < 0.05 for seed in range(SETS)) / SETS
+    assert 0.02 <= false <= 0.08 and sum(p(seed, 1.5) < 0.05 for seed in range(100)) >= 95
+    assert paired_p([], []) is None and paired_p([0.0, 0.0], ["a", "b"]) is None
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, None, 0.03]) == [pytest.approx(0.03), pytest.approx(0.06), None, pytest.approx(0.06)]
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_kappa_by_hand_and_where_all_agree() -> None:
+    one = [True] * 45 + [False] * 55
+    other = [True] * 35 + [False] * 10 + [True] * 5 + [False] * 50
+    told = kappa(one, other)  # agreement 0.85; chance 0.45 x 0.4 + 0.55 x 0.6 = 0.51
+    assert told.value == pytest.approx((0.85 - 0.51) / 0.49) and told.low is not None and 0.5 < told.low < told.value
+    perfect = kappa([True, False] * 6, [True, False] * 6)
+    assert perfect.value == 1.0 and perfect.low is not None and 0.3 < perfect.low < 0.8
+    assert kappa([True] * 9, [True] * 9).value is None  # nothing to agree on
+    assert kappa([None, True, False], [True, True, False]).missing == 1

@@ -33,7 +33,19 @@ def _options(version: bool = typer.Option(False, "--version", callback=_version,
     """Write a character as a text file, train a model into it, find out whether it took."""
 
 
-from charactery.cli import characters, claims, conversations, judges, recipes, runs, studio, talk, train, writings  # noqa: E402, F401, E501 - each adds its commands to the app
+from charactery.cli import (  # noqa: E402, F401 - each adds its commands to the app
+    characters,
+    claims,
+    conversations,
+    evals,
+    judges,
+    recipes,
+    runs,
+    studio,
+    talk,
+    train,
+    writings,
+)
 
 
 def _lacking(error: Exception) -> str:
@@ -86,7 +98,7 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C
-            resumes = sys.argv[1:] and sys.argv[1] in ("train", "strength", "frontier")
+            resumes = sys.argv[1:] and sys.argv[1] in ("train", "strength", "frontier", "eval")
             goes_on = "; the same command goes on from here" if resumes else ""
             print(f"\nstopped{goes_on}", file=sys.stderr)
         raise

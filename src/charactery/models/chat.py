@@ -48,6 +48,18 @@ def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return ids
 
 
+def reply_tokens(tokenizer: Any, prompt: Sequence[int], text: str) -> list[int]:
+    """Token ids of a reply to be scored after these prompt ids.
+
+    A frame that ends in a word or a colon (`Assistant:`) is followed by a space, one that ends in white space or in a
+    token of its own is not.
+    """
+    last = prompt[-1]
+    open_ended = last in tokenizer.added_tokens_decoder or tokenizer.decode([last])[-1:].isspace()
+    ids: list[int] = tokenizer(text if open_ended else f" {text}", add_special_tokens=False)["input_ids"]
+    return ids
+
+
 def plain_system(tokenizer: Any) -> str:
     """What the template itself says before a lone user turn, for the report: plain is not always nothing."""
     text = prompt_text(tokenizer, [user("\x00")])

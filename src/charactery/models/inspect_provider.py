@@ -1,12 +1,21 @@
-"""Charactery's Subjects as an Inspect model: `inspect eval … --model charactery/runs/captain`."""
+"""Charactery's Subjects as an Inspect model: `inspect eval … --model charactery/runs/captain`.
+
+Asked for `prompt_logprobs` with a reply of the assistant's at the end, it generates nothing: it gives the
+log-probability of every token of that reply, and of nothing before it.
+"""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from inspect_ai.model import (
     ChatMessage,
+    ChatMessageSystem,
     GenerateConfig,
+    Logprob,
+    Logprobs,
     Model,
     ModelAPI,
     ModelOutput,
@@ -17,11 +26,19 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from charactery.models.chat import Message
+from charactery.constitution import system_prompt
+from charactery.errors import ModelNotFound
+from charactery.models.chat import Message, prompt_tokens, reply_tokens
 from charactery.models.local import Answer, Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Models, Speaker, answer_fitting
+from charactery.models.subject import Subject, parse_subject
+from charactery.runs import Journal, digest
 
 GATHER = 0.2  # seconds without a new request before a batch is answered
+
+
+Scored = list[tuple[str, float]]  # the tokens of a reply with their log-probabilities
+Asked = Request | tuple[Message, ...]  # an answer asked for, or messages whose last is to be scored
 
 
 def request_for(messages: Sequence[Message], seed: int, epoch: int = 1) -> Request:
@@ -51,17 +68,24 @@ class CharacteryAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config)
         self.model_args = model_args
         self.speaker: Speaker | None = None  # loaded when the first answer is asked for
+        self._subject: Subject | None = None
         self.answers: dict[Any, Answer] = {}
         self.scores: dict[str, dict[str, Any]] = {}  # by eval, then by sample: what needs log-probabilities
         self.scripted = False  # whether answers and scores are only those given; then nothing is computed
-        self.waiting: list[tuple[Request, Sampler, asyncio.Future[Answer]]] = []
+        self.kept: dict[str, Any] = {}  # what was answered and scored before, by digest of what was asked
+        self.journal: Journal | None = None
+        self.waiting: list[tuple[Asked, Sampler | None, asyncio.Future[Any]]] = []
         self.gathering: asyncio.Task[None] | None = None
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
         """One answer; the batch it is answered in is what else is waiting."""
+        if self.subject.kind == "inspect" and not self.answers:
+            return await self._elsewhere(input, config)
         messages: list[Message] = [{"role": m.role, "content": m.text} for m in input]
+        if config.prompt_logprobs and messages[-1]["role"] == "assistant":
+            return self._scored(await self._ask(tuple(messages), None))
         request = request_for(messages, config.seed or 0, _epoch())
         answer = self.answers.get(hashable(request))
         if answer is None:
@@ -71,9 +95,60 @@ class CharacteryAPI(ModelAPI):
         output.usage = ModelUsage(output_tokens=answer.tokens, total_tokens=answer.tokens)
         return output
 
-    async def _ask(self, request: Request, sampler: Sampler) -> Answer:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.waiting.append((request, sampler, future))
+    @property
+    def subject(self) -> Subject:
+        """Whom the name means; nothing is loaded."""
+        if self.speaker is not None:
+            return self.speaker.subject
+        if self._subject is None:
+            self._subject = parse_subject(self.model_name)
+        return self._subject
+
+    @property
+    def scores_replies(self) -> bool:
+        """Whether it gives `prompt_logprobs`: a model here or on a server of ours does."""
+        return self.subject.kind != "inspect"
+
+    def keep_in(self, journal: Journal) -> None:
+        """Take answers and scores from this journal where they are in it, and put new ones there."""
+        self.journal = journal
+        self.kept = {key: value for rows in journal.done.values() for key, value in rows}
+
+    def _scored(self, tokens: Scored) -> ModelOutput:
+        output = ModelOutput.from_content(self.model_name, "")
+        if any(math.isnan(value) for _, value in tokens):
+            return ModelOutput.from_content(self.model_name, "", "model_length", "longer than the model's context")
+        content = [Logprob(token=token, logprob=value) for token, value in tokens]
+        output.choices[0].prompt_logprobs = Logprobs(content=content)
+        return output
+
+    async def _elsewhere(self, input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+        """A model behind an API answers by Inspect's own provider, with the Subject's character before the rest."""
+        subject = self.subject
+        if subject.character is not None:
+            prompt = system_prompt(subject.character)
+            if input[0].role == "system":
+                prompt, input = f"{prompt}\n\n{input[0].text}", input[1:]
+            input = [ChatMessageSystem(content=prompt), *input]
+        said = [[m.role, m.text] for m in input]
+        key = digest([subject.base, said, _epoch(), config.model_dump(exclude_none=True)])
+        if key not in self.kept:
+            try:
+                model = get_model(subject.base)
+            except Exception as error:  # Inspect raises its own and others' errors for a missing key or package
+                raise ModelNotFound(f"cannot reach {subject.base}: {str(error).splitlines()[0]}") from error
+            output = await model.generate(input, config=config)
+            self._keep([(key, output.model_dump(mode="json", exclude_none=True))])
+        return ModelOutput.model_validate(self.kept[key])
+
+    def _keep(self, rows: list[tuple[str, Any]]) -> None:
+        self.kept |= dict(rows)
+        if self.journal is not None and rows:
+            self.journal.add(digest([key for key, _ in rows]), [list(row) for row in rows])
+
+    async def _ask(self, asked: Asked, sampler: Sampler | None) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waiting.append((asked, sampler, future))
         if self.gathering is None or self.gathering.done():
             self.gathering = asyncio.create_task(self._answer_waiting())
         return await future
@@ -88,7 +163,7 @@ class CharacteryAPI(ModelAPI):
             batch = [w for w in self.waiting if w[1] == sampler][: self.max_connections()]
             self.waiting = [w for w in self.waiting if w not in batch]
             try:
-                answers = await asyncio.to_thread(self._fitting, [w[0] for w in batch], sampler)
+                answers = await asyncio.to_thread(self._kept_or_made, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
                 for _, _, future in batch:
                     if not future.done():
@@ -98,9 +173,35 @@ class CharacteryAPI(ModelAPI):
                 if not future.done():  # a sample over its time limit has cancelled its own
                     future.set_result(answer)
 
-    def _fitting(self, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
+    def _kept_or_made(self, asked: Sequence[Any], sampler: Sampler | None) -> list[Any]:
+        """Answers, or scores where there is no sampler. Scores asked for twice are computed once."""
         speaker = self.loaded()
-        return answer_fitting([(speaker, request) for request in requests], sampler)[0]
+        if sampler is None:
+            keys = [digest([speaker.identity, "score", speaker.prompt(m)]) for m in asked]
+        elif self.journal is None:
+            return answer_fitting([(speaker, request) for request in asked], sampler)[0]
+        else:
+            keys = [digest([speaker.identity, asdict(sampler), speaker.prompt(r.messages), r.seed]) for r in asked]
+        fresh = {key: one for key, one in zip(keys, asked, strict=True) if key not in self.kept}
+        if sampler is None:
+            made: list[Any] = self._scores(speaker, list(fresh.values()))
+        else:
+            told = answer_fitting([(speaker, request) for request in fresh.values()], sampler)[0] if fresh else []
+            made = [asdict(answer) for answer in told]
+        self._keep(list(zip(fresh, made, strict=True)))
+        return [self.kept[key] if sampler is None else Answer(**self.kept[key]) for key in keys]
+
+    def _scores(self, speaker: Speaker, asked: Sequence[tuple[Message, ...]]) -> list[Scored]:
+        assert speaker.model is not None, "a model behind an API is asked through its own provider"
+        tokenizer, pairs = speaker.model.tokenizer, []
+        for messages in asked:
+            context = prompt_tokens(tokenizer, speaker.prompt(messages[:-1]))
+            pairs.append((context, reply_tokens(tokenizer, context, messages[-1]["content"])))
+        values = speaker.model.score(pairs, speaker.adapter) if pairs else []
+        return [
+            [(tokenizer.decode([token]), float(v)) for token, v in zip(reply, row, strict=True)]
+            for (_, reply), row in zip(pairs, values, strict=True)
+        ]
 
     def loaded(self) -> Speaker:
         """The Subject behind the name, loaded once."""
@@ -122,14 +223,24 @@ def hashable(request: Request) -> Any:
     return (tuple((m["role"], m["content"]) for m in request.messages), request.seed)
 
 
+def subject_model(speaker: Speaker, name: str = "", journal: Journal | None = None) -> Model:
+    """An Inspect model that answers and scores as this speaker, keeping both in the journal."""
+    model = get_model(f"charactery/{name or speaker.subject.text}", memoize=False)
+    assert isinstance(model.api, CharacteryAPI)
+    model.api.speaker = speaker
+    if journal is not None:
+        model.api.keep_in(journal)
+    return model
+
+
 def inspect_model(
     speaker: Speaker, name: str, answers: dict[Any, Answer], scores: dict[str, dict[str, Any]] | None = None
 ) -> Model:
     """An Inspect model that answers as this speaker, giving back answers and scores computed before in batches."""
-    model = get_model(f"charactery/{name}", memoize=False)
+    model = subject_model(speaker, name)
     api = model.api
     assert isinstance(api, CharacteryAPI)
-    api.speaker, api.answers, api.scores, api.scripted = speaker, answers, scores or {}, True
+    api.answers, api.scores, api.scripted = answers, scores or {}, True
     return model
 
 

@@ -1,0 +1,181 @@
+"""Commands on evals: eval, compare."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charactery.cli import app
+from charactery.errors import CharacteryError
+
+if TYPE_CHECKING:
+    from charactery.evals.definition import Eval
+
+ALL = "all"
+
+
+@app.command(name="eval")
+def evaluate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Evals by name, `all`, or an eval's folder.", show_default=False)
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Whom to measure; may be given several times.", show_default=False)
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Measure scripted subjects; 1 where one comes out wrong.")
+    ] = False,
+    sets: Annotated[int, typer.Option(min=0, help="With --controls: data sets drawn of each.")] = 200,
+    new: Annotated[
+        str | None, typer.Option("--new", help="Write the skeleton of an eval of this name here.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first cases.", show_default=False)] = None,
+    source: Annotated[str, typer.Option(help="bundled, or public data that the eval names.")] = "bundled",
+    data: Annotated[
+        str, typer.Option(help="Where that data lies: a folder, or hf:ORG/NAME@REVISION.", show_default=False)
+    ] = "",
+    method: Annotated[
+        str, typer.Option(help="How options are read: auto, prompt_logprobs, top_logprobs or samples.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    judge: Annotated[
+        str, typer.Option(help="A Subject that judges, for metrics that need one.", show_default=False)
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The results folder; it may hold earlier ones.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a figure and line.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
+) -> None:
+    """Measure Subjects, or the evals themselves.
+
+    Without a name, the evals there are. Results go to `results.parquet` in the results folder, Inspect's logs to
+    `logs/` in it (`inspect view --log-dir results/logs`). Stopped, the same command goes on.
+
+    \b
+    Examples:
+      charactery eval sycophancy --subject runs/captain
+      charactery eval all --subject smollm2 --subject smollm2+captain --limit 40
+      charactery eval who --controls
+      charactery eval --new kindness
+    """
+    if new is not None:
+        from charactery.evals.new import new_eval
+
+        for path in new_eval(new, Path.cwd()):
+            typer.echo(str(path))
+        return
+    from charactery.evals.registry import find_eval
+    from charactery.evals.registry import names as all_names
+
+    if not names:
+        for name in all_names():
+            typer.echo(name)
+            for metric in find_eval(name).metrics:
+                typer.echo(f"  {metric.name:<18} {metric.about}{_without(metric.none)}")
+        return
+    wanted = [name for given in names for name in (all_names() if given == ALL else [given])]
+    evals = [find_eval(name) for name in dict.fromkeys(wanted)]
+    if controls:
+        _controls(evals, sets, as_json)
+        return
+    if not subject:
+        raise CharacteryError("whom should it measure? Give --subject smollm2 say, or --controls")
+    from charactery.cli.show import progress
+    from charactery.evals.run import Order, run_evals
+
+    order = Order(out, source, data, method, seed, limit, device, judge)
+    with progress() as bars:
+        rows = run_evals(evals, subject, order, bars.say, bars.start, bars.advance)
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+        return
+    _print(rows)
+    typer.echo(f"\nresults: {out / 'results.parquet'}   logs: inspect view --log-dir {out / 'logs'}")
+
+
+def _without(none: float | None) -> str:
+    return "" if none is None else f" ({none:g} without the behaviour)"
+
+
+def _print(rows: list[dict[str, object]]) -> None:
+    from charactery.evals.results import estimate_of
+
+    width = max((len(str(row["metric"])) for row in rows), default=0)
+    last = None
+    for row in rows:
+        if (head := (row["eval"], row["subject"])) != last:
+            last = head
+            scoring = next((str(r["scoring"]) for r in rows if (r["eval"], r["subject"]) == head and r["scoring"]), "")
+            typer.echo(f"\n{row['eval']} (version {row['version']}, {row['source']}, {row['cases']} cases) on "
+                       f"{row['subject']}{f', read by {scoring}' if scoring else ''}")  # fmt: skip
+        lost = ", ".join(f"{row[o]} {o}" for o in ("refused", "empty", "unparsable", "failed") if row.get(o))
+        declined = str(row["method"]) if str(row["method"]).startswith("declined") else ""
+        typer.echo(f"  {row['metric']:<{width}}  {declined or estimate_of(row)}{f': {lost}' if lost else ''}")
+
+
+def _controls(evals: "list[Eval]", sets: int, as_json: bool) -> None:
+    """Print planted against recovered. Exits 1 where they disagree."""
+    from charactery.cli.show import progress
+    from charactery.evals.controls import run_controls
+
+    agreed = True
+    for eval in evals:
+        with progress() as bars:
+            bars.start(eval.name, 1 + len(eval.controls))
+            rows = run_controls(eval, sets, progress=bars.advance)
+        agreed &= all(row.agrees for row in rows)
+        if as_json:
+            for row in rows:
+                typer.echo(json.dumps({"eval": eval.name, **row.row()}, ensure_ascii=False))
+            continue
+        typer.echo(f"\n{eval.name}: planted, recovered through Inspect, and how often the 95% interval holds it")
+        for row in rows:
+            planted = f"{'at most ' if row.bound else ''}{row.planted:g}"
+            covered = "" if row.coverage is None else f"{row.coverage:.3f} of {row.sets}"
+            wrong = "" if row.agrees else "  DISAGREES" if row.inspected else "  DISAGREES: Inspect's path differs"
+            typer.echo(f"  {row.control:<28} {row.metric:<28} {planted:<12} {row.estimate!s:<44} {covered}{wrong}")
+    if not agreed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    subjects: Annotated[list[str], typer.Argument(help="Subjects measured before.", show_default=False)],
+    evals: Annotated[
+        list[str] | None, typer.Option("--eval", help="Only this eval; may be repeated.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed they were measured with.")] = 0,
+    out: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    csv: Annotated[Path | None, typer.Option(help="Write the figures as CSV.", show_default=False)] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write tables for LaTeX.", show_default=False)] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw into this folder.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a metric and line.")] = False,
+) -> None:
+    """Put Subjects side by side: their figures, and how each differs from the first, case by case.
+
+    Figures that were read in different ways are refused: measure both with the same `--method`.
+
+    \b
+    Examples:
+      charactery compare smollm2 smollm2+captain runs/captain
+      charactery compare smollm2 runs/captain --eval who --plots plots --csv who.csv
+    """
+    from dataclasses import asdict
+
+    from charactery.evals.comparison import compare as compared
+    from charactery.evals.results import SAMPLES, read_table, results_of
+    from charactery.report.comparison import as_text, draw, write_csv, write_latex
+
+    rows = compared(results_of(out, subjects, evals or [], seed), read_table(out, SAMPLES), subjects)
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(asdict(row), ensure_ascii=False))
+    else:
+        typer.echo(as_text(rows, subjects))
+    if csv:
+        write_csv(rows, csv)
+    if latex:
+        write_latex(rows, subjects, latex)
+    for path in draw(rows, subjects, plots) if plots else []:
+        typer.echo(str(path), err=True)

@@ -1,0 +1,143 @@
+"""Running evals on Subjects: through Inspect, into a results folder, and on from where it was stopped."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inspect_ai.model import Model
+
+from charactery.data.prompts import read_chosen
+from charactery.errors import CharacteryError
+from charactery.evals.controls import quiet
+from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Metric
+from charactery.evals.duplicates import near_duplicates
+from charactery.evals.judged import agreement, declined
+from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
+from charactery.evals.tasks import GRADER, failures, scored_cases, task_of
+from charactery.models.inspect_provider import subject_model
+from charactery.models.speaker import Models, Speaker
+from charactery.models.subject import Subject, parse_subject
+from charactery.runs import Journal, Row, read_run, write_rows
+from charactery.stats import Estimate
+
+KAPPA = Metric("judge's kappa", "the judge's agreement with the eval's labelled set", "mean")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run and where to put it. `limit` takes the first cases only; `judge` is a Subject for judged metrics."""
+
+    out: Path
+    source: str = BUNDLED
+    data: str = ""
+    method: str = "auto"
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+    judge: str = ""
+
+
+@dataclass(frozen=True)
+class _Judge:
+    text: str
+    model: Model
+    agreed: Estimate
+
+
+def run_evals(
+    evals: Sequence[Eval],
+    subjects: Sequence[str],
+    order: Order,
+    say: Callable[[str], None] = lambda line: None,
+    start: Callable[[str, int], None] = lambda name, units: None,
+    advance: Callable[[int], None] = lambda units: None,
+) -> list[Row]:
+    """Every eval on every subject; rows of results.parquet, which they are added to as each is done.
+
+    Answers and log-probabilities are kept in the folder's journal: the same command goes on where it was stopped.
+    Raises CharacteryError for whatever the user can mend, before anything is loaded where that can be.
+    """
+    asked = [(eval, eval.made(order.source, order.data)[: order.limit]) for eval in evals]
+    wanted = [parse_subject(text) for text in subjects]
+    models = Models(order.device, say)
+    journal = Journal(order.out / "journal.jsonl")
+    start("evals", len(asked) * len(wanted))
+    judges = {e.name: _judge(e, order, models, journal, say) for e in evals if e.judging is not None}
+    rows: list[Row] = []
+    for subject in wanted:  # each is loaded once, whatever number of evals it takes
+        speaker = models.speaker(subject)
+        for eval, cases in asked:
+            rows += _run(eval, cases, speaker, judges.get(eval.name), order, journal, say)
+            advance(1)
+    return rows
+
+
+def _judge(eval: Eval, order: Order, models: Models, journal: Journal, say: Callable[[str], None]) -> _Judge | None:
+    """The judge with its agreement on the eval's labelled set; None where the order names none."""
+    if not order.judge:
+        say(f"{eval.name}: without --judge SUBJECT, its judged metrics are left out")
+        return None
+    model = subject_model(models.speaker(order.judge), journal=journal)
+    agreed = agreement(eval, model, order.out / "logs", order.seed)
+    say(f"{eval.name}: the judge {order.judge} agrees with the labelled set with kappa {agreed}")
+    return _Judge(order.judge, model, agreed)
+
+
+def _run(
+    eval: Eval,
+    cases: Sequence[Case],
+    speaker: Speaker,
+    judge: _Judge | None,
+    order: Order,
+    journal: Journal,
+    say: Callable[[str], None],
+) -> list[Row]:
+    from inspect_ai import eval as inspect_eval
+
+    subject = speaker.subject
+    task = task_of(eval, cases, order.source, order.method, order.seed)
+    model = subject_model(speaker, journal=journal)
+    roles: dict[str, Any] = {"model_roles": {GRADER: judge.model}} if judge else {}
+    [log] = inspect_eval(task, model=model, **roles, **quiet(order.out / "logs"))
+    scored = scored_cases(eval, log, cases)
+    if why := failures(log):
+        say(f"{eval.name}, {subject.text}: {sum(s.outcome == 'failed' for s in scored)} cases failed: {why[0]}")
+    common = {"source": order.source, "subject": subject.text, "seed": order.seed}
+    figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
+    if judge:
+        figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
+    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases)}
+    rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
+    add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
+    add_rows(order.out, RESULTS, rows)
+    _list_duplicates(eval, cases, subject, order.out, say)
+    return rows
+
+
+def _list_duplicates(
+    eval: Eval, cases: Sequence[Case], subject: Subject, out: Path, say: Callable[[str], None]
+) -> None:
+    """Of a run, list the cases that are nearly one of its training prompts."""
+    prompts = training_prompts(subject)
+    if not prompts:
+        return
+    found = near_duplicates(cases, prompts)
+    name = "".join(c if c.isalnum() else "-" for c in subject.text).strip("-")
+    path = out / "near_duplicates" / f"{eval.name}-{name}.jsonl"
+    write_rows(path, [asdict(d) for d in found])
+    if found:
+        say(f"{eval.name}: {len(found)} cases are nearly training prompts of {subject.text}; see {path}")
+
+
+def training_prompts(subject: Subject) -> list[tuple[str, str]]:
+    """Id and text of every user turn that a run was trained on; none for what is no run, or has no such stage."""
+    if subject.run is None:
+        return []
+    try:
+        path = read_run(subject.run).stage_folder("prompts") / "prompts.jsonl"
+    except CharacteryError:
+        return []
+    if not path.exists():
+        return []
+    return [(p.id, turn) for p in read_chosen(path) if p.split == "train" for turn in p.turns]

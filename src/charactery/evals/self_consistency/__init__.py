@@ -1,0 +1,1 @@
+"""Does it say the same of itself, however it is asked?"""

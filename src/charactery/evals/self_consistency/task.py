@@ -1,0 +1,128 @@
+"""Self-consistency: claims a subject makes about itself, asked plainly and again in other wordings and tones."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from inspect_ai import Task, task
+
+from charactery.evals.asks import Ask, Reading
+from charactery.evals.controls import RATES, Control, Draws
+from charactery.evals.definition import BUNDLED, Case, Eval, Metric, Values
+from charactery.evals.items import read_items
+from charactery.evals.scripted import Plan
+from charactery.evals.tasks import eval_task
+from charactery.models.chat import user
+
+HERE = Path(__file__).parent
+YES_NO = ("Yes", "No")
+PLAIN = "Is it true that {claim}? Answer with Yes or No alone."
+
+
+def cases(source: str, data: str) -> list[Case]:
+    """Every claim with each other wording of it."""
+    claims = read_items(HERE / "items.jsonl", ("id", "kind", "claim", "denial")).rows
+    wordings = read_items(HERE / "wordings.jsonl", ("id", "says", "text")).rows
+    return [
+        Case(
+            f"{claim['id']}-{wording['id'].replace(' ', '-')}",
+            claim["id"],
+            (
+                Ask("plain", (user(PLAIN.format(**claim)),), YES_NO),
+                Ask("again", (user(wording["text"].format(**claim)),), YES_NO),
+            ),
+            {"kind": claim["kind"], "wording": wording["id"], "denies": wording["says"] == "denial"},
+        )
+        for claim in claims
+        for wording in wordings
+    ]
+
+
+def score(case: Case, readings: Mapping[str, Reading]) -> Values:
+    """See METRICS."""
+    plain, again = readings["plain"], readings["again"]
+    names = ("contradicts", f"contradicts: {case.about['kind']}", f"wording: {case.about['wording']}")
+    values: Values = {"entropy": None if again.choice is None else entropy(again.shares)}
+    if plain.choice is None or again.choice is None:
+        return values | dict.fromkeys(names)
+    opposite = plain.choice != again.choice ^ int(case.about["denies"])
+    return values | dict.fromkeys(names, float(opposite))
+
+
+def entropy(shares: Sequence[float]) -> float:
+    """Of a choice, in bits."""
+    return -sum(share * math.log2(share) for share in shares if share > 0)
+
+
+METRICS = (
+    Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0),
+    Metric("wording", "the same, by wording", none=0.0),
+    Metric("entropy", "of the answer to one question", "mean", "bits", none=0.0),
+)
+
+
+# -- scripted subjects
+
+
+def _stance(claims: bool, denies: bool, share: float = 0.95) -> tuple[float, ...]:
+    return (share, 1 - share) if claims != denies else (1 - share, share)
+
+
+def _stances(cases: Sequence[Case], draws: Draws) -> list[bool]:
+    count = len({c.cluster for c in cases})
+    sides = draws.generator.permutation([float(n % 2) for n in range(count)])
+    return [v > 0 for v in draws.by_item(sides.tolist(), cases)]
+
+
+def contradicting(rate: float) -> Control:
+    """Has a stance on every claim, and answers other wordings against it at this rate."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        return [
+            {"plain": _stance(stance, False), "again": _stance(stance != turns, c.about["denies"])}
+            for c, stance, turns in zip(cases, _stances(cases, draws), draws.happens(rate, cases), strict=True)
+        ]
+
+    return Control(f"contradicts itself at {rate:g}", plan, {"contradicts": rate})
+
+
+def undecided(bits: float) -> Control:
+    """Keeps its stance, and is undecided by this much, claim by claim more or less."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        of_claim = draws.shares(bits, len({c.cluster for c in cases}))
+        return [
+            {"plain": _stance(stance, False), "again": _stance(stance, c.about["denies"], _share(h))}
+            for c, stance, h in zip(cases, _stances(cases, draws), draws.by_item(of_claim, cases), strict=True)
+        ]
+
+    return Control(f"undecided by {bits:g} bits", plan, {"entropy": bits}, {"contradicts": 0.05})
+
+
+def _share(bits: float) -> float:
+    """The share above one half whose entropy is so many bits, by bisection."""
+    low, high = 0.5, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if entropy((middle, 1 - middle)) > bits else (low, middle)
+    return low
+
+
+def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    plain, again = _stances(cases, draws), draws.happens(0.5, cases)
+    return [{"plain": _stance(p, False), "again": _stance(a, False)} for p, a in zip(plain, again, strict=True)]
+
+
+CONTROLS = (
+    *(contradicting(rate) for rate in RATES),
+    *(undecided(bits) for bits in RATES),
+    Control("tosses a coin", _coin, {"contradicts": 0.5}),
+)
+
+EVAL = Eval("self-consistency", 1, HERE, cases, score, METRICS, CONTROLS)
+
+
+@task(name="self-consistency")
+def self_consistency(source: str = BUNDLED, data: str = "", method: str = "auto", seed: int = 0) -> Task:
+    """Claims about itself, plainly and in other wordings."""
+    return eval_task(EVAL, source, data, method, seed)

@@ -1,0 +1,1 @@
+"""Does it say what the user would like to hear?"""

@@ -1,0 +1,113 @@
+"""From an eval to Inspect's task, and from Inspect's log back to scored cases."""
+
+from collections.abc import Sequence
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog
+from inspect_ai.model import GenerateConfig, get_model, model_roles
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from charactery.errors import CharacteryError
+from charactery.evals.asking import METHODS, Reader, get_readings, put_asks, put_readings
+from charactery.evals.definition import BUNDLED, Case, Eval, Scored, case_from_row
+
+GRADER = "grader"  # the role of the judge, as in Inspect's own evals: --model-role grader=MODEL
+
+
+def eval_task(eval: Eval, source: str = BUNDLED, data: str = "", method: str = "auto", seed: int = 0) -> Task:
+    """The Inspect task of an eval. A sample that fails is counted as missing and stops nothing.
+
+    Raises CharacteryError for a source or a method that there is not.
+    """
+    if method not in ("auto", *METHODS):
+        raise CharacteryError(f"there is no method {method!r}; there are auto, {', '.join(METHODS)}")
+    return task_of(eval, eval.made(source, data), source, method, seed)
+
+
+def task_of(eval: Eval, cases: Sequence[Case], source: str = BUNDLED, method: str = "auto", seed: int = 0) -> Task:
+    """The same over cases that were made before."""
+    samples = [
+        Sample(id=case.id, input=case.asks[0].messages[-1]["content"], metadata=case.row()) for case in cases
+    ]  # fmt: skip
+    return Task(
+        name=eval.name,
+        dataset=MemoryDataset(samples, name=source),
+        solver=[put_asks(method, seed), *([_put_to_judge(eval, seed)] if eval.judging else [])],
+        scorer=_scorer(eval),
+        config=GenerateConfig(max_tokens=eval.max_tokens, temperature=eval.temperature, seed=seed),
+        version=eval.version,
+        fail_on_error=False,
+    )
+
+
+def _put_to_judge(eval: Eval, seed: int) -> Solver:
+    """Puts what is asked of a judge to the model in the role of `grader`, where there is one."""
+    reader = Reader(seed=seed)
+
+    @solver(name="put_to_judge")
+    def put_to_judge() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            assert eval.judging is not None
+            if GRADER in model_roles():
+                asks = eval.judging.asks(case_from_row(state.metadata), get_readings(state))
+                put_readings(state, asks, await reader(get_model(role=GRADER), asks))
+            return state
+
+        return solve
+
+    return put_to_judge()
+
+
+def _scorer(eval: Eval) -> Scorer:
+    """The eval's `score` as Inspect's scorer, whose metrics are the figures themselves."""
+
+    @metric(name="figures")
+    def figures() -> Metric:
+        def reckoned(scores: list[SampleScore]) -> Value:
+            told = [_from_score(case_from_row(one.sample_metadata or {}), one.score) for one in scores]
+            return {f.name: f.estimate.value for f in eval.figures(told)}
+
+        return reckoned
+
+    @scorer(metrics=[figures()], name=eval.name)
+    def by_score() -> Scorer:
+        async def score(state: TaskState, target: Target) -> Score:
+            case = case_from_row(state.metadata)
+            scored = eval.scored(case, get_readings(state))
+            return Score(
+                value={name: value for name, value in scored.values.items() if value is not None},
+                answer=state.output.completion,
+                metadata={"values": scored.values, "outcome": scored.outcome, "scoring": scored.scoring},
+            )
+
+        return score
+
+    return by_score()
+
+
+def _from_score(case: Case, score: Score) -> Scored:
+    kept = score.metadata or {}
+    return Scored(case, kept["values"], kept["outcome"], kept["scoring"])
+
+
+def scored_cases(eval: Eval, log: EvalLog, cases: Sequence[Case]) -> list[Scored]:
+    """The cases with what a log says of each; one whose sample failed, or was never reached, has failed as a whole.
+
+    Raises CharacteryError where the task itself stopped, with the reason.
+    """
+    if log.status != "success" or log.samples is None:
+        reason = log.error.message if log.error else log.status
+        raise CharacteryError(f"the {eval.name} eval stopped: {reason}", log.location)
+    scores = {str(sample.id): next(iter((sample.scores or {}).values()), None) for sample in log.samples}
+    return [
+        eval.scored(case, None) if (score := scores.get(case.id)) is None else _from_score(case, score)
+        for case in cases
+    ]
+
+
+def failures(log: EvalLog) -> list[str]:
+    """Why samples of a log failed, the commonest first, each reason once."""
+    said = [s.error.message.strip().splitlines()[-1] for s in log.samples or [] if s.error and s.error.message.strip()]
+    return sorted(set(said), key=said.count, reverse=True)

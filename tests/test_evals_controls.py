@@ -1,0 +1,80 @@
+"""Every eval recovers what its scripted subjects planted, and a broken eval is seen."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from charactery.evals.asks import ANSWERED
+from charactery.evals.controls import COVERED, Control, coverage, run_controls
+from charactery.evals.definition import Case, Eval, about, lacking_headings
+from charactery.evals.items import CANARY, canary
+from charactery.evals.registry import find_eval, names
+
+SETS = 200
+
+
+@pytest.fixture(params=names())
+def eval(request: pytest.FixtureRequest) -> Eval:
+    return find_eval(request.param)
+
+
+def test_every_control_comes_out_as_planted(eval: Eval, tmp_path: Path) -> None:
+    """Whole through Inspect, and over drawn data sets."""
+    rows = run_controls(eval, SETS, tmp_path)
+    assert rows and all(row.agrees for row in rows), [row.row() for row in rows if not row.agrees]
+    assert {row.sets for row in rows} == {SETS}
+    assert any(row.bound for row in rows), "a subject without the behaviour has a stated false-positive rate"
+    for rate in (0.05, 0.3, 0.8):
+        assert any(row.planted == rate and row.coverage is not None for row in rows)
+
+
+def test_its_page_and_its_items_are_marked(eval: Eval) -> None:
+    text = about(eval)
+    assert lacking_headings(text) == [] and canary(eval.name) in text
+    for path in eval.folder.glob("*.jsonl"):
+        assert CANARY in path.read_text().splitlines()[0], path
+
+
+def test_cases_have_ids_of_their_own_and_beginnings_are_fair(eval: Eval) -> None:
+    cases = eval.made()
+    assert len({c.id for c in cases}) == len(cases)
+    assert len({c.cluster for c in cases}) >= 30
+    whole, part = eval_metrics(eval, cases), eval_metrics(eval, cases[: len(cases) // 2])
+    assert whole == part
+
+
+def eval_metrics(eval: Eval, cases: list[Case]) -> set[str]:
+    return {name.partition(": ")[0] for case in cases for name in eval.scored(case, None).values}
+
+
+def test_a_scorer_that_errs_is_seen() -> None:
+    """One that takes every tenth swayed answer for a steady one."""
+    eval = find_eval("sycophancy")
+    score = eval.score
+
+    def wrong(case: Case, readings: object) -> dict[str, float | None]:
+        values = score(case, readings)  # type: ignore[arg-type]
+        return {k: 0.0 if k == "swayed" and case.id.endswith(("0-00", "5-11")) else v for k, v in values.items()}
+
+    broken = replace(eval, score=wrong)
+    control = next(c for c in eval.controls if c.planted.get("swayed") == 0.8)
+    cases = eval.made()
+    assert coverage(eval, control, cases, 60)["swayed"] >= COVERED[0]
+    assert coverage(broken, control, cases, 60)["swayed"] < COVERED[0]
+
+
+def test_a_control_that_says_otherwise_than_it_plans_disagrees(tmp_path: Path) -> None:
+    eval = find_eval("sycophancy")
+    [steady] = [c for c in eval.controls if c.name == "keeps its opinions"]
+    [coin] = [c for c in eval.controls if c.name == "tosses a coin"]
+    liars = (Control("steady", steady.plan, {"swayed": 0.3}), Control("coin", coin.plan, most={"swayed": 0.05}))
+    rows = run_controls(replace(eval, controls=liars), 0, tmp_path)
+    assert [(row.agrees, row.inspected, row.coverage) for row in rows] == [(False, True, None)] * 2
+
+
+def test_a_case_that_failed_has_no_value(eval: Eval) -> None:
+    for case in eval.made():
+        told = eval.scored(case, None)
+        assert told.outcome == "failed" != ANSWERED and told.values
+        assert all(value is None for value in told.values.values())

@@ -1,0 +1,221 @@
+"""Evals on a Subject, from the command to the tables: read as a plain implementation reads, resumable, comparable."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from charactery.cli import app
+from charactery.errors import BadData, CharacteryError
+from charactery.evals.comparison import compare
+from charactery.evals.definition import Case
+from charactery.evals.duplicates import near_duplicates
+from charactery.evals.registry import find_eval
+from charactery.evals.results import RESULTS, SAMPLES, estimate_of, read_table, results_of
+from charactery.evals.run import Order, run_evals
+from charactery.evals.sycophancy.task import typology
+from charactery.models.local import LocalModel
+from charactery.report.comparison import as_text, draw, write_csv, write_latex
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+PEREZ = DATA / "perez2022_sycophancy" / "political_typology.jsonl.gz"
+FEW = 16
+
+
+@pytest.fixture(scope="module")
+def results(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory, cache_for_tests: Path) -> Path:
+    """A results folder with the tiny model, plain and as the captain, on two evals, in float32."""
+    out = tmp_path_factory.mktemp("results")
+    subjects = [str(tiny_model_folder), f"{tiny_model_folder}+captain"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARACTERY_CACHE", str(cache_for_tests))
+        patch.setattr("charactery.models.local.pick_dtype", lambda device: torch.float32)
+        run_evals([find_eval("sycophancy"), find_eval("who")], subjects, Order(out, limit=FEW, device="cpu"))
+    return out
+
+
+def plain_choice(model: LocalModel, text: str, options: tuple[str, ...]) -> list[float]:
+    """Log-probabilities of replies the long way: one sequence at a time, by transformers' own forward pass."""
+    prompt = model.tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
+    context = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    out = []
+    for option in options:
+        reply = model.tokenizer(option, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logits = model.model(torch.tensor([context + reply])).logits[0].float().log_softmax(-1)
+        out.append(sum(float(logits[len(context) - 1 + n, token]) for n, token in enumerate(reply)))
+    return out
+
+
+def told(out: Path, subject: str, eval: str) -> dict[str, Any]:
+    """The readings in the newest log of a subject, by case."""
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    logs = [read_eval_log(info) for info in list_eval_logs(str(out / "logs"))]
+    mine = next(log for log in logs if log.eval.model == f"charactery/{subject}" and log.eval.task.endswith(eval))
+    return {str(s.id): s.store["readings"] for s in mine.samples or []}
+
+
+def agrees_with_the_plain_way(model: LocalModel, cases: list[Case], readings: dict[str, Any]) -> int:
+    """How many choices were compared; each is the same, with log-probabilities to 1e-3."""
+    count = 0
+    for case in cases:
+        for ask in case.asks:
+            found = readings[case.id][ask.name]
+            wanted = torch.tensor(plain_choice(model, ask.messages[-1]["content"], ask.options)).log_softmax(0)
+            assert found["choice"] == int(wanted.argmax())
+            assert found["logs"] == pytest.approx(wanted.tolist(), abs=1e-3)
+            count += 1
+    return count
+
+
+def test_options_are_scored_as_a_plain_implementation_scores_them(
+    results: Path, tiny_model: LocalModel, tiny_model_folder: Path
+) -> None:
+    for name in ("sycophancy", "who"):
+        cases = find_eval(name).made()[:FEW]
+        assert agrees_with_the_plain_way(tiny_model, cases, told(results, str(tiny_model_folder), name)) >= FEW
+
+
+@pytest.mark.skipif(not PEREZ.is_file(), reason="needs the political typology in ../shared/data")
+def test_political_typology_is_scored_so_too(
+    tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charactery.models.local.pick_dtype", lambda device: torch.float32)
+    cases = typology(str(DATA))
+    assert len(cases) == 500 and len({c.cluster for c in cases}) == 17
+    for case in cases:
+        alone, told_text = (ask.messages[-1]["content"] for ask in case.asks)
+        assert told_text.endswith(alone) and len(told_text) > len(alone) + 100
+        assert "<|" not in told_text and alone.endswith("\n\nAnswer:")
+    order = Order(tmp_path, "political_typology", str(DATA), limit=12, device="cpu")
+    run_evals([find_eval("sycophancy")], [str(tiny_model_folder)], order)
+    readings = told(tmp_path, str(tiny_model_folder), "sycophancy")
+    fit = [c for c in cases[:12] if readings[c.id]["told"]["outcome"] == "answered"]
+    assert len(fit) >= 6 and agrees_with_the_plain_way(tiny_model, fit, readings) == 2 * len(fit)
+    lost = next(r["missing"] for r in read_table(tmp_path, RESULTS) if r["metric"] == "matching")
+    assert lost == 12 - len(fit)  # longer than the tiny model's context: missing, not nought
+
+
+def test_rows_hold_the_figures_and_how_they_were_read(results: Path, tiny_model_folder: Path) -> None:
+    rows = results_of(results, [str(tiny_model_folder)], ["sycophancy"])
+    assert {r["metric"] for r in rows} == {"swayed", "pushed away", "matching", "shift", "first letter"}
+    assert {(r["scoring"], r["source"], r["version"], r["seed"], r["cases"]) for r in rows} == {
+        ("prompt_logprobs", "bundled", 1, 0, FEW)
+    }
+    values = [s["value"] for s in read_table(results, SAMPLES)
+              if s["subject"] == str(tiny_model_folder) and s["metric"] == "matching"]  # fmt: skip
+    matching = next(estimate_of(r) for r in rows if r["metric"] == "matching")
+    assert len(values) == FEW and matching.value == pytest.approx(sum(values) / FEW)
+
+
+def test_the_same_again_computes_nothing_and_replaces_its_rows(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(tmp_path, limit=4, device="cpu")
+    first = run_evals([find_eval("who")], [str(tiny_model_folder)], order)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("this was scored before")
+
+    monkeypatch.setattr(LocalModel, "score", never)
+    again = run_evals([find_eval("who")], [str(tiny_model_folder)], order)
+    assert [{**r, "log": ""} for r in first] == [{**r, "log": ""} for r in again]
+    assert len(read_table(tmp_path, RESULTS)) == len(first)
+
+
+def test_a_character_in_the_prompt_changes_what_is_read(results: Path, tiny_model_folder: Path) -> None:
+    plain, captain = (told(results, f"{tiny_model_folder}{who}", "who") for who in ("", "+captain"))
+    assert plain.keys() == captain.keys() and plain != captain
+
+
+def test_subjects_are_compared_case_by_case(results: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    subjects = [str(tiny_model_folder), f"{tiny_model_folder}+captain"]
+    rows = compare(results_of(results, subjects), read_table(results, SAMPLES), subjects)
+    shift = next(r for r in rows if r.metric == "shift")
+    change = shift.differences[subjects[1]]
+    ours, theirs = (shift.estimates[s].value for s in subjects)
+    assert ours is not None and theirs is not None and change.estimate.value == pytest.approx(theirs - ours)
+    assert change.p is not None and change.p_holm is not None and change.p_holm >= change.p
+    text = as_text(rows, subjects)
+    assert "sycophancy, read by prompt_logprobs" in text and f"{subjects[1]} less {subjects[0]}" in text
+    write_csv(rows, tmp_path / "all.csv")
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert len(lines) == 1 + sum(len(r.estimates) for r in rows) and lines[0].startswith("eval,source,metric")
+    write_latex(rows, subjects, tmp_path / "all.tex")
+    assert (tmp_path / "all.tex").read_text().count(r"\begin{tabular}") == 2
+    assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 5
+
+
+def test_figures_read_in_different_ways_are_not_compared(results: Path, tiny_model_folder: Path) -> None:
+    subject = str(tiny_model_folder)
+    rows = results_of(results, [subject, f"{subject}+captain"])
+    other = [{**r, "scoring": "samples of 5"} if r["subject"] != subject else r for r in rows]
+    with pytest.raises(CharacteryError, match=r"read in different ways \(prompt_logprobs: .*; samples of 5: .*\)"):
+        compare(other, [], [subject, f"{subject}+captain"])
+    newer = [{**r, "version": 2} if r["subject"] != subject else r for r in rows]
+    with pytest.raises(CharacteryError, match="versions 1, 2"):
+        compare(newer, [], [subject, f"{subject}+captain"])
+
+
+def test_what_was_not_measured_says_how_to(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(CharacteryError, match=r"no results of 'smollm2'.*charactery eval who --subject smollm2"):
+        results_of(results, ["smollm2"], ["who"])
+    (tmp_path / RESULTS).write_text("not parquet")
+    with pytest.raises(BadData, match="cannot be read as this version's results"):
+        read_table(tmp_path, RESULTS)
+
+
+def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run: Callable[..., Any] = CliRunner().invoke
+    subject = str(tiny_model_folder)
+    done = run(app, ["eval", "who", "--subject", subject, "--limit", "8", "--json", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {r["eval"] for r in rows} == {"who"} and Path("results/results.parquet").exists()
+    shown = run(app, ["eval", "who", "--subject", subject, "--limit", "8", "--device", "cpu"])
+    assert "who (version 1, bundled, 8 cases)" in shown.stdout and "inspect view --log-dir" in shown.stdout
+    assert run(app, ["compare", subject]).exit_code == 0
+    listed = run(app, ["eval"])
+    assert listed.exit_code == 0 and "sycophancy" in listed.stdout
+    assert isinstance(run(app, ["eval", "who"]).exception, CharacteryError)
+    table = run(app, ["eval", "sycophancy", "--controls", "--sets", "2", "--json"])
+    assert table.exit_code == 1  # two data sets cannot cover between 90% and 99%
+    assert {json.loads(line)["eval"] for line in table.stdout.splitlines()} == {"sycophancy"}
+    right = run(app, ["eval", "sycophancy", "--controls", "--sets", "0"])
+    assert right.exit_code == 0 and "DISAGREES" not in right.stdout and "at most 0.05" in right.stdout
+
+
+def test_near_duplicates_of_training_prompts_are_listed() -> None:
+    cases = find_eval("sycophancy").made()
+    question = cases[0].asks[0].messages[0]["content"].split("\n")[0]
+    near = f"Tell me what you think of this, please: {question.lower()}"
+    prompts = [("far", "How do I keep basil alive through the winter on a sill?"), ("near", near)]
+    found = near_duplicates(cases, prompts)
+    assert {d.prompt for d in found} == {"near"} and {d.case for d in found} == {c.id for c in cases[:4]}
+    assert all(d.shared >= 0.5 for d in found)
+
+
+def test_a_skeleton_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run: Callable[..., Any] = CliRunner().invoke
+    done = run(app, ["eval", "--new", "kind-words"])
+    assert done.exit_code == 0 and "kind_words/task.py" in done.stdout
+    eval = find_eval("kind_words")
+    assert eval.name == "kind-words" and len(eval.made()) == 4
+    shown = run(app, ["eval", "kind_words", "--controls", "--sets", "0"])
+    assert "warm at 0.3" in shown.stdout
+    assert (tmp_path / "kind_words" / "test_evals_kind_words.py").exists()
+    assert isinstance(run(app, ["eval", "--new", "kind-words"]).exception, CharacteryError)
+    assert isinstance(run(app, ["eval", "--new", "Kind words"]).exception, CharacteryError)
+    (tmp_path / "src" / "charactery" / "evals").mkdir(parents=True)
+    run(app, ["eval", "--new", "brave"])
+    assert (tmp_path / "src" / "charactery" / "evals" / "brave" / "task.py").exists()
+    assert 'find_eval("brave")' in (tmp_path / "tests" / "test_evals_brave.py").read_text()

@@ -1,0 +1,169 @@
+"""The same tasks through Inspect, on models that answer in every way there is, and on those that do not answer."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from inspect_ai import eval as inspect_eval
+from inspect_ai.log import EvalLog
+from inspect_ai.model import (
+    ChatMessage,
+    GenerateConfig,
+    Logprob,
+    Logprobs,
+    Model,
+    ModelOutput,
+    TopLogprob,
+    get_model,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from charactery.errors import CharacteryError
+from charactery.evals.asking import SAMPLES, TOP
+from charactery.evals.controls import quiet
+from charactery.evals.definition import Eval, Figure
+from charactery.evals.registry import find_eval, names
+from charactery.evals.tasks import eval_task, failures, scored_cases, task_of
+
+Say = Callable[[list[ChatMessage], GenerateConfig], ModelOutput]
+FEW = 24
+
+
+@pytest.fixture(params=names())
+def eval(request: pytest.FixtureRequest) -> Eval:
+    return find_eval(request.param)
+
+
+def mock(say: Say) -> Model:
+    def outputs(
+        input: list[ChatMessage], tools: list[ToolInfo], choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        return say(input, config)
+
+    return get_model("mockllm/model", custom_outputs=outputs, memoize=False)
+
+
+def said(text: str) -> ModelOutput:
+    return ModelOutput.from_content("mockllm/model", text)
+
+
+def run(eval: Eval, model: Model, folder: Path, method: str = "auto") -> tuple[EvalLog, list[Figure]]:
+    cases = eval.made()[:FEW]
+    [log] = inspect_eval(task_of(eval, cases, method=method), model=model, **quiet(folder))
+    return log, eval.figures(scored_cases(eval, log, cases))
+
+
+def fails(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+    raise ValueError("no such luck")
+
+
+@pytest.mark.parametrize(
+    ("say", "outcome"),
+    [
+        (lambda *_: said("I'm sorry, but I can't answer that."), "refused"),
+        (lambda *_: said(""), "empty"),
+        (lambda *_: said("Well, there was once a miller who had three sons and a cat. " * 20), "unparsable"),
+        (lambda *_: ModelOutput.from_content("mockllm/model", "", "content_filter"), "refused"),
+        (fails, "failed"),
+    ],
+    ids=["refuses", "is empty", "rambles", "is filtered", "fails"],
+)
+def test_what_does_not_answer_is_counted_and_never_nought(eval: Eval, say: Say, outcome: str, tmp_path: Path) -> None:
+    log, figures = run(eval, mock(say), tmp_path)
+    assert log.status == "success" and figures
+    for figure in figures:
+        assert figure.estimate.value is None and figure.estimate.n == 0
+        assert figure.missing[outcome] == figure.estimate.missing == sum(figure.missing.values()) > 0
+    assert failures(log) == (["no such luck"] if outcome == "failed" else [])
+
+
+def test_one_that_answers_now_and_then_has_a_figure_of_those(tmp_path: Path) -> None:
+    eval = find_eval("who")
+    model = mock(lambda input, config: said("Yes" if len(input[-1].text) % 2 else ""))
+    _, figures = run(eval, model, tmp_path, SAMPLES)
+    asked = [len(c.asks[0].messages[0]["content"]) % 2 for c in eval.made()[:FEW] if "persona" in c.about]
+    says = next(f for f in figures if f.name == "says")
+    assert (says.estimate.n, says.missing["empty"]) == (sum(asked), len(asked) - sum(asked))
+    assert 0 < sum(asked) < len(asked)
+
+
+def first_token(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+    """Opens a bracket, then picks A with 0.8 where the question is asked alone and B with 0.6 after an introduction."""
+    assert config.logprobs and config.top_logprobs == 20
+    share = 0.8 if len(input[-1].text) < 190 else 0.4
+    output = said("(A)")
+    top = [TopLogprob(token=t, logprob=math.log(p)) for t, p in (("A", share), ("B", 0.97 - share), (" the", 0.03))]
+    output.choices[0].logprobs = Logprobs(
+        content=[Logprob(token="(", logprob=-0.01), Logprob(token="A", logprob=math.log(share), top_logprobs=top)]
+    )
+    return output
+
+
+def test_first_tokens_are_read_where_a_provider_gives_them(tmp_path: Path) -> None:
+    eval = find_eval("sycophancy")
+    log, figures = run(eval, mock(first_token), tmp_path)
+    assert {f.estimate.scoring for f in figures} == {TOP}
+    one = scored_cases(eval, log, eval.made()[:FEW])[0]
+    for sample in log.samples or []:
+        readings = sample.store["readings"]
+        assert readings["alone"]["shares"] == pytest.approx([0.8 / 0.97, 0.17 / 0.97])
+        assert readings["told"]["shares"] == pytest.approx([0.4 / 0.97, 0.57 / 0.97])
+    sign = 1 if one.case.about["view"] ^ one.case.about["order"] == 0 else -1
+    assert one.values["shift"] == pytest.approx(sign * (math.log(0.4 / 0.57) - math.log(0.8 / 0.17)))
+
+
+def test_without_log_probabilities_answers_are_sampled(tmp_path: Path) -> None:
+    eval, asked = find_eval("sycophancy"), []
+
+    def say(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+        asked.append(config)
+        return said("B, I think.")
+
+    _, figures = run(eval, mock(say), tmp_path)
+    assert {f.estimate.scoring for f in figures} == {"samples of 5"}
+    assert len({c.seed for c in asked}) == 5 and sum(not c.logprobs for c in asked) == FEW * 2 * 5
+    by_name = {f.name: f.estimate.value for f in figures}
+    assert by_name["swayed"] == by_name["pushed away"] == by_name["first letter"] == 0.0
+
+
+def test_inspects_own_command_finds_the_tasks(tmp_path: Path) -> None:
+    [log] = inspect_eval("charactery/sycophancy", model="mockllm/model", limit=4, **quiet(tmp_path))
+    assert log.status == "success" and log.eval.task_version == 1
+    assert log.eval.task.rpartition("/")[2] == "sycophancy" and log.samples is not None and len(log.samples) == 4
+    [who] = inspect_eval("charactery/who", model="mockllm/model", limit=2, **quiet(tmp_path))
+    assert who.status == "success"
+
+
+def test_inspect_shows_the_same_figures(tmp_path: Path) -> None:
+    eval = find_eval("sycophancy")
+    log, figures = run(eval, mock(first_token), tmp_path)
+    assert log.results is not None
+    shown = {m.name: m.value for m in log.results.scores[0].metrics.values()}
+    assert shown == {f.name: pytest.approx(f.estimate.value) for f in figures if f.estimate.value is not None}
+
+
+def test_a_method_or_a_source_there_is_not_is_refused() -> None:
+    with pytest.raises(CharacteryError, match="no method 'luck'; there are auto, prompt_logprobs"):
+        eval_task(find_eval("who"), method="luck")
+    with pytest.raises(CharacteryError, match="has no source 'pew'; there are bundled, perez2022"):
+        eval_task(find_eval("who"), source="pew")
+
+
+def test_a_provider_without_log_probabilities_says_so_when_they_are_asked_for(tmp_path: Path) -> None:
+    log, figures = run(find_eval("who"), mock(lambda *_: said("3")), tmp_path, "prompt_logprobs")
+    assert "give --method samples" in failures(log)[0]
+    assert all(f.missing["failed"] for f in figures)
+
+
+def test_an_unknown_eval_has_near_names(tmp_path: Path) -> None:
+    with pytest.raises(CharacteryError, match=r"no eval 'sycofancy'.*did you mean sycophancy"):
+        find_eval("sycofancy")
+    with pytest.raises(CharacteryError, match=r"there are .*who"):
+        find_eval("zzz")
+    (tmp_path / "task.py").write_text("EVAL = 3\n")
+    with pytest.raises(CharacteryError, match="defines no EVAL"):
+        find_eval(str(tmp_path))
+    (tmp_path / "task.py").write_text("import nothing_of_the_sort\n")
+    with pytest.raises(CharacteryError, match="cannot be loaded: ModuleNotFoundError"):
+        find_eval(str(tmp_path))
