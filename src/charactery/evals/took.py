@@ -16,6 +16,7 @@ from charactery.constitution import Character, foil_characters
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.errors import CharacteryError
+from charactery.evals.divergence import divergences
 from charactery.evals.expression.task import Item, expression_task, items, spread
 from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
@@ -23,7 +24,7 @@ from charactery.evals.scored import Text, choice_task, cost_task, option_scores,
 from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
 from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import distinct_texts, evidence, margins
-from charactery.models.chat import assistant, system, user
+from charactery.models.chat import Message, assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
@@ -93,10 +94,25 @@ def evaluate(examined: Examined) -> None:
     measured = Measured(rows, likelihoods(examined, rows, cases), judge, tuple(examined.subjects))
     write_rows(folder / "samples.jsonl", rows)
     found, verdicts = figures(measured, examined.seed)
+    found += divergences(examined.subjects, first_answers(examined, cases, told), examined.seed, journal)
     write_json(folder / "figures.json", found)
     write_json(folder / "verdicts.json", verdicts)
     write_json(folder / "moved.json", moved(rows, examined.seed))
     write_rows(folder / "examples.jsonl", examples(rows, cases, tuple(examined.subjects), examined.seed))
+
+
+def first_answers(
+    examined: Examined, cases: Sequence[Item], told: dict[str, Answers]
+) -> dict[str, list[tuple[str, tuple[Message, ...], str]]]:
+    """By role: id, messages and answer of the first turns that no other system message stands before."""
+    out: dict[str, list[tuple[str, tuple[Message, ...], str]]] = {}
+    for role, answers in told.items():
+        for case in cases:
+            if case.condition == "turn 1":
+                messages = (user(case.turns[0]),)
+                answer = answers[hashable(request_for(messages, examined.seed))]
+                out.setdefault(role, []).append((case.id, messages, answer.text))
+    return out
 
 
 def all_answers(

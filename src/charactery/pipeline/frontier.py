@@ -156,6 +156,8 @@ def every_point(runs: Sequence[Run]) -> list[Point]:
         stages = [name for name in run.manifest["stages"] if stage_kind(name) in TRAINS]
         for name in stages:
             folder = run.stage_folder(name)
+            if (folder / "model").exists():
+                raise CharacteryError("trained all weights, and adapters alone are compared here", run.folder)
             if not (folder / "adapter" / "adapter_model.safetensors").exists():
                 raise CharacteryError(f"is not finished; `{run.manifest['command']}` goes on with it", run.folder)
             steps = sorted(int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*"))

@@ -139,6 +139,8 @@ class Order:
                     f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD. What {trainer} learns from "
                     f"has the fields {', '.join(FIELDS[trainer])}"
                 )
+        if "grpo" in own and not recipe.lora.rank:
+            raise CharacteryError("grpo trains an adapter: give --lora-rank a number")
         for trainer in own & {*TRAINS}:
             check_optimizer(getattr(recipe, trainer).optimizer)
         share(recipe.sft.batch)

@@ -70,6 +70,8 @@ DEFINITIONS = {
     ("cost", "bits per byte ratio to prompted"): "Bits per byte over the prompted model's, on the same texts.",
     ("cost", "repetition ratio to prompted"): "Repeated word sequences in the answers, over the prompted model's.",
     ("cost", "length ratio to prompted"): "Length of the answers, over the prompted model's.",
+    ("cost", "divergence from plain"): "Log-probability of a subject's own answers under it, less that under the plain "
+    "model, in nats an answer: how far it has gone from plain.",
     ("multiple choice", "accuracy"): "Share of questions whose right option the model finds the likeliest.",
     ("multiple choice", "difference from plain"): "Accuracy less the plain model's, on the same questions.",
     ("multiple choice", "difference from prompted"): "Accuracy less the prompted model's, on the same questions.",

@@ -49,7 +49,7 @@ def train_grpo(
         temperature=1.0, shuffle_dataset=False,
     ))  # fmt: skip
     torch.manual_seed(work.seed)  # the adapter's first weights
-    network = _trainable(model, full=not lora.rank)
+    network = _trainable(model)
     journal = Journal(work.folder / ("batches.jsonl" if is_first_process() else f"batches-{os.environ['RANK']}.jsonl"))
     trainer = _with(_Online, settings)(
         model, settings.mask_reasoning, args=config,
@@ -57,7 +57,7 @@ def train_grpo(
         reward_funcs=[rewarding(judge, model, settings.each, journal)],
         train_dataset=Dataset.from_list([{"id": id, "prompt": [*messages]} for id, messages in planned]),
         processing_class=model.tokenizer, callbacks=[_Progress(work)],
-        peft_config=None if start or not lora.rank else _fresh(lora),
+        peft_config=None if start else _fresh(lora),
     )  # fmt: skip
     adapter = _run(trainer, work, settings, lora)
     if is_first_process():
