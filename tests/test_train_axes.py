@@ -1,5 +1,6 @@
 """Optimisers, all weights, losses of pairs, reasoning left free, and stopping at a loss: each is what it says."""
 
+import copy
 import json
 import shutil
 from collections.abc import Sequence
@@ -126,7 +127,7 @@ def test_optimizers_together_keep_what_each_holds() -> None:
     others, theirs = made()
     for p, q in zip(others, weights, strict=True):
         p.data.copy_(q.data)
-    theirs.load_state_dict(ours.state_dict())
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
     for group in theirs.param_groups:  # as a scheduler does: what it sets must be what the steps use
         group["lr"] = 0.01
     assert {group["lr"] for part in theirs.parts for group in part.param_groups} == {0.01}
@@ -196,15 +197,24 @@ def preferences(model_folder: Path, out: Path, settings: Dpo) -> list[Row]:
 def test_a_loss_begins_where_its_paper_says_and_goes_down(loss: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     settings = Dpo(learning_rate=1e-2, epochs=4, batch=4, beta=0.2, loss=loss)
     log = preferences(tiny_model_folder, tmp_path, settings)
-    if loss == "orpo":  # the chosen answer's nats a token, and beta times the log-odds ratio's log-sigmoid
+    if loss == "orpo":  # nats a token of prompt and chosen answer, and beta times the log-odds ratio's log-sigmoid
         model = killed.load(tiny_model_folder)
         rows = plan(killed.dpo_rows(), model.tokenizer, "chosen", settings, 3)[:4]
-        chosen, rejected = ([values.mean() for values in nats(model, rows, side)] for side in ("chosen", "rejected"))
+        end = [model.tokenizer.eos_token_id]  # TRL ends these rows once more
+        prompts = [prompt_tokens(model.tokenizer, row["prompt"]) for row in rows]
+        said = {
+            side: [[*answer_tokens(model, row[side][0]["content"]), *end] for row in rows]
+            for side in ("chosen", "rejected")
+        }
+        chosen, rejected = (
+            [values.mean() for values in model.score([*zip(prompts, said[side], strict=True)])] for side in said
+        )
         odds = [
             (c - torch.log1p(-c.exp())) - (r - torch.log1p(-r.exp())) for c, r in zip(chosen, rejected, strict=True)
         ]  # fmt: skip
         ratio = -torch.nn.functional.logsigmoid(torch.stack(odds)).mean()
-        nll = -torch.cat(nats(model, rows, "chosen")).mean()
+        whole = [prompt + answer for prompt, answer in zip(prompts, said["chosen"], strict=True)]
+        nll = -torch.cat(model.score([(ids[:1], ids[1:]) for ids in whole])).mean()
         expected = float(nll + 0.2 * ratio)
     else:
         expected = {"ipo": (1 / (2 * 0.2)) ** 2, "kto": 0.5}[loss]
@@ -300,17 +310,18 @@ def test_reasoning_is_not_learnt_from(tiny_model_folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("loss", ["dpo", "kto"])
-def test_pairs_that_differ_in_reasoning_alone_teach_nothing(loss: str, tiny_model_folder: Path, tmp_path: Path) -> None:
-    rows = [row | {"rejected": row["chosen"]} for row in killed.dpo_rows()]
-    rows = thinking(thinking(rows, "chosen", "Say it as a captain."), "rejected", "Say it plainly, if you can.")
-    settings = Dpo(learning_rate=1e-2, epochs=2, batch=4, loss=loss)
-    margins = {}
-    for masked in (False, True):
-        asked, out = replace(settings, mask_reasoning=masked), tmp_path / str(masked)
-        train_dpo(killed.load(tiny_model_folder), rows, None, asked, Work(out, 3), killed.LORA)
-        margins[masked] = abs(read_rows(out / "log.jsonl")[-1]["rewards/margins"])
-    # the answers are the same, and are read behind different reasoning
-    assert margins[True] < 0.3 * margins[False]
+def test_pairs_are_compared_without_their_reasoning(loss: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = thinking(thinking(killed.dpo_rows()[:4], "chosen", "As a captain."), "rejected", "Say it plainly, if so.")
+    settings = Dpo(epochs=1, batch=4, loss=loss, mask_reasoning=True)
+    train_dpo(killed.load(tiny_model_folder), rows, None, settings, Work(tmp_path, 3), killed.LORA)
+    model = killed.load(tiny_model_folder)
+    for side in ("chosen", "rejected"):
+        free = [
+            values[~torch.tensor(reasoned(answer_tokens(model, row[side][0]["content"]), model.tokenizer))].sum()
+            for row, values in zip(rows, nats(model, rows, side), strict=True)
+        ]
+        told = read_rows(tmp_path / "log.jsonl")[0][f"logps/{side}"]
+        assert told == pytest.approx(torch.stack(free).mean().item(), abs=2e-2)
 
 
 def test_a_judge_is_not_shown_reasoning() -> None:

@@ -90,9 +90,11 @@ def _of_matrices(matrices: Iterable[torch.nn.Parameter], name: str, rate: float)
             matrices, lr=rate, weight_decay=0.0, precondition_frequency=EVERY, max_precondition_dim=LONGEST
         )  # type: ignore[no-any-return]
     from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting, RMSPropGraft
+    from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreConditionerType
     from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner
 
-    torch.serialization.add_safe_globals([PreConditioner, RMSPropGraft])  # a checkpoint holds them
+    # a checkpoint holds them
+    torch.serialization.add_safe_globals([PreConditioner, BlockPartitioner, PreConditionerType, RMSPropGraft])
     return theirs.ScalableShampoo(  # type: ignore[no-any-return]
         matrices, lr=rate, betas=(0.9, 0.95), moving_average_for_momentum=True, start_preconditioning_step=EVERY,
         preconditioning_compute_steps=EVERY, graft_type=LayerWiseGrafting.RMSPROP,
