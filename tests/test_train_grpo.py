@@ -119,7 +119,7 @@ def test_what_is_drawn_follows_the_adapter_as_it_learns(tiny_model_folder: Path,
 def test_a_planted_preference_is_learnt_and_a_coins_is_not(
     tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    settings = Grpo(learning_rate=1e-2, steps=24, prompts=4, each=8, together=32, max_tokens=8, beta=0.01)
+    settings = Grpo(learning_rate=5e-2, steps=20, prompts=4, each=8, together=32, max_tokens=8, beta=0.001)
     learnt, sham = (
         train_grpo(killed.load(tiny_model_folder), ASKED, judge, settings, Work(tmp_path / judge.name, 0), killed.LORA)
         for judge in (killed.Es(), ByCoin(0))

@@ -268,7 +268,7 @@ def _best_of(source: Source, name: str) -> tuple[Block, ...]:
 
 
 def _who(source: Source) -> str:
-    judge = source.run.manifest["settings"].get("recipe", {}).get("judge", "the judge")
+    judge = str(source.run.manifest["settings"].get("recipe", {}).get("judge", "the judge"))
     return WHO.get(judge, judge)
 
 

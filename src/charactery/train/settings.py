@@ -76,7 +76,7 @@ class Grpo:
     """
 
     learning_rate: float = 5e-4
-    steps: int = 14
+    steps: int = 12
     prompts: int = 4  # in a step
     each: int = 8  # answers to each of them, rated against each other
     together: int = 8  # answers in memory at once
