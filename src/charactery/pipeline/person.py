@@ -134,10 +134,9 @@ def calibrate(judge: ByAuthorship, rows: Sequence[Row], seed: int, folder: Path,
     for n, row in enumerate(rows):
         for m, side in enumerate(SIDES):
             kept = {name: row[side][name] for name in ("id", "document", "genre", "year")}
-            words = len(row[side]["text"].split())
             scores.append(
                 {"pair": n, "side": side} | kept
-                | {"words": words, "score": with_shown[2 * n + m], "alone": alone[2 * n + m]}
+                | {"words": len(row[side]["text"].split()), "score": with_shown[2 * n + m], "alone": alone[2 * n + m]}
             )  # fmt: skip
     genres = list(dict.fromkeys(row[AUTHOR]["genre"] for row in rows))
     by_genre = {g or "unknown": [s for s in scores if s["genre"] == g] for g in genres}
