@@ -12,7 +12,7 @@ from charactery.data.pairs import sft_rows
 from charactery.data.passages import AUTHOR, OTHERS, Passage, alike, asked, match, split
 from charactery.data.prompts import Prompt
 from charactery.data.questions import ask_for
-from charactery.data.writings import Writing
+from charactery.data.writings import Writing, years_of
 from charactery.errors import BadData
 from charactery.judges.authorship import ByAuthorship
 from charactery.judges.classifier import FALSE_POSITIVES
@@ -112,8 +112,8 @@ def seen(rows: Sequence[Row], order: Order, speaker: Speaker) -> Row:
 
 
 def _held(writings: Sequence[Writing]) -> Row:
-    years = sorted(w.date[:4] for w in writings if w.date)
-    return {"texts": len(writings), "words": sum(w.words for w in writings), "years": [*years[:1], *years[-1:]]}
+    words = sum(w.words for w in writings)
+    return {"texts": len(writings), "words": words, "years": list(map(str, years_of(writings) or ()))}
 
 
 def _genres(passages: Sequence[Passage]) -> dict[str, int]:
