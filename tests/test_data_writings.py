@@ -19,6 +19,7 @@ from charactery.data.writings import (
     read_writings,
     suspicions,
     write_exclusions,
+    years_of,
 )
 from charactery.errors import BadData
 
@@ -152,3 +153,9 @@ def test_lincolns_papers(tmp_path: Path) -> None:
     other = [titles[d.id] for d in doubts if d.kind == "other hand"]
     assert "TELEGRAM FROM GOVERNOR SEYMOUR." in other and "FROM GENERAL HALLECK TO GENERAL U. S. GRANT." in other
     assert not any("COOPER INSTITUTE" in titles[d.id] for d in doubts if d.kind == "quotation")
+
+
+def test_the_years_of_writings_do_not_hang_on_one_date_misread() -> None:
+    dated = [Writing(str(n), "x", str(1801 + n % 60)) for n in range(300)]
+    assert years_of([*dated, Writing("a", "x", "1558"), Writing("b", "x", "3864"), Writing("c", "x")]) == (1801, 1860)
+    assert years_of(dated[:3]) == (1801, 1803) and years_of([Writing("c", "x")]) is None

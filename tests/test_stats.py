@@ -197,6 +197,10 @@ def test_an_auc_of_groups_draws_whole_groups() -> None:
     assert whole.value == pytest.approx(flat.value)
     assert whole.low is not None and whole.high is not None and flat.low is not None and flat.high is not None
     assert whole.high - whole.low > 2 * (flat.high - flat.low)
+    turned = grouped_auc(high, low)  # both sides are drawn
+    assert turned.low == pytest.approx(1 - whole.high, abs=0.04) and turned.high == pytest.approx(
+        1 - whole.low, abs=0.04
+    )
 
 
 def test_an_auc_of_one_group_is_no_measurement_and_a_perfect_one_has_a_bound() -> None:

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from charactery.data.writings import CAPTION, MONTHS, Writing, shingles
@@ -109,13 +110,11 @@ def split(mine: Sequence[Writing], theirs: Sequence[Writing], author: str, words
         ]
         passages = _without(passages, left_out, "name the author", lambda p: bool(inside.search(p.text)))
         if side == OTHERS:
-            passages = _without(passages, left_out, "others', and hold the author's words", lambda p: taken(p, his))
+            passages = _without(passages, left_out, "others', and hold the author's words", partial(taken, known=his))
         learnt[side] = [p for p in passages if p.document not in away]
-        known = {gram for p in learnt[side] for gram in shingles(p.text)}
         rest = [p for p in passages if p.document in away]
-        held_out[side] = _without(
-            rest, left_out, "held out, and hold words learnt from", lambda p, known=known: taken(p, known)
-        )
+        known = {gram for p in learnt[side] for gram in shingles(p.text)}
+        held_out[side] = _without(rest, left_out, "held out, and hold words learnt from", partial(taken, known=known))
         if not learnt[side] or not held_out[side]:
             whose = {AUTHOR: "the author's", OTHERS: "the others'"}[side]
             raise BadData(

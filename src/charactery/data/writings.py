@@ -136,6 +136,13 @@ def genre_of(title: str, text: str) -> str:
     return ""
 
 
+def years_of(writings: Sequence[Writing]) -> tuple[int, int] | None:
+    """First and last year of the dated texts, one in a hundred at either end left out: a date may be misread."""
+    years = sorted(int(w.date[:4]) for w in writings if w.date[:4].isdigit())
+    few = len(years) // 100
+    return (years[few], years[-1 - few]) if years else None
+
+
 def suspicions(writings: Sequence[Writing], author: str = "", language: str = "en") -> list[Suspicion]:
     """What may not be the person's own words, a writing at most once for each kind of doubt."""
     found = [*_duplicates(writings)]

@@ -26,6 +26,7 @@ from charactery.data.pairs import (
     read_pairs,
     sft_rows,
 )
+from charactery.data.passages import AUTHOR
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
 from charactery.data.reflections import Reflecting, questions, reflect
 from charactery.data.revisions import Revising, revise
@@ -383,11 +384,12 @@ class _Stages:
         train_sft(model, rows, lora, self.recipe.authors, self.work(name, folder))
 
     def by_authorship(self) -> ByAuthorship:
-        sides = [
+        author, others = (
             library(self.run.stage_folder(side) / "adapter", self.rows("writings", side), self.encode)
             for side in person.SIDES
-        ]
-        return ByAuthorship(self.models.base(self.subject), *sides, self.encode, self.recipe.writings.shown)
+        )
+        base = self.models.base(self.subject)
+        return ByAuthorship(base, author, others, self.encode, self.recipe.writings.shown)
 
     def authorship(self, folder: Path) -> None:
         """How well the authorship judge knows the author from others."""
@@ -540,7 +542,7 @@ class _Stages:
     def person(self, folder: Path) -> None:
         """Whose words the answers are in, what the person never knew, and what the model says of itself."""
         found = stage_json(self.run, "authorship", "authorship.json")
-        answers, texts = self.rows("evaluate", "samples"), self.order.texts()[person.AUTHOR]
+        answers, texts = self.rows("evaluate", "samples"), self.order.texts()[AUTHOR]
         subjects = self.subjects()
         self.watch.start("person", portrait_ahead(answers, len(subjects), last_year(texts)))
         portray(Sitter(

@@ -12,7 +12,7 @@ from charactery.data.pairs import sft_rows
 from charactery.data.passages import AUTHOR, OTHERS, Passage, alike, asked, match, split
 from charactery.data.prompts import Prompt
 from charactery.data.questions import ask_for
-from charactery.data.writings import Writing
+from charactery.data.writings import Writing, years_of
 from charactery.errors import BadData
 from charactery.judges.authorship import ByAuthorship
 from charactery.judges.classifier import FALSE_POSITIVES
@@ -112,8 +112,8 @@ def seen(rows: Sequence[Row], order: Order, speaker: Speaker) -> Row:
 
 
 def _held(writings: Sequence[Writing]) -> Row:
-    years = sorted(w.date[:4] for w in writings if w.date)
-    return {"texts": len(writings), "words": sum(w.words for w in writings), "years": [*years[:1], *years[-1:]]}
+    words = sum(w.words for w in writings)
+    return {"texts": len(writings), "words": words, "years": list(map(str, years_of(writings) or ()))}
 
 
 def _genres(passages: Sequence[Passage]) -> dict[str, int]:
@@ -134,10 +134,9 @@ def calibrate(judge: ByAuthorship, rows: Sequence[Row], seed: int, folder: Path,
     for n, row in enumerate(rows):
         for m, side in enumerate(SIDES):
             kept = {name: row[side][name] for name in ("id", "document", "genre", "year")}
-            words = len(row[side]["text"].split())
             scores.append(
                 {"pair": n, "side": side} | kept
-                | {"words": words, "score": with_shown[2 * n + m], "alone": alone[2 * n + m]}
+                | {"words": len(row[side]["text"].split()), "score": with_shown[2 * n + m], "alone": alone[2 * n + m]}
             )  # fmt: skip
     genres = list(dict.fromkeys(row[AUTHOR]["genre"] for row in rows))
     by_genre = {g or "unknown": [s for s in scores if s["genre"] == g] for g in genres}

@@ -113,7 +113,7 @@ def _answers(source: Source) -> tuple[Block, ...]:
     held: dict[str, Any] | None = stage_json(source.run, "authorship", "authorship.json")
     if not found or not held or path is None:
         return ()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, key in (("Held-out passages of the author", "author"), ("Held-out passages of others", "others")):
         e = read_estimate(held["means"][key], path)
         rows.append((name, interval(e), "", "", "", f"{e.n:,}"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charactery.data.writings import Writing
+from charactery.data.writings import Writing, years_of
 from charactery.evals.person.claims import claim_figures
 from charactery.evals.scored import option_scores
 from charactery.judges.authorship import ByAuthorship
@@ -68,8 +68,9 @@ def portray(sitter: Sitter) -> None:
 
 
 def last_year(writings: Sequence[Writing]) -> int | None:
-    """The year of the last dated text."""
-    return max((int(w.date[:4]) for w in writings if w.date[:4].isdigit()), default=None)
+    """The year in which the writings end, None where none is dated."""
+    years = years_of(writings)
+    return years[1] if years else None
 
 
 def first_answers(rows: Sequence[Row]) -> list[Row]:
