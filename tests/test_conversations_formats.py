@@ -284,6 +284,24 @@ def test_librechat_flat_and_nested(tmp_path: Path) -> None:
     assert asked.time == pytest.approx(1716919735.014)
 
 
+def test_two_turns_of_one_id(tmp_path: Path) -> None:
+    twice = [{"messageId": "a", "text": str(n), "isCreatedByUser": True} for n in range(2)]
+    (tmp_path / "a.json").write_text(json.dumps({"conversationId": uid(50), "messages": twice}))
+    with pytest.raises(BadData, match="two turns of the same id"):
+        read_file(tmp_path / "a.json")
+
+
+def test_half_an_answer_is_half_in_other_programs_too(tmp_path: Path) -> None:
+    half = replace(TREE, nodes=(*TREE.nodes, Node(uid(7), uid(6), "assistant", "Gr", 7.0, None)))
+    said = {}
+    for format in ("chatgpt", "librechat", "open-webui"):
+        export_file([half], tmp_path / format, format)
+        said[format] = json.loads((tmp_path / format).read_text())
+    assert said["chatgpt"][0]["mapping"][uid(7)]["message"]["status"] == "in_progress"
+    assert said["librechat"]["messages"][-1]["unfinished"] is True
+    assert said["open-webui"][0]["chat"]["history"]["messages"][uid(7)]["done"] is False
+
+
 SHAREGPT = [
     {"system": "Be brief.", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]},
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
@@ -317,6 +335,19 @@ def test_sillytavern(tmp_path: Path) -> None:
     assert (hello.time, tea.time, tree.title) == (1700000000, 1704103200, "Ada")
     assert no.parent == aye.parent == tea.id and rain.parent == aye.id
     assert (no.text, aye.text, no.subject, aye.subject) == ("No.", "Aye, edited.", "old", "new")
+
+
+def test_an_order_that_has_a_child_before_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    export_file([TREE], path, "sillytavern")
+    header, *rest = path.read_text().splitlines()
+    value = json.loads(header)
+    value["chat_metadata"]["charactery"]["order"].reverse()
+    path.write_text("\n".join([json.dumps(value), *rest]))
+    store = private_store()
+    assert import_file(store, path).added.new == 5
+    assert [node.text for node in store.path(uid(6))] == ["Be brief.", "Tea?", "Aye.", "Green?"]
+    assert store.prompt(uid(3)) == "Tea?"
 
 
 # -- trouble
