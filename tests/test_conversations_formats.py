@@ -17,7 +17,7 @@ from charactery.conversations.formats import FORMATS, export_file, import_file, 
 from charactery.conversations.schema import ENDINGS, KINDS
 from charactery.errors import BadData, CharacteryError
 
-EXAMPLES = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+EXAMPLES = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 
 
 def uid(n: int) -> str:
@@ -48,6 +48,7 @@ def trees(draw: st.DrawFn, shape: str) -> Tree:
     own = draw(st.lists(ids, min_size=count, max_size=count, unique=True))
     nodes: list[Node] = []
     line: list[Node] = []
+    read: set[str | None] = set()
     for n, id in enumerate(own):
         parent = draw(st.sampled_from([None, *(node.id for node in nodes)]))
         role, said = draw(st.sampled_from(roles)), draw(texts)
@@ -62,6 +63,10 @@ def trees(draw: st.DrawFn, shape: str) -> Tree:
             parent = beside.parent if beside else (line[-1].id if line else None)
             role = beside.role if beside else role
         node = Node(id, parent, role, said, **draw(facts))
+        if node.prompt and parent not in read:  # there is nothing before it of which to keep letters
+            node = replace(node, prompt=Prompt(0, node.prompt.rest))
+        if node.prompt or parent in read:
+            read.add(id)
         if shape == "swipes" and not beside:
             line.append(node)
         nodes.append(node)
