@@ -57,7 +57,7 @@ def main(deed: str, place: str, conversation: str = "", turns: str = "") -> None
         parent = store.add(conversation, parent, "user", f"turn {n}").id
         turn = store.turn(conversation, parent, subject="parrot", prompt=f"prompt {n}")
         turn.say("aye")
-        turn.finish(f"aye {n}", "end")
+        parent = turn.finish(f"aye {n}", "end").id
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_killed_in_the_middle_of_a_chat(tiny_model_folder: Path, store: Store) -
     until = time.monotonic() + 120
     while not any(g.ending is None for one in store.summaries() for g in store.glimpses(one.id)):
         assert talk.poll() is None and time.monotonic() < until
-        time.sleep(0.005)
+        time.sleep(0.02)
     talk.send_signal(signal.SIGKILL)
     talk.wait()
     tree = whole(store)

@@ -351,6 +351,37 @@ def test_another_text_under_a_known_id_stands_beside_it(store: Store) -> None:
     assert store.prompt(half.id) == "<u>Tea?<u>Green?" == store.prompt(uid(5))
 
 
+def test_a_prompt_is_the_same_after_an_ancestor_that_was_kept_with_another(store: Store) -> None:
+    """The file knows no prompt of the answer that is here; what its next answer adds is added to nothing."""
+    put(store, TREE)
+    bare = replace(TREE.nodes[1], prompt=None)
+    after = Node(uid(8), uid(2), "user", "Black?", 8.0)
+    last = Node(uid(9), uid(8), "assistant", "Aye.", 9.0, "end", "x", "", Prompt(3, "<u>Black?"))
+    put(store, replace(TREE, nodes=(TREE.nodes[0], bare, after, last)))
+    assert store.prompt(uid(2)) == "<u>Tea?"
+    assert store.prompt(uid(9)) == "<u>Black?"
+
+
+def test_many_put_at_once(store: Store) -> None:
+    """Reading comes before writing there, and what was read must still hold."""
+    faults: list[Exception] = []
+
+    def work(worker: int) -> None:
+        for n in range(12):
+            node = Node(uid(1000 + 50 * worker + n), None, "user", "x", 1.0)
+            try:
+                put(store, Tree(uid(5000 + 50 * worker + n), "", 1.0, (node,)))
+            except CharacteryError as error:
+                faults.append(error)
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert faults == [] and len(store.summaries()) == 48
+
+
 def test_a_conversation_that_claims_another_ones_turns_gets_copies(store: Store) -> None:
     put(store, TREE)
     put(store, replace(TREE, id=uid(200)))

@@ -126,6 +126,8 @@ def chat(
       charactery chat runs/captain
       charactery chat runs/captain --private
     """
+    kept = _opened(store, private, go_on)
+    conversation, turn = kept.find(go_on) if go_on else (None, None)
     from charactery.conversations import Session
     from charactery.judges.best_of import choosing
     from charactery.models.local import Sampler
@@ -133,14 +135,13 @@ def chat(
     from charactery.models.subject import parse_subject
     from charactery.models.voice import SpeakerVoice
 
-    who, kept = parse_subject(subject), _opened(store, private, go_on)
-    conversation, turn = kept.find(go_on) if go_on else (None, None)
+    who = parse_subject(subject)
     models = Models(device, lambda line: typer.echo(line, err=True), choosing)
     voice = SpeakerVoice(models.speaker(who), Sampler(max_tokens, temperature))
     session = Session(kept, voice, seed, conversation)
     if turn:
         session.go(turn)
-    talk = Talk(models, session, voice)
+    talk = Talk(models, session, voice, None if private else f" --store {store}" if store else "")
     typer.echo(f"{subject}. /help lists commands; Ctrl-D ends.", err=True)
     if go_on:
         typer.echo(talk.stands(), err=True)
@@ -158,9 +159,7 @@ def chat(
                 typer.echo(f"{error}. /new starts afresh", err=True)
             except CharacteryError as error:
                 typer.echo(str(error), err=True)
-    if talk.session.conversation and not private:
-        where = f" --store {store}" if store else ""
-        typer.echo(f"kept: charactery conversations show {talk.session.conversation[:8]}{where}", err=True)
+    talk.leave()
 
 
 def _opened(place: str | None, private: bool, go_on: str | None) -> "conversations.Store":
@@ -189,8 +188,10 @@ HELP = """/plain         the plain model answers your last turn (kept beside, an
 class Talk:
     """One conversation in the terminal."""
 
-    def __init__(self, models: "Models", session: "conversations.Session", voice: "SpeakerVoice") -> None:
-        self.models, self.session, self.voice = models, session, voice
+    def __init__(
+        self, models: "Models", session: "conversations.Session", voice: "SpeakerVoice", place: str | None = None
+    ) -> None:
+        self.models, self.session, self.voice, self.place = models, session, voice, place
 
     def line(self, line: str) -> None:
         """Do a command, or answer."""
@@ -208,6 +209,7 @@ class Talk:
         elif command == "/strength":
             self.strength(rest)
         elif command == "/new":
+            self.leave()
             self.session = type(self.session)(self.session.store, self.voice, self.session.seed)
         elif command.startswith("/"):
             typer.echo(HELP)
@@ -221,6 +223,11 @@ class Talk:
             finally:
                 if not answered:  # so that the next turn does not follow one without an answer
                     self.session.back()
+
+    def leave(self) -> None:
+        """Say where the conversation is kept, if anything was said and it is."""
+        if self.session.conversation and self.place is not None:
+            typer.echo(f"kept: charactery conversations show {self.session.conversation[:8]}{self.place}", err=True)
 
     def stands(self) -> str:
         """Where the talk is, for people."""

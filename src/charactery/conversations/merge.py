@@ -42,8 +42,11 @@ def _new_nodes(c: Connection, tree: Tree) -> tuple[list[Node], Added, dict[str, 
     """The turns that are not there yet, and where those went whose ids mean something else here."""
     here, known = _said(c, [node.id for node in tree.nodes]), tree.by_id()
     moved: dict[str, str] = {}
-    new, edited = [], 0
+    read: dict[str | None, str | None] = {None: None}  # the nearest turn with a prompt, down to each
+    new, fresh, edited = [], set[str | None](), 0
     for node in tree.nodes:
+        before = read[node.parent]
+        read[node.id] = before if node.prompt is None else node.id
         parent = moved.get(node.parent, node.parent) if node.parent else None
         asked = (tree.id, parent, node.role, None if node.ending is None else node.text)
         if node.id in here and here[node.id] != asked:
@@ -55,8 +58,9 @@ def _new_nodes(c: Connection, tree: Tree) -> tuple[list[Node], Added, dict[str, 
         if id in here:
             continue
         here[id] = asked
+        fresh.add(node.id)
         prompt = node.prompt
-        if prompt is not None and moved:  # the prompts before it may be others here
+        if prompt is not None and before not in fresh:  # the one before it may be another here
             prompt = Prompt(0, prompt_of(_path(node, known)) or "")
         new.append(replace(node, id=id, parent=parent, prompt=prompt))
     return new, Added(len(new), len(tree.nodes) - len(new), edited), moved

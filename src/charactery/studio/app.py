@@ -47,12 +47,14 @@ def _pages(desk: Desk) -> FastAPI:
             at = cursor(store, conversation)
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
-        path = path_view(store, conversation, at) if conversation else []
-        asked = bool(path) and path[-1].node.role == "user"
+        path = store.path(at) if at else []  # before the glimpses, which then have all of it
+        glimpses = store.glimpses(conversation, letters=60) if conversation else []
+        asked = bool(path) and path[-1].role == "user"
         shown = {
-            "place": place, "conversation": conversation, "at": at, "path": path, "subjects": desk.subjects,
+            "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
+            "path": path_view(path, glimpses),
             "answers": store.children(conversation, at) if conversation and asked else [],
-            "lines": tree_view(store, conversation, at) if conversation else [],
+            "lines": tree_view(glimpses, at),
             "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
             "answering": conversation is not None and desk.answering(conversation), **more,
         }  # fmt: skip

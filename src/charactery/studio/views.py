@@ -1,10 +1,11 @@
 """What a page shows, as data for its templates."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
-from charactery.conversations import Glimpse, Node, Store
+from charactery.conversations import Glimpse, Node
 
 ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "error": "broken off"}
 
@@ -44,11 +45,10 @@ class Line:
         return shorten(self.glimpse.begins, 48, placeholder="…") or "(nothing)"
 
 
-def path_view(store: Store, conversation: str, at: str | None) -> list[TurnView]:
-    """The turns to `at`."""
-    path = store.path(at) if at else []
+def path_view(path: Sequence[Node], glimpses: Sequence[Glimpse]) -> list[TurnView]:
+    """The turns of a path, each among its brothers."""
     kin: dict[str | None, list[str]] = {}
-    for glimpse in store.glimpses(conversation, letters=1):
+    for glimpse in glimpses:
         kin.setdefault(glimpse.parent, []).append(glimpse.id)
     return [
         TurnView(node, ENDED.get(node.ending, ""), kin[node.parent].index(node.id), tuple(kin[node.parent]))
@@ -56,9 +56,8 @@ def path_view(store: Store, conversation: str, at: str | None) -> list[TurnView]
     ]
 
 
-def tree_view(store: Store, conversation: str, at: str | None) -> list[Line]:
+def tree_view(glimpses: Sequence[Glimpse], at: str | None) -> list[Line]:
     """The way to `at`, and at each fork the branches beside it, each in a line; what follows them is counted."""
-    glimpses = store.glimpses(conversation, letters=60)
     parents = {glimpse.id: glimpse.parent for glimpse in glimpses}
     below: Counter[str | None] = Counter()
     for glimpse in reversed(glimpses):  # children stand after their parents

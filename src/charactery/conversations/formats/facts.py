@@ -44,8 +44,8 @@ def moment(value: Any, otherwise: float = 0.0) -> float:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return otherwise
-    found = value / 1000 if abs(value) > LATEST else float(value)
-    return found if abs(found) < LATEST else otherwise
+    at = value / 1000 if abs(value) > LATEST else float(value)
+    return at if abs(at) < LATEST else otherwise
 
 
 def iso(seconds: float) -> str:

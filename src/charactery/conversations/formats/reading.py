@@ -10,7 +10,7 @@ from typing import Any
 from charactery.conversations.formats import chatgpt, jsonl, librechat, open_webui, sharegpt, sillytavern
 from charactery.conversations.formats.facts import own_id, turn_row
 from charactery.conversations.store import storable
-from charactery.conversations.tree import Tree, parents_first
+from charactery.conversations.tree import Tree
 from charactery.errors import BadData
 from charactery.runs import Row
 
@@ -166,7 +166,6 @@ def _sound(tree: Tree) -> Tree:
     """The tree, if a store can hold it."""
     if len(tree.by_id()) < len(tree.nodes):
         raise ValueError("has two turns of the same id")
-    parents_first(tree.nodes)
     _storable([tree.title, tree.cursors, *(vars(mark) for mark in tree.marks)])
     for node in tree.nodes:
         _storable([node.text, turn_row(node)])

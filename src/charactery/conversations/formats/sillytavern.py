@@ -19,7 +19,7 @@ from charactery.conversations.formats.facts import (
     with_facts,
     with_tree_facts,
 )
-from charactery.conversations.tree import Node, Tree, without_role
+from charactery.conversations.tree import Node, Tree, parents_first, without_role
 from charactery.runs import Row, digest
 
 
@@ -65,7 +65,7 @@ def read(rows: list[Row]) -> Tree:
         nodes.sort(key=lambda node: rank[node.id])
     cursors = {"main": parent} if parent and beside is None else {}
     title = text_of(header.get("character_name") or "", "character_name") if beside is None else ""
-    return with_tree_facts(Tree(id, title, began, tuple(with_facts(nodes, facts)), cursors), beside)
+    return with_tree_facts(Tree(id, title, began, tuple(with_facts(parents_first(nodes), facts)), cursors), beside)
 
 
 def _role(message: Row) -> str:
