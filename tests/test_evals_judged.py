@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from inspect_ai import eval as inspect_eval
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ModelUsage, get_model
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from charactery.errors import CharacteryError
@@ -65,7 +65,9 @@ def mock(say: Any) -> Model:
     def outputs(
         input: list[ChatMessage], tools: list[ToolInfo], choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
-        return ModelOutput.from_content("mockllm/model", say(input[-1].text))
+        output = ModelOutput.from_content("mockllm/model", say(input[-1].text))
+        output.usage = ModelUsage()
+        return output
 
     return get_model("mockllm/model", custom_outputs=outputs, memoize=False)
 

@@ -14,6 +14,7 @@ from inspect_ai.model import (
     Logprobs,
     Model,
     ModelOutput,
+    ModelUsage,
     TopLogprob,
     get_model,
 )
@@ -39,7 +40,9 @@ def mock(say: Say) -> Model:
     def outputs(
         input: list[ChatMessage], tools: list[ToolInfo], choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
-        return say(input, config)
+        output = say(input, config)
+        output.usage = ModelUsage()  # else the mock counts tokens, with a tokenizer that it downloads
+        return output
 
     return get_model("mockllm/model", custom_outputs=outputs, memoize=False)
 
@@ -128,10 +131,11 @@ def test_without_log_probabilities_answers_are_sampled(tmp_path: Path) -> None:
 
 
 def test_inspects_own_command_finds_the_tasks(tmp_path: Path) -> None:
-    [log] = inspect_eval("charactery/sycophancy", model="mockllm/model", limit=4, **quiet(tmp_path))
+    model = mock(lambda *_: said("(A)"))
+    [log] = inspect_eval("charactery/sycophancy", model=model, limit=4, **quiet(tmp_path))
     assert log.status == "success" and log.eval.task_version == 1
     assert log.eval.task.rpartition("/")[2] == "sycophancy" and log.samples is not None and len(log.samples) == 4
-    [who] = inspect_eval("charactery/who", model="mockllm/model", limit=2, **quiet(tmp_path))
+    [who] = inspect_eval("charactery/who", model=model, limit=2, **quiet(tmp_path))
     assert who.status == "success"
 
 

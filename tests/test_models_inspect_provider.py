@@ -18,6 +18,7 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
+    ModelUsage,
     get_model,
 )
 from inspect_ai.solver import generate
@@ -227,7 +228,9 @@ def test_a_model_behind_an_api_answers_in_its_own_way(monkeypatch: pytest.Monkey
 
     def outputs(input: list[ChatMessage], tools: Any, choice: Any, config: GenerateConfig) -> ModelOutput:
         heard.append((input, config))
-        return ModelOutput.from_content("mockllm/model", "Aye.")
+        output = ModelOutput.from_content("mockllm/model", "Aye.")
+        output.usage = ModelUsage()
+        return output
 
     mock = get_model("mockllm/model", custom_outputs=outputs, memoize=False)
     monkeypatch.setattr("charactery.models.inspect_provider.get_model", lambda name: mock)

@@ -123,7 +123,9 @@ def parse_choice(text: str, options: Sequence[str]) -> tuple[int | None, str]:
     keys = [re.sub(r"\W", "", option) for option in options]
     one_of = "|".join(re.escape(key) for key in sorted(keys, key=len, reverse=True))
     # a letter alone must be in brackets or closed off; a word or a number need only end
-    ends = r"(?=\s*$|\s*[.,:;)!\n\]–—-])" if all(len(key) == 1 and key.isalpha() for key in keys) else r"(?![\w.]\d|\w)"
+    ends = (
+        r"(?=\s*$|\s*[.,:;)!*\"\n\]–—-])" if all(len(key) == 1 and key.isalpha() for key in keys) else r"(?![\w.]\d|\w)"
+    )
     patterns = (
         rf"^\W*\(({one_of})\)", rf"^\W*({one_of}){ends}",
         rf"(?:answer|option|choice)(?: is|:)?\W*\(?({one_of}){ends}",

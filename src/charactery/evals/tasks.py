@@ -1,5 +1,6 @@
 """From an eval to Inspect's task, and from Inspect's log back to scored cases."""
 
+import re
 from collections.abc import Sequence
 
 from inspect_ai import Task
@@ -110,4 +111,5 @@ def scored_cases(eval: Eval, log: EvalLog, cases: Sequence[Case]) -> list[Scored
 def failures(log: EvalLog) -> list[str]:
     """Why samples of a log failed, the commonest first, each reason once."""
     said = [s.error.message.strip().splitlines()[-1] for s in log.samples or [] if s.error and s.error.message.strip()]
-    return sorted(set(said), key=said.count, reverse=True)
+    plain = [re.sub(r"""^\w+\((['"])(.*)\1\)$""", r"\2", text) for text in said]  # an error's repr, less its class
+    return sorted(set(plain), key=plain.count, reverse=True)
