@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class ByAuthorship:
     encode: Encode
     shown: int = 2
     name: str = AUTHORSHIP
+    unit: ClassVar[str] = "nats/token"
+    alone: ClassVar[bool] = True
 
     def scores(self, cases: Sequence[tuple[str, str]], shown: int | None = None) -> list[float | None]:
         """A score for each question and answer; None for an empty answer, or one longer than the model's context."""

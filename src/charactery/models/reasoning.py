@@ -36,6 +36,9 @@ def leaving_reasoning(collate: Callable[[list[Any]], Batch], tokenizer: Any) -> 
     def collated(rows: list[Any]) -> Batch:
         batch = collate(rows)
         for before in ("", "KL_"):
+            ids: Any
+            mask: Any
+            labels: Any
             ids, mask, labels = (batch.get(f"{before}{key}") for key in ("input_ids", "completion_mask", "labels"))
             for n in range(len(ids) if ids is not None else 0):
                 learnt = mask[n] != 0 if mask is not None else labels[n] != -100

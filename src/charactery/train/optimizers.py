@@ -86,9 +86,10 @@ def _of_matrices(matrices: Iterable[torch.nn.Parameter], name: str, rate: float)
     import pytorch_optimizer as theirs
 
     if name == "soap":
-        return theirs.SOAP(
+        soap: Optimizer = theirs.SOAP(
             matrices, lr=rate, weight_decay=0.0, precondition_frequency=EVERY, max_precondition_dim=LONGEST
-        )  # type: ignore[no-any-return]
+        )
+        return soap
     from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting, RMSPropGraft
     from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreConditionerType
     from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner

@@ -130,6 +130,9 @@ def _with(trainer_class: Any, settings: Sft | Dpo | Grpo) -> Any:
         return trainer_class
 
     class Trainer(trainer_class):  # type: ignore[misc]
+        data_collator: Any
+        optimizer: Any
+
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **named)
             if settings.mask_reasoning and not isinstance(settings, Grpo):  # which draws what it learns from
