@@ -17,6 +17,7 @@ from charactery.errors import CharacteryError, ContextTooLong
 
 if TYPE_CHECKING:
     from charactery import conversations
+    from charactery.constitution import Character
     from charactery.models.speaker import Models
     from charactery.models.subject import Subject
     from charactery.models.voice import SpeakerVoice
@@ -160,6 +161,16 @@ def chat(
     talk.leave()
 
 
+def _written(character: "Character") -> str:
+    """A character as a Subject names it: by its file, a bundled one by its name."""
+    from charactery.constitution import BUNDLED
+
+    path = character.path
+    if path is None:
+        return character.name
+    return path.stem if path.parent == BUNDLED else str(path)
+
+
 def _opened(place: str | None, private: bool, go_on: str | None) -> "conversations.Store":
     """The store that a talk is kept in."""
     from charactery.conversations import open_store, private_store
@@ -242,7 +253,7 @@ class Talk:
             typer.echo("no character is known here; start with MODEL+CHARACTER or a run")
             return None
         wanted = character if command == "/prompted" else None
-        text = f"{mine.base}+{wanted.name}" if wanted else mine.base
+        text = f"{mine.base}+{_written(wanted)}" if wanted else mine.base
         return self.spoken(replace(mine, text=text, adapter=None, run=None, strength=1.0, character=wanted))
 
     def spoken(self, subject: "Subject") -> "SpeakerVoice":
