@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from charactery.cli import app
+from charactery.constitution import BUNDLED
 from charactery.conversations import Session, Store, cursor, mark, open_store
 from charactery.conversations.tree import Tree
 from conversing import Parrot
 from test_conversations_formats import TREE
+from test_models_subject import make_run
 
 
 def run(*arguments: str, said: str = "") -> Result:
@@ -95,6 +98,26 @@ def test_going_on_from_a_turn(tiny_model_folder: Path, talked: Session, store: S
     *_, bend, answer = whole(store).nodes
     assert (bend.text, bend.parent, answer.parent) == ("And a sheet bend?", second.id, bend.id)
     assert "a sheet bend" in (store.prompt(answer.id) or "") and "hitch" not in (store.prompt(answer.id) or "")
+
+
+def test_strength_and_the_others_are_told_apart(
+    tiny_model_folder: Path, tiny_adapters: list[Path], store: Store, tmp_path: Path
+) -> None:
+    run_folder = make_run(tmp_path / "run", (), settings={"model": str(tiny_model_folder)})
+    shutil.copytree(tiny_adapters[0], run_folder / "stages" / "02-dpo" / "adapter")
+    shutil.copy(BUNDLED / "captain.md", run_folder / "character.md")
+    talk = chat(run_folder, said="Tea?\n/plain\n/prompted\n/strength much\n/strength 0.5\n/again\n")
+    assert talk.exit_code == 0 and "give a number" in talk.output and "strength 0.5" in talk.output
+    answers = whole(store).nodes[1:]
+    base = str(tiny_model_folder)
+    assert [n.subject for n in answers] == [
+        str(run_folder),
+        base,
+        f"{base}+{run_folder}/character.md",
+        f"{run_folder}@0.5",
+    ]
+    assert len({n.weights for n in answers}) == 3  # plain and prompted are the same weights
+    assert "Captain" in (store.prompt(answers[2].id) or "") and "Captain" not in (store.prompt(answers[1].id) or "")
 
 
 def test_a_turn_that_cannot_be_answered_is_stepped_back_from(tiny_model_folder: Path, store: Store) -> None:

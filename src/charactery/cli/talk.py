@@ -17,6 +17,7 @@ from charactery.errors import CharacteryError, ContextTooLong
 
 if TYPE_CHECKING:
     from charactery import conversations
+    from charactery.constitution import Character
     from charactery.models.speaker import Models
     from charactery.models.subject import Subject
     from charactery.models.voice import SpeakerVoice
@@ -162,6 +163,16 @@ def chat(
     talk.leave()
 
 
+def _written(character: "Character") -> str:
+    """A character as a Subject names it: by its file, a bundled one by its name."""
+    from charactery.constitution import BUNDLED
+
+    path = character.path
+    if path is None:
+        return character.name
+    return path.stem if path.parent == BUNDLED else str(path)
+
+
 def _opened(place: str | None, private: bool, go_on: str | None) -> "conversations.Store":
     """The store that a talk is kept in."""
     from charactery.conversations import open_store, private_store
@@ -245,7 +256,7 @@ class Talk:
             return None
         wanted = character if command == "/prompted" else None
         plain = replace(untrained(mine), character=wanted)
-        return self.spoken(replace(plain, text=f"{plain.text}+{wanted.name}" if wanted else plain.text))
+        return self.spoken(replace(plain, text=f"{plain.text}+{_written(wanted)}" if wanted else plain.text))
 
     def spoken(self, subject: "Subject") -> "SpeakerVoice":
         """A Subject's voice."""

@@ -59,13 +59,13 @@ class Imported:
     set_aside: Path | None
 
 
-def import_file(store: Store, path: Path, progress: Callable[[int, int], None] = lambda n, of: None) -> Imported:
+def import_file(store: Store, path: Path | str, progress: Callable[[int, int], None] = lambda n, of: None) -> Imported:
     """Put a file's conversations into the store. What cannot be used goes to `NAME.set_aside.jsonl` beside the file.
 
     Importing a file again adds nothing. Raises BadData for a file that cannot be used at all.
     """
+    path, aside = Path(path), None
     contents = read_file(path)
-    aside = None
     if contents.faults:
         aside = path.with_name(f"{path.name}.set_aside.jsonl")
         write_rows(aside, [{"line": f.line, "reason": f.reason, "text": f.text} for f in contents.faults])
@@ -87,14 +87,14 @@ class Exported:
     left_out: int
 
 
-def export_file(trees: Iterable[Tree], out: Path, format: str = "charactery") -> Exported:
+def export_file(trees: Iterable[Tree], out: Path | str, format: str = "charactery") -> Exported:
     """Write conversations, to one file, or into a folder where a file of the format holds only one of them.
 
     Nothing is overwritten: raises BadData where a file is there already.
     """
     if format not in FORMATS:
         raise CharacteryError(f"no format {format!r}; the formats are {', '.join(FORMATS)}")
-    how, trees = FORMATS[format], list(trees)
+    how, trees, out = FORMATS[format], list(trees), Path(out)
     apart = not how.several and (len(trees) > 1 or out.is_dir())
     files = [(out / _name(tree, how.suffix), [tree]) for tree in trees] if apart else [(out, trees)]
     for path, _ in files:

@@ -43,8 +43,9 @@ class Contents:
     faults: list[Fault]
 
 
-def read_file(path: Path) -> Contents:
+def read_file(path: Path | str) -> Contents:
     """The conversations in a file. Raises BadData, with the line, for one that is in no known format or breaks off."""
+    path = Path(path)
     data = _bytes(path)
     head, whole = data.lstrip()[:1], None
     if head == b"{":

@@ -1,0 +1,93 @@
+"""The studio in a real browser: the system's Chromium, where it and Playwright are here. Screenshots are kept."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("playwright")
+from playwright.sync_api import sync_playwright
+
+from charactery.conversations import private_store
+from charactery.studio import Desk
+from conversing import Parrot
+from test_studio import served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+WORDS = "one\n two <b>three</b> four five six seven"
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page on a studio whose parrot speaks slowly; what the browser complains of is a fault."""
+    desk = Desk(private_store(), lambda how: Parrot(WORDS, pause=0.1), ["parrot"])
+    faults: list[str] = []
+    with served(desk) as address, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda r: None if r.url.startswith((address, "data:")) else faults.append(r.url))
+        page.goto("/")
+        yield page
+        page.wait_for_load_state()
+        browser.close()
+    assert [fault for fault in faults if "inline style" not in fault] == []  # a screenshot sets one
+
+
+def say(page: Any, text: str, answers: int = 1) -> None:
+    page.fill("#how input[name=n]", str(answers))
+    page.fill("#text", text)
+    page.click("form.say button")
+
+
+def test_an_answer_streams_and_the_tree_stands_beside_it(page: Any, tmp_path: Path) -> None:
+    say(page, "Tea?")
+    page.wait_for_selector(".pending .text span:nth-child(2)")
+    assert WORDS.startswith(page.inner_text(".pending .text").rstrip())
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert page.inner_text(".turn.assistant .text") == WORDS
+    assert "/talk/" in page.url and page.locator(".tree li").count() == 2
+    page.reload()
+    assert page.inner_text(".turn.assistant .text") == WORDS
+    for width in (1400, 390):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.screenshot(path=tmp_path / f"talk-{width}-{scheme}.png")
+
+
+def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
+    say(page, "Tea?", answers=3)
+    page.wait_for_selector("text=Go on with this")
+    page.locator("text=Go on with this").nth(1).click()
+    page.wait_for_selector("text=2 of 3")
+    chosen = page.url
+    page.locator("summary:has-text('Edit')").click()
+    page.fill("textarea[id^=edit]", "Coffee?")
+    page.fill("#how input[name=n]", "1")
+    page.click("text=Say this instead")
+    page.wait_for_selector(".pending .text span")
+    page.click("text=Stop")
+    page.wait_for_selector("small:has-text('stopped')")
+    assert WORDS.startswith(page.inner_text(".turn.assistant .text").rstrip())
+    while page.url != chosen:  # the browser's own Back is undo
+        page.go_back()
+    page.wait_for_selector("text=2 of 3")
+    assert "Tea?" in page.inner_text("main") and "Coffee?" in page.inner_text(".tree")
+
+
+def test_by_keyboard_alone(page: Any) -> None:
+    page.keyboard.type("Tea?")  # the page begins at what one says
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.focus(".tree a")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Go on with this")
