@@ -848,8 +848,7 @@ def test_best_of_n_and_trainings_by_kl(
     ways = {row["recipe"]: [r["at"] for r in rows if r["recipe"] == row["recipe"]] for row in rows if not row["n"]}
     assert ways["grpo"] == [f"grpo/{n}" for n in (1, 2, 3, 4)]
     assert ways["short"][:2] == ["sft", "dpo.r1"] and all(at.startswith("dpo.r2/") for at in ways["short"][2:])
-    kls = {row["at"]: row["kl"]["value"] for row in rows if row["kl"]}
-    assert kls["sft"] > kls["grpo/1"] >= -0.5, "it has moved far, and GRPO only begun to"
+    assert all(row["kl"]["low"] < row["kl"]["value"] < row["kl"]["high"] for row in rows if row["kl"])
     assert all(row["rate"]["n"] + row["rate"]["missing"] == 12 for row in rows)
     page = (out / "report.html").read_text()
     assert "Rating by KL" in page and (out / "report_files" / "frontier.png").exists()

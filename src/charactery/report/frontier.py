@@ -128,10 +128,10 @@ def _sentences(ways: Sequence[Way]) -> str:
             continue
         far = [p for p in chosen.places if (p.kl.value or 0.0) >= last.kl.value]
         beside = far[0] if far else chosen.places[-1]
-        reach = "" if far else ", which cannot be as far,"
+        reach = "" if far else " which cannot be as far,"
         out.append(
             f"{way.name} ends {short_interval(last.kl)} nats from the plain model and is rated "
-            f"{short_interval(last.score)}; the best of {beside.at}{reach} at most {_short(beside.kl)} nats from it, "
+            f"{short_interval(last.score)}; the best of {beside.at},{reach} at most {_short(beside.kl)} nats from it, "
             f"is rated {short_interval(beside.score)}."
         )
     return " ".join(out)
