@@ -12,7 +12,7 @@ from charactery.data.writings import Writing
 from charactery.evals.person import claims as claims_module
 from charactery.evals.person import portrait
 from charactery.evals.person.claims import claim_figures, claims, contradiction, entropy, trained_tokens
-from charactery.evals.person.portrait import KNOWN, LATER, Sitter, portray, says_not_known, things
+from charactery.evals.person.portrait import KNOWN, LATER, Sitter, passing, portray, says_not_known, things
 from charactery.judges.rating import Case, Ratings
 from charactery.models.chat import user
 from charactery.models.local import Answer, Request, Sampler
@@ -85,6 +85,12 @@ def test_tokens_of_a_training_that_was_killed_are_counted_on(tmp_path: Path) -> 
         name = ["author", "sft", "dpo"][n - 1]
         write_rows(tmp_path / "stages" / f"{n:02d}-{name}" / "log.jsonl", [{"num_tokens": c} for c in counts])
     assert trained_tokens(tmp_path) == 20 + 15 + 7
+
+
+def test_what_passes_for_the_authors_is_above_others_passages_and_plain_answers() -> None:
+    plain: list[float | None] = [0.1 * n for n in range(40)]
+    assert passing(-1.0, [*plain, None]) == pytest.approx(3.7) and passing(5.0, plain) == 5.0
+    assert passing(None, []) is None and passing(1.0, [None]) == 1.0
 
 
 class Marks:

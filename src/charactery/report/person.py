@@ -11,15 +11,15 @@ from charactery.report.source import Source
 LATER, KNOWN = "never known", "known"
 SHOWN = 12  # answers about later things that are printed, of each subject
 JUDGE = (
-    "Two adapters of the base, one trained on the writings of {} and one on others', each read an answer behind the "
-    "{} passages of their side that are nearest to the question. The score is how much likelier the first makes it, "
-    "in nats a token. It was tested on {} of the author, each with another's of the same genre, of like length and "
-    "nearest in date; no document is on both sides of the split. The intervals draw whole documents."
+    "Two adapters of the base, one trained on the writings of {} and one on others', each read an answer behind the"
+    " passages of their side that are nearest to the question ({} a side). The score is how much likelier the first"
+    " makes it, in nats a token. It was tested on {} of the author, each with another's of the same genre, of like "
+    "length and nearest in date; no document is on both sides of the split. The intervals draw whole documents."
 )
 WHOSE = (
     "The score of held-out passages, and of answers to held-out prompts. An answer passes where it scores above all "
-    "but one in twenty of others' held-out passages ({}). Prompts are of today, and the passages are not: read the "
-    "answers beside the plain model's, which nobody would take for the author's."
+    "but one in twenty of others' held-out passages and of the plain model's answers ({}). Prompts are of today, and "
+    "the passages are not, so an answer may be unlike either side; read the difference from plain first."
 )
 LATER_THINGS = (
     "The writings end in {}. Asked about things that came later, and about things that had been there for twenty "

@@ -10,6 +10,7 @@ from charactery.data.writings import Writing, years_of
 from charactery.evals.person.claims import claim_figures
 from charactery.evals.scored import option_scores
 from charactery.judges.authorship import ByAuthorship
+from charactery.judges.classifier import FALSE_POSITIVES
 from charactery.judges.rating import Case
 from charactery.models.chat import user
 from charactery.models.local import Request, Sampler, derive_seed
@@ -59,10 +60,10 @@ def work_ahead(answers: Sequence[Row], subjects: int, last: int | None) -> int:
 def portray(sitter: Sitter) -> None:
     """Write answers.jsonl (authorship by answer), later.jsonl (answers about things by year) and person.json."""
     journal = Journal(sitter.folder / "batches.jsonl")
-    authorship = _authorship(sitter, journal)
+    authorship, threshold = _authorship(sitter, journal)
     last = last_year(sitter.writings)
     write_json(sitter.folder / "person.json", {
-        "threshold": sitter.threshold, "authorship": authorship, "last_year": last,
+        "threshold": threshold, "authorship": authorship, "last_year": last,
         "later": _later(sitter, last, journal), "claims": claim_figures(sitter.subjects, sitter.seed, journal),
     })  # fmt: skip
 
@@ -78,8 +79,8 @@ def first_answers(rows: Sequence[Row]) -> list[Row]:
     return [r for r in rows if r["eval"] == "expression" and r["condition"] == "turn 1"]
 
 
-def _authorship(sitter: Sitter, journal: Journal) -> dict[str, Any]:
-    """The judge's score of each subject's answers, how many pass for the author's, and how many copy."""
+def _authorship(sitter: Sitter, journal: Journal) -> tuple[dict[str, Any], float | None]:
+    """The judge's score of each subject's answers, how many pass for the author's, how many copy; and the threshold."""
     spoken = [r for r in first_answers(sitter.answers) if r["subject"] in sitter.subjects]
     cases = [Case((user(r["messages"][-2]["content"]),), (r["answer"],)) for r in spoken]
     scores = [v for (v,) in sitter.judge.rate(cases, journal, sitter.progress).values]
@@ -90,20 +91,31 @@ def _authorship(sitter: Sitter, journal: Journal) -> dict[str, Any]:
         for r, score in zip(spoken, scores, strict=True)
     ]  # fmt: skip
     write_rows(sitter.folder / "answers.jsonl", rows)
-    out: dict[str, Any] = {}
     by_role = {role: [r for r in rows if r["subject"] == role] for role in sitter.subjects}
+    threshold = passing(sitter.threshold, [r["score"] for r in by_role.get("plain", [])])
+    out: dict[str, Any] = {}
     for role, mine in by_role.items():
         values = [r["score"] for r in mine]
         out[role] = {
             "score": mean(values, sitter.seed, "nats per token").as_dict(),
-            "pass": rate([_above(v, sitter.threshold) for v in values]).as_dict(),
+            "pass": rate([_above(v, threshold) for v in values]).as_dict(),
             "copied": rate([r["copied"] for r in mine]).as_dict(),
         }
         if role != "plain" and "plain" in by_role:
             plain = {r["id"]: r["score"] for r in by_role["plain"]}
             base = [plain.get(r["id"]) for r in mine]
             out[role]["above plain"] = paired_difference(values, base, sitter.seed, "nats per token").as_dict()
-    return out
+    return out, threshold
+
+
+def passing(threshold: float | None, plain: Sequence[float | None]) -> float | None:
+    """What an answer must exceed to pass for the author's: one in twenty of others' passages do, and of plain answers.
+
+    Others' passages alone say nothing of answers of today, which may be unlike either side.
+    """
+    known = sorted((v for v in plain if v is not None), reverse=True)
+    bounds = [known[int(FALSE_POSITIVES * len(known))]] if known else []
+    return max([*bounds, *([] if threshold is None else [threshold])], default=None)
 
 
 def _above(score: float | None, threshold: float | None) -> bool | None:
