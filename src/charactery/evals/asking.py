@@ -96,7 +96,8 @@ def put_readings(state: TaskState, asks: Sequence[Ask], readings: Mapping[str, R
 
 def get_readings(state: TaskState) -> dict[str, Reading]:
     """The readings in a sample's store."""
-    return {name: _reading(row) for name, row in state.store.get("readings", {}).items()}
+    kept: dict[str, Any] = state.store.get("readings", {})
+    return {name: _reading(row) for name, row in kept.items()}
 
 
 def _row(reading: Reading) -> dict[str, Any]:
@@ -104,7 +105,8 @@ def _row(reading: Reading) -> dict[str, Any]:
 
 
 def _reading(row: Mapping[str, Any]) -> Reading:
-    return Reading(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()})
+    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    return Reading(**fields)
 
 
 def _said(ask: Ask, reading: Reading) -> str:
