@@ -186,11 +186,6 @@ def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pyte
     listed = run(app, ["eval"])
     assert listed.exit_code == 0 and "sycophancy" in listed.stdout
     assert isinstance(run(app, ["eval", "who"]).exception, CharacteryError)
-    table = run(app, ["eval", "sycophancy", "--controls", "--sets", "2", "--json"])
-    assert table.exit_code == 1  # two data sets cannot cover between 90% and 99%
-    assert {json.loads(line)["eval"] for line in table.stdout.splitlines()} == {"sycophancy"}
-    right = run(app, ["eval", "sycophancy", "--controls", "--sets", "0"])
-    assert right.exit_code == 0 and "DISAGREES" not in right.stdout and "at most 0.05" in right.stdout
 
 
 def test_near_duplicates_of_training_prompts_are_listed() -> None:
@@ -210,8 +205,11 @@ def test_a_skeleton_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert done.exit_code == 0 and "kind_words/task.py" in done.stdout
     eval = find_eval("kind_words")
     assert eval.name == "kind-words" and len(eval.made()) == 4
-    shown = run(app, ["eval", "kind_words", "--controls", "--sets", "0"])
-    assert "warm at 0.3" in shown.stdout
+    right = run(app, ["eval", "kind_words", "--controls", "--sets", "0"])
+    assert right.exit_code == 0 and "DISAGREES" not in right.stdout and "warm at 0.3" in right.stdout
+    table = run(app, ["eval", "kind_words", "--controls", "--sets", "2", "--json"])
+    assert table.exit_code == 1  # two data sets cannot cover between 90% and 99%
+    assert {json.loads(line)["eval"] for line in table.stdout.splitlines()} == {"kind-words"}
     assert (tmp_path / "kind_words" / "test_evals_kind_words.py").exists()
     assert isinstance(run(app, ["eval", "--new", "kind-words"]).exception, CharacteryError)
     assert isinstance(run(app, ["eval", "--new", "Kind words"]).exception, CharacteryError)

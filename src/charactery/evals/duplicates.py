@@ -33,7 +33,7 @@ def near_duplicates(cases: Sequence[Case], prompts: Sequence[tuple[str, str]]) -
     found = []
     for case in cases:
         best: Duplicate | None = None
-        for text in {m["content"] for ask in case.asks for m in ask.messages if m["role"] == "user"}:
+        for text in _lines(case):
             mine = _runs(text)
             for id in sorted(set().union(*(holders.get(run, set()) for run in mine))):
                 common = len(mine & runs[id])
@@ -43,6 +43,12 @@ def near_duplicates(cases: Sequence[Case], prompts: Sequence[tuple[str, str]]) -
         if best is not None:
             found.append(best)
     return sorted(found, key=lambda d: -d.shared)
+
+
+def _lines(case: Case) -> list[str]:
+    """What a case's user says, by lines: a question stands apart from its answers and from how to give them."""
+    said = [m["content"] for ask in case.asks for m in ask.messages if m["role"] == "user"]
+    return list(dict.fromkeys(line for text in said for line in text.split("\n") if line.strip()))
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
