@@ -96,13 +96,8 @@ def put_readings(state: TaskState, asks: Sequence[Ask], readings: Mapping[str, R
 
 def get_readings(state: TaskState) -> dict[str, Reading]:
     """The readings in a sample's store."""
-<<<<<<< HEAD
-    rows: dict[str, dict[str, Any]] = state.store.get("readings", {})
-    return {name: _reading(row) for name, row in rows.items()}
-=======
     kept: dict[str, Any] = state.store.get("readings", {})
     return {name: _reading(row) for name, row in kept.items()}
->>>>>>> evals
 
 
 def _row(reading: Reading) -> dict[str, Any]:
@@ -110,13 +105,8 @@ def _row(reading: Reading) -> dict[str, Any]:
 
 
 def _reading(row: Mapping[str, Any]) -> Reading:
-<<<<<<< HEAD
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
-    return Reading(**values)
-=======
     fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
     return Reading(**fields)
->>>>>>> evals
 
 
 def _said(ask: Ask, reading: Reading) -> str:
