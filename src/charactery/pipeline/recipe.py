@@ -91,7 +91,7 @@ class Documents:
     count: int = 128
     tokens: int = 224
     verbatim: float = 0.33
-    temperature: float = 1.0
+    temperature: float = 0.7  # warmer, a small model loses the thread over so long a text
     without: tuple[str, ...] = ()
 
 
@@ -101,7 +101,7 @@ class Cases:
 
     count: int = 120
     tokens: int = 160
-    temperature: float = 1.0
+    temperature: float = 0.7
     without: tuple[str, ...] = ()
 
 
