@@ -137,7 +137,8 @@ def test_lines_without_padding_that_are_not_in_order_are_put_in_order() -> None:
     rows = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [1, 2, 3, 4, 12]]  # the first and the last are one line of six
     batch = _Batch(rows, 0, "cpu", folds=True)
     assert batch.index_B_L.shape == (2, 6)
-    values = torch.arange(12.0)[:, None]
+    values = torch.arange(12.0)
+    assert batch.spread(values).tolist() == batch.index_B_L.tolist()
     assert batch.gather(batch.spread(values)).tolist() == values.tolist()
     assert [[batch.token_N[p].item() for p in places] for places in batch.places] == rows
 
