@@ -825,7 +825,7 @@ def test_the_best_of_n_is_a_subject_like_any_other(best_run: Path, talking_cache
     )
     assert plain == one
     refused = charactery(talking_cache, "strength", str(best_run))
-    assert refused.returncode == 2 and "nothing was trained" in refused.stderr
+    assert refused.returncode == 2 and "only an adapter has a strength" in refused.stderr
 
 
 def test_best_of_n_and_trainings_by_kl(

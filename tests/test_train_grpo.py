@@ -142,7 +142,7 @@ def test_every_step_is_trls(tiny_model_folder: Path, uninterrupted: Path, tmp_pa
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
     theirs = grpo._Online(
-        model, model=model.model, processing_class=model.tokenizer,
+        model, False, model=model.model, processing_class=model.tokenizer,
         reward_funcs=[grpo.rewarding(killed.Es(), model, 4, Journal(tmp_path / "j"))],
         train_dataset=Dataset.from_list([{"id": id, "prompt": [*messages]} for id, messages in planned]),
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),

@@ -37,7 +37,7 @@ def measure_strengths(folder: Path, strengths: Sequence[float], device: str, wat
     with open_run(folder, read_manifest(folder)) as run:
         evaluate_folder(run)
         if parse_subject(str(run.folder)).adapter is None:
-            raise CharacteryError("has no adapter whose strength could be measured; nothing was trained", folder)
+            raise CharacteryError("has no adapter, and only an adapter has a strength", folder)
         found = _measure(run, sorted({0.0, *strengths}), device, watch)
         write_json(folder / "strength" / "figures.json", found)
         write_report(run, folder)
@@ -48,8 +48,6 @@ def _measure(run: Run, strengths: Sequence[float], device: str, watch: Watch) ->
     settings, out = run.manifest["settings"], run.folder / "strength"
     out.mkdir(exist_ok=True)
     models, trained = Models(device, watch.say), parse_subject(str(run.folder))
-    if trained.adapter is None:
-        raise CharacteryError("trained all weights, and only an adapter has a strength", run.folder)
     prompts = read_chosen(run.stage_folder("prompts") / "prompts.jsonl")
     cases = [case for case in items(prompts) if case.condition in CONDITIONS]
     judge = ClassifierJudge.from_row(json.loads((evaluate_folder(run) / "judge.json").read_text()))

@@ -12,6 +12,7 @@ from charactery.report.picture import save_png
 from charactery.runs import write_text
 
 WIDTH = 760  # CSS pixels of a plot
+LONGEST = 36  # letters of a name in a plot
 
 
 def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
@@ -108,6 +109,11 @@ def _escaped(text: str) -> str:
     return text.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ").replace("–", "--")
 
 
+def _short(subject: str) -> str:
+    """A subject's name as a plot has room for it: the end of a path tells runs apart."""
+    return subject if len(subject) <= LONGEST else f"…{subject[1 - LONGEST :]}"
+
+
 def draw(rows: Sequence[Compared], subjects: Sequence[str], folder: Path) -> list[Path]:
     """A plot an eval and unit: dots with intervals, a group a metric. The pictures' paths."""
     paths = []
@@ -115,7 +121,8 @@ def draw(rows: Sequence[Compared], subjects: Sequence[str], folder: Path) -> lis
         for unit in dict.fromkeys((row.unit, row.kind) for row in mine):
             shown = [row for row in mine if (row.unit, row.kind) == unit]
             groups = [
-                Group(row.metric, tuple((s, row.estimates[s]) for s in subjects if s in row.estimates)) for row in shown
+                Group(row.metric, tuple((_short(s), row.estimates[s]) for s in subjects if s in row.estimates))
+                for row in shown
             ]
             rates = unit[1] == "rate"
             axis = (
