@@ -15,7 +15,7 @@ import killed_training as killed
 from charactery.errors import CharacteryError, CharacteryWarning
 from charactery.judges.rating import Case, OfAnswersAlone, Ratings
 from charactery.models.chat import assistant, prompt_tokens, user
-from charactery.models.local import LocalModel
+from charactery.models.local import Adapter, LocalModel
 from charactery.models.reasoning import reasoned, without_reasoning
 from charactery.runs import Row, read_rows
 from charactery.train.matched import held_back
@@ -251,19 +251,22 @@ def test_the_weights_beside_the_loss_do_what_they_say(tiny_model_folder: Path, t
 def test_the_divergence_is_half_the_squared_log_ratio_of_the_pairs_tokens(
     tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    settings = Dpo(learning_rate=1e-2, epochs=1, batch=12, together=12, kl=0.7)
     start = train_sft(
         killed.load(tiny_model_folder), killed.sft_rows(), killed.LORA, killed.SFT, Work(tmp_path / "sft", 3)
     )  # fmt: skip
-    [row] = [
-        row for row in _logged(killed.load(tiny_model_folder), start, settings, tmp_path / "dpo") if row["step"] == 1
+    settings = Dpo(learning_rate=1e-2, epochs=2, batch=12, together=12, kl=0.7)
+    out = tmp_path / "dpo"
+    train_dpo(killed.load(tiny_model_folder), killed.dpo_rows(), start, settings, Work(out, 3))
+    first, second = (row["kl"] for row in read_rows(out / "log.jsonl"))
+    assert first == pytest.approx(0, abs=1e-6)  # the reference is the adapter that it began at, not the base
+    model = killed.load(tiny_model_folder)
+    pairs = [
+        (prompt_tokens(model.tokenizer, row["prompt"]), answer_tokens(model, row[side][0]["content"]))
+        for row in killed.dpo_rows() for side in ("chosen", "rejected")
     ]  # fmt: skip
-    assert row["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the adapter that it began at, not the base
-
-
-def _logged(model: LocalModel, start: Path, settings: Dpo, out: Path) -> list[Row]:
-    train_dpo(model, killed.dpo_rows(), start, settings, Work(out, 3))
-    return read_rows(out / "log.jsonl")
+    after, before = (torch.cat(model.score(pairs, Adapter(folder))) for folder in (out / "checkpoint-1", start))
+    expected = 0.5 * (after - before).square().mean().item()
+    assert second == pytest.approx(expected, rel=0.02) and expected > 1e-3
 
 
 # -- reasoning
@@ -365,8 +368,6 @@ def test_training_stops_at_the_loss_asked_for(
     learnt, held = held_back(rows, Sft(stop_at_loss=wanted), 3)
     assert len(held) == 1 and len(learnt) == 11 and held[0] not in learnt
     model = killed.load(tiny_model_folder)
-    from charactery.models.local import Adapter
-
     tokens = [(prompt_tokens(model.tokenizer, r["prompt"]), answer_tokens(model, r["completion"][0]["content"]))
               for r in held]  # fmt: skip
     scored = -torch.cat(model.score(tokens, Adapter(kept))).mean().item()
