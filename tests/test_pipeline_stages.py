@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from charactery.cli import app
 from charactery.constitution import find_character
 from charactery.data.prompts import Prompt
-from charactery.errors import BadData, CharacteryError
+from charactery.errors import BadData, CharacteryError, RunConflict
 from charactery.models.local import Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
@@ -95,6 +95,14 @@ def test_a_step_that_processes_cannot_share_is_refused_at_once(tmp_path: Path, m
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(CharacteryError, match="of 8 rows cannot be shared by 3 processes; start one of 1, 2, 4, 8"):
         distil.train(distil.Order(find_character("captain"), tmp_path / "run"), distil.Watch())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_to_reuse_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    order = distil.Order(find_character("captain"), tmp_path / "run", reuse=tmp_path / "none")
+    for asked in (lambda: distil.train(order, distil.Watch()), lambda: foresee(order)):
+        with pytest.raises(RunConflict, match="is not a run"):
+            asked()
     assert not (tmp_path / "run").exists()
 
 

@@ -88,6 +88,8 @@ def test_by_keyboard_alone(page: Any) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector(".turn.assistant:not(.pending)")
+    talked = page.url
     page.focus(".tree a")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Go on with this")
+    assert "Tea?" in page.inner_text("main") and page.url != talked  # it went to the turn of the tree

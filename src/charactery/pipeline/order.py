@@ -14,7 +14,7 @@ from charactery.judges.rating import LIKELIHOOD
 from charactery.models.local import pick_device
 from charactery.models.subject import BEST_OF, parse_subject
 from charactery.pipeline.recipe import AUTHORSHIP, TRAINS, Recipe
-from charactery.runs import stage_kind
+from charactery.runs import read_manifest, stage_kind
 from charactery.train.optimizers import check_optimizer
 from charactery.train.settings import FIELDS, ORDERS, share
 
@@ -106,6 +106,8 @@ class Order:
         if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
         recipe.check()
+        if self.reuse:
+            read_manifest(self.reuse)
         own = {stage_kind(name) for name in recipe.own_stages}
         given = self.pairs or recipe.contrast or recipe.sizes.tasks if "pairs" in own else False
         played = recipe.self_play if "self-play" in own else 0
