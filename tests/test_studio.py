@@ -60,7 +60,7 @@ def desk(parrot: Parrot) -> Desk:
 
 @pytest.fixture
 def studio(desk: Desk) -> Iterator[httpx.Client]:
-    with served(desk) as address, httpx.Client(base_url=address, timeout=30) as client:
+    with served(desk) as address, httpx.Client(base_url=address, timeout=30, follow_redirects=True) as client:
         key = re.search(r'"X-Charactery": "([^"]+)"', client.get("/talk").text)
         assert key is not None
         client.headers["X-Charactery"] = key[1]

@@ -18,6 +18,7 @@ from test_studio import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WORDS = "one\n two <b>three</b> four five six seven"
 
 
@@ -27,9 +28,9 @@ def page() -> Iterator[Any]:
     desk = Desk(private_store(), lambda how: Parrot(WORDS, pause=0.1), ["parrot"])
     faults: list[str] = []
     with served(desk) as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
         page.on("request", lambda r: None if r.url.startswith((address, "data:")) else faults.append(r.url))
@@ -77,10 +78,39 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     page.click("text=Stop")
     page.wait_for_selector("small:has-text('stopped')")
     assert WORDS.startswith(page.inner_text(".turn.assistant .text").rstrip())
-    while page.url != chosen:  # the browser's own Back is undo
-        page.go_back()
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.evaluate("history.go(-2)")  # the browser's own Back is undo
+    page.wait_for_url(chosen)
     page.wait_for_selector("text=2 of 3")
     assert "Tea?" in page.inner_text("main") and "Coffee?" in page.inner_text(".tree")
+    say(page, "More?")  # the page that one came back to hears its answer
+    page.wait_for_selector(".pending .text span")
+    page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+
+
+FIRST_LATE = """() => {
+    const send = XMLHttpRequest.prototype.send;
+    let wait = 1500;
+    XMLHttpRequest.prototype.send = function (...what) {
+        let gone = false;
+        this.abort = () => { gone = true; };
+        const late = () => { if (!gone) send.apply(this, what); };
+        setTimeout(late, wait);
+        wait = 0;
+    };
+    history.back();
+    setTimeout(() => history.back(), 500);
+}"""
+
+
+def test_only_the_last_of_two_steps_back_is_shown(page: Any) -> None:
+    for text in ("Tea?", "Cake?", "More?"):
+        before = page.locator(".turn.assistant").count()
+        say(page, text)
+        page.wait_for_selector(f".turn.assistant:not(.pending) >> nth={before}")
+    page.evaluate(FIRST_LATE)
+    page.wait_for_timeout(3000)
+    assert page.locator(".turn.user").count() == 2  # the answer to Cake?, and not the question More?
 
 
 def test_by_keyboard_alone(page: Any) -> None:

@@ -43,8 +43,6 @@ def _pages(desk: Desk) -> FastAPI:
 
     def drawn(request: Request, place: str, conversation: str | None, at: str | None, **more: Any) -> HTMLResponse:
         store = desk.store(place)
-        if conversation is not None and at is None:
-            at = cursor(store, conversation)
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
         path = store.path(at) if at else []  # before the glimpses, which then have all of it
@@ -97,6 +95,9 @@ def _pages(desk: Desk) -> FastAPI:
 
     @app.get("/{place}/{conversation}")
     def talk(request: Request, place: str, conversation: uuid.UUID, at: uuid.UUID | None = None) -> Response:
+        here = cursor(desk.store(place), str(conversation)) if at is None else None
+        if here is not None:  # an address that goes on showing the same
+            return RedirectResponse(f"/{place}/{conversation}?at={here}", 303)
         return drawn(request, place, str(conversation), str(at) if at else None)
 
     @app.post("/{place}/say")
