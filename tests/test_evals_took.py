@@ -1,94 +1,52 @@
-"""What the judge of a run is fitted on, and what its controls are asked."""
+"""Took: a character's own lines against others' of the same length, for any file, and what a judge finds in answers."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 
 from charactery.constitution import find_character
-from charactery.data.drafts import CHARACTER, PLAIN, history_sides
-from charactery.data.prompts import Prompt
-from charactery.evals import took
-from charactery.evals.expression.task import Item, spread
-from charactery.judges.classifier import OTHERS
-from charactery.models.chat import assistant, system, user
-from charactery.models.local import Request
+from charactery.constitution.library import bundled_names
+from charactery.errors import CharacteryError
+from charactery.evals.asks import by_logs, by_shares, by_text
+from charactery.evals.took.task import EVAL, LINES, _asks, cases, score
+
+BUNDLED = cases("bundled", "")
 
 
-@dataclass(frozen=True)
-class Foil:
-    """As much of a Speaker as is asked for."""
-
-    name: str
-
-    @property
-    def subject(self) -> Any:
-        return SimpleNamespace(text=self.name)
-
-
-def test_the_judge_learns_no_plain_answer_to_the_characters_own_history() -> None:
-    talks = [Prompt(f"t{n}", "asks", ("One?", "Two?", "Three?"), "", "train") for n in range(4)]
-    prompts = [Prompt("s", "asks", ("Why?",), "", "train"), Prompt("k", "task", ("Add.",), "", "train"), *talks]
-    sides = history_sides(prompts)
-    history = [user("One?"), assistant("."), user("Two?"), assistant("."), user("Three?")]
-    drafts = [{"id": p.id, "kind": p.kind, "messages": history if p in talks else [user(p.turns[0])]} for p in prompts]
-    foils = [Foil("a"), Foil("b")]
-    examined: Any = SimpleNamespace(
-        prompts=prompts, drafts=drafts, subjects={"plain": PLAIN, "prompted": CHARACTER}, seed=0, foils=foils
-    )  # fmt: skip
-    known = took.known_asks(examined)
-    heard: dict[Any, list[Request]] = {}
-    for _, _, (speaker, request) in known:
-        heard.setdefault(speaker, []).append(request)
-    asked = "s t0 t1 t2 t3".split()
-    assert [(id, side) for side, id, _ in known[:10]] == [(i, s) for s in (CHARACTER, PLAIN) for i in asked]
-    assert {id for _, id, _ in known[10:]} == set(asked) and {side for side, *_ in known[10:]} == {OTHERS}
-    assert [len(heard[f]) for f in foils] == [3, 2]  # each prompt put to one of them, at its first turn
-    assert {len(r.messages) for f in foils for r in heard[f]} == {1}
-    for side in (CHARACTER, PLAIN):
-        turns = {id: len(r.messages) for id, r in zip(asked, heard[side], strict=True)}
-        assert turns == {"s": 1, **{p.id: 5 if sides[p.id] == side else 1 for p in talks}}
-    assert set(sides.values()) == {CHARACTER, PLAIN}
+def test_every_bundled_characters_lines_are_asked_for() -> None:
+    lines = [c for c in BUNDLED if "asked" not in c.about]
+    assert {c.about["character"] for c in lines} == {*bundled_names()}
+    for case in lines:
+        mine, other = case.asks[0].options
+        shown = [s.text for t in find_character(case.about["character"]).traits() for s in t.shows]
+        assert mine in shown and other not in shown
+        assert 0.5 < len(mine) / len(other) < 2.0, (case.id, mine, other)
 
 
-def test_the_controls_answer_first_turns_from_all_over() -> None:
-    cases = [Item(f"{n}", "turn 1", ("Why?",)) for n in range(80)] + [Item("t", "turn 3", ("Why?",) * 3)]
-    asked = [int(c.id) for c in took.controlled(cases)]
-    assert len({*asked}) == took.CONTROLLED == 50 and asked == sorted(asked) and asked[0] == 0 and asked[-1] >= 78
-    assert len(took.controlled(cases[:40])) == 40
-    assert spread("abcdefg", 3) == ["a", "c", "e"] and spread("", 3) == [] and spread("ab", 3) == ["a", "b"]
+def test_a_character_of_ones_own_has_its_traits_apart(tmp_path: Path) -> None:
+    path = tmp_path / "gardener.md"
+    head = "---\nname: Gardener\n---\n\n# Gardener\n\nYou are a gardener.\n\n## Voice\n\n### Speaks of soil\n\nYou speak of soil.\n"
+    shows = "".join(f"- Dig here, and a spade deeper, {n} times.\n" for n in range(6))
+    path.write_text(f"{head}\nshows:\n{shows}asks:\n- What now?\n")
+    found = cases(str(path), "")
+    assert len(found) == LINES + 1 and EVAL.made(str(path)) == found
+    assert found[0].asks[0].messages[0]["content"] == "What now?"
+    values = score(found[0], {"line": by_logs([-40.0, -100.0], "")})
+    assert values == pytest.approx(
+        {"chooses": 1.0, "chooses: gardener": 1.0, "character: gardener": 60.0, "trait: speaks-of-soil": 60.0}
+    )  # sentences are further apart than a share can tell
+    path.write_text(head)
+    with pytest.raises(CharacteryError, match="nothing to measure it by"):
+        cases(str(path), "")
+    with pytest.raises(CharacteryError, match="no character 'capten'"):
+        EVAL.made("capten")
 
 
-def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever was said before, and under whatever system prompt; the same prompts of every subject."""
-    character = find_character("captain")
-    cases = [Item(f"{n}", "turn 3", (f"One {n}?", "Two?", f"Three {n}?")) for n in range(30)]
-    rows = [
-        {
-            "eval": "expression", "subject": subject, "condition": "turn 3", "id": case.id, "answer": f"{subject} {n}",
-            "messages": [
-                system("Be terse."), user(case.turns[0]), assistant("Aye."), user(case.turns[2]), assistant("Ask me."),
-            ],
-        }
-        for subject in ("plain", "trained")
-        for n, case in enumerate(cases)
-    ]  # fmt: skip
-    heard: list[Any] = []
-
-    def margins(model: Any, asked: Any, held: Any) -> Any:
-        heard.extend(asked)
-        return np.zeros((len(held), len(asked)))
-
-    monkeypatch.setattr(took, "margins", margins)
-    examined: Any = SimpleNamespace(
-        character=character, folder=tmp_path, seed=0, subjects={"plain": 0, "trained": 0},
-        base=SimpleNamespace(name="b"), progress=lambda done: None,
-    )  # fmt: skip
-    found = took.likelihoods(examined, rows, cases)
-    assert len(heard) == len(found) == took.LIKELIHOOD_ASKED  # half of them of each of two subjects
-    for messages, answer in heard:
-        assert messages == [user(f"Three {answer.split()[1]}?")]
-    assert [f["id"] for f in found if f["subject"] == "plain"] == [f["id"] for f in found if f["subject"] == "trained"]
+def test_a_judge_is_asked_of_what_was_answered() -> None:
+    free = next(c for c in BUNDLED if "asked" in c.about and c.about["character"] == "captain")
+    [ask] = _asks(free, {"free": by_text(["Ahoy!"])})
+    assert "Ahoy!" in ask.messages[0]["content"] and free.about["shows"] in ask.messages[0]["content"]
+    assert _asks(free, {"free": by_text([""])}) == []
+    readings = {"free": by_text(["Ahoy!"]), "judged": by_shares((0.8, 0.2), "")}
+    assert score(free, readings) == {"breaks": 0.0, "shown": 1.0, "shown: captain": 1.0}
+    assert score(free, {"free": by_text(["As an AI, I sail not."])}) == {"breaks": 1.0}

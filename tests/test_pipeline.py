@@ -172,8 +172,8 @@ def test_equal_manifests_give_equal_pairs_and_figures(whole_run: Path, talking_c
         ("charactery.pipeline.distil:self_play", 1, "after"),
         ("charactery.train.trainers:_Progress.on_save", 2, "before"),  # a checkpoint of SFT without its marker
         ("charactery.train.trainers:_Progress.on_save", 6, "after"),  # between two checkpoints of DPO
-        ("charactery.evals.took:margins", 2, "before"),
-        ("charactery.evals.took:figures", 1, "before"),
+        ("charactery.evals.of_run:margins", 2, "before"),
+        ("charactery.evals.of_run:figures", 1, "before"),
         ("charactery.pipeline.distil:write_report", 1, "before"),
     ],
 )

@@ -65,8 +65,8 @@ class Reading:
 
     def log_odds(self, option: int) -> float:
         """Of one option against all others, in nats."""
-        others = math.log(sum(math.exp(v) for n, v in enumerate(self.logs) if n != option))
-        return self.logs[option] - others
+        others = [v for n, v in enumerate(self.logs) if n != option]
+        return self.logs[option] - max(others) - math.log(sum(math.exp(v - max(others)) for v in others))
 
     def expected(self, values: Sequence[float]) -> float:
         """Mean of the options' values, each weighing its share."""
@@ -76,10 +76,10 @@ class Reading:
 def by_logs(logs: Sequence[float], scoring: str) -> Reading:
     """A reading of log-probabilities, which need not add up to one."""
     top = max(logs)
-    weights = [max(math.exp(v - top), FLOOR) for v in logs]
-    shares = tuple(w / sum(weights) for w in weights)
-    choice = max(range(len(shares)), key=shares.__getitem__)
-    return Reading(ANSWERED, (), choice, shares, tuple(map(math.log, shares)), scoring)
+    total = top + math.log(sum(math.exp(v - top) for v in logs))
+    told = tuple(v - total for v in logs)  # of whole sentences, further apart than shares can tell
+    choice = max(range(len(told)), key=told.__getitem__)
+    return Reading(ANSWERED, (), choice, tuple(map(math.exp, told)), told, scoring)
 
 
 def by_shares(shares: Sequence[float], scoring: str) -> Reading:

@@ -113,7 +113,8 @@ class Eval:
     """An eval, as the module `task` in its folder defines it.
 
     `cases` makes the cases of the bundled items, or of public data by `source`, in the folder that `data` or the
-    settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data.
+    settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data;
+    where it ends in `...`, other sources are for `cases` to read or to refuse.
     """
 
     name: str
@@ -134,7 +135,7 @@ class Eval:
 
     def made(self, source: str = BUNDLED, data: str = "") -> list[Case]:
         """The cases. Raises CharacteryError for a source there is not."""
-        if source != BUNDLED and source not in self.sources:
+        if source != BUNDLED and source not in self.sources and "..." not in self.sources:
             there = ", ".join((BUNDLED, *self.sources))
             raise CharacteryError(f"the {self.name} eval has no source {source!r}; there are {there}")
         return list(self.cases(source, data))

@@ -33,9 +33,9 @@ from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData, ModelNotFound, RunConflict
+from charactery.evals.of_run import Examined, evaluate, work_ahead
 from charactery.evals.person.portrait import Sitter, last_year, portray
 from charactery.evals.person.portrait import work_ahead as portrait_ahead
-from charactery.evals.took import Examined, evaluate, work_ahead
 from charactery.judges.authorship import ByAuthorship, library
 from charactery.judges.best_of import choosing
 from charactery.judges.classifier import check_drafts

@@ -1,0 +1,1 @@
+"""Did it take? Whose lines a subject is likelier to say, trait by trait, for any character file."""

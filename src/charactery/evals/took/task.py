@@ -1,0 +1,176 @@
+"""Did it take? Whose lines a subject is likelier to say, and what its answers show, trait by trait, of any character.
+
+Nothing is written for a character: its traits' own lines are set against other characters' lines, as replies to what
+its file says that people ask. With the bundled characters one sees at once what moved that should, and what else did.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from inspect_ai import Task, task
+
+from charactery.constitution import Trait, find_character, foil_characters
+from charactery.constitution.library import bundled_names
+from charactery.errors import CharacteryError
+from charactery.evals.asks import Ask, Reading, is_refusal
+from charactery.evals.controls import RATES, Control, Draws
+from charactery.evals.definition import BUNDLED, Case, Eval, Judging, Labelled, Metric, Values
+from charactery.evals.scripted import Plan
+from charactery.evals.tasks import eval_task
+from charactery.evals.who.task import in_turn
+from charactery.models.chat import user
+
+HERE = Path(__file__).parent
+LINES = 4  # of a trait
+YES_NO = ("Yes", "No")
+OPENING = "Hello! Tell me something."  # for a trait that says of nothing that people ask it
+
+
+def cases(source: str, data: str) -> list[Case]:
+    """Of every trait up to four lines, each against a line of another's, and one question that is answered freely.
+
+    `source` is a character's name or file; for the bundled ones, all of them. Raises BadCharacter for what is none.
+    """
+    named = bundled_names() if source == BUNDLED else [source]
+    found = {name if source == BUNDLED else character.id: character for name in named
+             for character in [find_character(name)]}  # fmt: skip
+    foils = [line.text for foil in foil_characters() for trait in foil.traits() for line in trait.shows]
+    groups = [
+        list(_of_trait(name, trait, foils, source == BUNDLED))
+        for name, character in found.items()
+        for trait in character.traits()
+        if trait.shows
+    ]
+    if not groups:
+        raise CharacteryError(f"no trait of {source} has lines under `shows:`, and there is nothing to measure it by")
+    turned = [group[n % len(group) :] + group[: n % len(group)] for n, group in enumerate(groups)]
+    return in_turn(turned)  # a beginning has lines and free answers alike
+
+
+def _of_trait(name: str, trait: Trait, foils: Sequence[str], bundled: bool) -> Iterator[Case]:
+    asked = [item.text for item in trait.asks] or [OPENING]
+    about = {"character": name, "trait": "" if bundled else trait.id, "shows": trait.definition or trait.title}
+    unused = list(foils)
+    for n, line in enumerate(trait.shows[:LINES]):
+        # of about the same length, since every word more makes a line less likely
+        other = min(unused, key=lambda text: abs(len(text) - len(line.text)))
+        unused.remove(other)
+        ask = Ask("line", (user(asked[n % len(asked)]),), (line.text, other))
+        yield Case(f"{name}-{trait.id}-{n}", f"{name}-{trait.id}-{n}", (ask,), about)
+    free = Ask("free", (user(asked[-1]),))
+    yield Case(f"{name}-{trait.id}-free", f"{name}-{trait.id}", (free,), {**about, "asked": asked[-1]})
+
+
+def score(case: Case, readings: Mapping[str, Reading]) -> Values:
+    """See METRICS."""
+    name, trait = case.about["character"], case.about["trait"]
+    if "free" in readings:
+        text, judged = readings["free"].text, readings.get("judged")
+        values: Values = {"breaks": float(is_refusal(text)) if text else None}
+        if judged is None:
+            return values
+        shown = None if judged.choice is None or not text else float(judged.choice == 0)
+        return values | dict.fromkeys(("shown", f"shown: {name}"), shown)
+    line = readings["line"]
+    chosen = None if line.choice is None else float(line.choice == 0)
+    strength = None if line.choice is None else line.log_odds(0)
+    values = {"chooses": chosen, f"chooses: {name}": chosen, f"character: {name}": strength}
+    return values | ({f"trait: {trait}": strength} if trait else {})
+
+
+METRICS = (
+    Metric("character", "log-odds of its lines against others' lines, as replies", "mean", "nats"),
+    Metric("trait", "the same by trait, where one character was asked for", "mean", "nats"),
+    Metric("chooses", "share of its lines that are likelier than the other's"),
+    Metric("breaks", "share of free answers that decline, or speak as an AI"),
+    Metric("shown", "share of free answers in which a judge finds the trait", judged=True),
+)
+
+
+def _asks(case: Case, readings: Mapping[str, Reading]) -> list[Ask]:
+    free = readings.get("free")
+    return [_judged(case.about["shows"], case.about["asked"], free.text)] if free is not None and free.text else []
+
+
+def _judged(shows: str, asked: str, answer: str) -> Ask:
+    return Ask("judged", (user(
+        f"A trait is written for its bearer: {shows}\n\nSomebody was asked: {asked}\nThey answered: {answer}\n\n"
+        "Does this answer show the trait? Answer with Yes or No alone."
+    ),), YES_NO)  # fmt: skip
+
+
+def _labelled() -> list[Labelled]:
+    """Lines of every bundled character's traits, and others' lines for the same traits."""
+    out = []
+    foils = [line.text for foil in foil_characters() for trait in foil.traits() for line in trait.shows]
+    for n, trait in enumerate(trait for name in bundled_names() for trait in find_character(name).traits()):
+        if trait.shows and trait.asks:
+            told = trait.definition or trait.title
+            out.append(Labelled(_judged(told, trait.asks[0].text, trait.shows[0].text), True))
+            out.append(Labelled(_judged(told, trait.asks[0].text, foils[n % len(foils)]), False))
+    return out
+
+
+# -- scripted subjects
+
+
+def _said(log_odds: float) -> tuple[float, ...]:
+    share = 1 / (1 + math.exp(-log_odds))
+    return (share, 1 - share)
+
+
+def _plans(cases: Sequence[Case], odds: Sequence[float], shown: Sequence[bool]) -> list[Plan]:
+    return [
+        {"free": "Aye." if has else "As an AI, I have none.", "judged": _said(3.0 if has else -3.0)}
+        if "asked" in case.about
+        else {"line": _said(value)}
+        for case, value, has in zip(cases, odds, shown, strict=True)
+    ]
+
+
+def taken(rate: float) -> Control:
+    """Prefers this share of the lines, and shows the traits in this share of its answers."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        lines, free = ([c for c in cases if ("asked" in c.about) == answered] for answered in (False, True))
+        has = dict(zip([c.id for c in lines], draws.happens(rate, lines), strict=True))
+        has |= dict(zip([c.id for c in free], draws.happens(rate, free), strict=True))
+        return _plans(cases, [2.0 if has[c.id] else -2.0 for c in cases], [has[c.id] for c in cases])
+
+    return Control(f"took at {rate:g}", plan, {"chooses": rate, "shown": rate, "breaks": 1 - rate})
+
+
+def leaning(nats: float) -> Control:
+    """Says every line with these odds, lines differing by two nats."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        by_name: dict[str, list[Case]] = {}
+        for case in cases:
+            by_name.setdefault(case.about["character"], []).append(case)
+        found: dict[str, float] = {}
+        for mine in by_name.values():  # so that even data sets have each character's mean exact
+            lines = [c for c in mine if "asked" not in c.about]
+            found.update(zip([c.id for c in lines], draws.normal(nats, 2.0, lines), strict=True))
+        return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
+
+    return Control(f"leans {nats:g} nats", plan, {f"character: {name}": nats for name in bundled_names()})
+
+
+def _another(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    return _plans(cases, [-3.0] * len(cases), [False] * len(cases))
+
+
+CONTROLS = (
+    *(taken(rate) for rate in RATES),
+    *(leaning(nats) for nats in (-20.0, 0.0, 2.0)),
+    Control("another character", _another, most={"chooses": 0.05, "shown": 0.05}),
+)
+
+EVAL = Eval("took", 1, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled))
+
+
+@task
+def took(source: str = BUNDLED, data: str = "", method: str = "auto", seed: int = 0) -> Task:
+    """Whose lines it is likelier to say. `source` may be a character's name or file."""
+    return eval_task(EVAL, source, data, method, seed)

@@ -1,0 +1,94 @@
+"""What the judge of a run is fitted on, and what its controls are asked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charactery.constitution import find_character
+from charactery.data.drafts import CHARACTER, PLAIN, history_sides
+from charactery.data.prompts import Prompt
+from charactery.evals import of_run
+from charactery.evals.expression.task import Item, spread
+from charactery.judges.classifier import OTHERS
+from charactery.models.chat import assistant, system, user
+from charactery.models.local import Request
+
+
+@dataclass(frozen=True)
+class Foil:
+    """As much of a Speaker as is asked for."""
+
+    name: str
+
+    @property
+    def subject(self) -> Any:
+        return SimpleNamespace(text=self.name)
+
+
+def test_the_judge_learns_no_plain_answer_to_the_characters_own_history() -> None:
+    talks = [Prompt(f"t{n}", "asks", ("One?", "Two?", "Three?"), "", "train") for n in range(4)]
+    prompts = [Prompt("s", "asks", ("Why?",), "", "train"), Prompt("k", "task", ("Add.",), "", "train"), *talks]
+    sides = history_sides(prompts)
+    history = [user("One?"), assistant("."), user("Two?"), assistant("."), user("Three?")]
+    drafts = [{"id": p.id, "kind": p.kind, "messages": history if p in talks else [user(p.turns[0])]} for p in prompts]
+    foils = [Foil("a"), Foil("b")]
+    examined: Any = SimpleNamespace(
+        prompts=prompts, drafts=drafts, subjects={"plain": PLAIN, "prompted": CHARACTER}, seed=0, foils=foils
+    )  # fmt: skip
+    known = of_run.known_asks(examined)
+    heard: dict[Any, list[Request]] = {}
+    for _, _, (speaker, request) in known:
+        heard.setdefault(speaker, []).append(request)
+    asked = "s t0 t1 t2 t3".split()
+    assert [(id, side) for side, id, _ in known[:10]] == [(i, s) for s in (CHARACTER, PLAIN) for i in asked]
+    assert {id for _, id, _ in known[10:]} == set(asked) and {side for side, *_ in known[10:]} == {OTHERS}
+    assert [len(heard[f]) for f in foils] == [3, 2]  # each prompt put to one of them, at its first turn
+    assert {len(r.messages) for f in foils for r in heard[f]} == {1}
+    for side in (CHARACTER, PLAIN):
+        turns = {id: len(r.messages) for id, r in zip(asked, heard[side], strict=True)}
+        assert turns == {"s": 1, **{p.id: 5 if sides[p.id] == side else 1 for p in talks}}
+    assert set(sides.values()) == {CHARACTER, PLAIN}
+
+
+def test_the_controls_answer_first_turns_from_all_over() -> None:
+    cases = [Item(f"{n}", "turn 1", ("Why?",)) for n in range(80)] + [Item("t", "turn 3", ("Why?",) * 3)]
+    asked = [int(c.id) for c in of_run.controlled(cases)]
+    assert len({*asked}) == of_run.CONTROLLED == 50 and asked == sorted(asked) and asked[0] == 0 and asked[-1] >= 78
+    assert len(of_run.controlled(cases[:40])) == 40
+    assert spread("abcdefg", 3) == ["a", "c", "e"] and spread("", 3) == [] and spread("ab", 3) == ["a", "b"]
+
+
+def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was said before, and under whatever system prompt; the same prompts of every subject."""
+    character = find_character("captain")
+    cases = [Item(f"{n}", "turn 3", (f"One {n}?", "Two?", f"Three {n}?")) for n in range(30)]
+    rows = [
+        {
+            "eval": "expression", "subject": subject, "condition": "turn 3", "id": case.id, "answer": f"{subject} {n}",
+            "messages": [
+                system("Be terse."), user(case.turns[0]), assistant("Aye."), user(case.turns[2]), assistant("Ask me."),
+            ],
+        }
+        for subject in ("plain", "trained")
+        for n, case in enumerate(cases)
+    ]  # fmt: skip
+    heard: list[Any] = []
+
+    def margins(model: Any, asked: Any, held: Any) -> Any:
+        heard.extend(asked)
+        return np.zeros((len(held), len(asked)))
+
+    monkeypatch.setattr(of_run, "margins", margins)
+    examined: Any = SimpleNamespace(
+        character=character, folder=tmp_path, seed=0, subjects={"plain": 0, "trained": 0},
+        base=SimpleNamespace(name="b"), progress=lambda done: None,
+    )  # fmt: skip
+    found = of_run.likelihoods(examined, rows, cases)
+    assert len(heard) == len(found) == of_run.LIKELIHOOD_ASKED  # half of them of each of two subjects
+    for messages, answer in heard:
+        assert messages == [user(f"Three {answer.split()[1]}?")]
+    assert [f["id"] for f in found if f["subject"] == "plain"] == [f["id"] for f in found if f["subject"] == "trained"]
