@@ -25,7 +25,9 @@ def test_every_bundled_characters_lines_are_asked_for() -> None:
 
 def test_a_character_of_ones_own_has_its_traits_apart(tmp_path: Path) -> None:
     path = tmp_path / "gardener.md"
-    head = "---\nname: Gardener\n---\n\n# Gardener\n\nYou are a gardener.\n\n## Voice\n\n### Speaks of soil\n\nYou speak of soil.\n"
+    head = (
+        "---\nname: Gardener\n---\n\n# Gardener\n\nYou garden.\n\n## Voice\n\n### Speaks of soil\n\nYou speak of it.\n"
+    )
     shows = "".join(f"- Dig here, and a spade deeper, {n} times.\n" for n in range(6))
     path.write_text(f"{head}\nshows:\n{shows}asks:\n- What now?\n")
     found = cases(str(path), "")

@@ -160,16 +160,22 @@ def run_controls(
     sets: int = SETS,
     log_dir: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    all_through: bool = True,
 ) -> list[Recovered]:
-    """Every control of an eval, through Inspect and over drawn data sets (none where `sets` is 0)."""
+    """Every control of an eval, through Inspect and over drawn data sets (none where `sets` is 0).
+
+    Inspect takes most of the time; without `all_through` only the controls with a planted rate go through it.
+    """
     cases = eval.made()
+    through_it = [c for c in eval.controls if all_through or {*RATES} & {*c.planted.values()}]
     with tempfile.TemporaryDirectory() as scratch:
-        told = inspected(eval, cases, log_dir or Path(scratch))
+        told = inspected(eval, cases, log_dir or Path(scratch), through_it)
     progress(1)
     out = []
     for control in eval.controls:
         covered = coverage(eval, control, cases, sets) if sets and control.planted else {}
-        through, plain = told[control.name], _by_name(eval, drawn(eval, control, cases, _even()))
+        plain = _by_name(eval, drawn(eval, control, cases, _even()))
+        through = told.get(control.name, plain)
         for name, value in [*control.planted.items(), *control.most.items()]:
             bound = name not in control.planted
             same = through[name].estimate == plain[name].estimate
@@ -187,8 +193,10 @@ def _by_name(eval: Eval, scored: Sequence[Scored]) -> dict[str, Figure]:
     return {figure.name: figure for figure in eval.figures(scored)}
 
 
-def inspected(eval: Eval, cases: Sequence[Case], log_dir: Path) -> dict[str, dict[str, Figure]]:
-    """Every control's figures, whole through Inspect, by control and metric. A script speaks for the judge as well."""
+def inspected(
+    eval: Eval, cases: Sequence[Case], log_dir: Path, controls: Sequence[Control]
+) -> dict[str, dict[str, Figure]]:
+    """Controls' figures, whole through Inspect, by control and metric. A script speaks for the judge as well."""
     from inspect_ai import eval as inspect_eval
 
     models = {
@@ -196,7 +204,7 @@ def inspected(eval: Eval, cases: Sequence[Case], log_dir: Path) -> dict[str, dic
             control.name.replace(" ", "-"),
             {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)},
         )
-        for control in eval.controls
+        for control in controls
     }
     if eval.judging:
         logs = [
@@ -206,7 +214,7 @@ def inspected(eval: Eval, cases: Sequence[Case], log_dir: Path) -> dict[str, dic
         ]
     else:
         logs = list(inspect_eval(task_of(eval, cases), model=list(models.values()), **quiet(log_dir)))
-    named = {control.name.replace(" ", "-"): control.name for control in eval.controls}
+    named = {control.name.replace(" ", "-"): control.name for control in controls}
     found = {}
     for log in logs:
         found[named[log.eval.model.partition("/")[2]]] = _by_name(eval, scored_cases(eval, log, cases))
