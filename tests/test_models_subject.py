@@ -8,7 +8,7 @@ import pytest
 
 from charactery.constitution import find_character
 from charactery.errors import BadCharacter, CharacteryError, ModelNotFound, RunConflict
-from charactery.models.subject import parse_subject, run_character
+from charactery.models.subject import expand_subjects, parse_subject, run_character
 
 
 def make_run(folder: Path, adapters: tuple[str, ...] = ("02-dpo/adapter",), **manifest: Any) -> Path:
@@ -154,3 +154,12 @@ def test_the_character_a_run_was_trained_on(here: Path) -> None:
     (run / "character.md").write_text(captain.path.read_text())
     assert run_character(parse_subject("runs/captain@0.5")) == captain
     assert run_character(parse_subject("smollm2+captain")) is None
+
+
+def test_a_row_of_subjects_is_named_by_commas_and_checkpoints(here: Path) -> None:
+    make_run(here / "runs/captain", ("02-dpo/adapter", "02-dpo/checkpoint-9", "02-dpo/checkpoint-40"))
+    row = expand_subjects("smollm2, runs/captain:dpo/*,runs/captain:dpo/40,runs/captain")
+    assert row == ["smollm2", "runs/captain:dpo/9", "runs/captain:dpo/40", "runs/captain"]
+    for text in ("runs/none:dpo/*", "smollm2/*", " , "):
+        with pytest.raises(ModelNotFound):
+            expand_subjects(text)

@@ -1,4 +1,4 @@
-"""Commands on evals: eval, compare."""
+"""Commands on evals: eval, compare, curve."""
 
 import json
 from pathlib import Path
@@ -179,3 +179,60 @@ def compare(
         write_latex(rows, subjects, latex)
     for path in draw(rows, subjects, plots) if plots else []:
         typer.echo(str(path), err=True)
+
+
+@app.command()
+def curve(
+    name: Annotated[str, typer.Argument(help="An eval by name, or an eval's folder.")],
+    subjects: Annotated[
+        str,
+        typer.Option(help="Subjects in a row, commas between; RUN:STAGE/* is every checkpoint.", show_default=False),
+    ],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Only this metric; may be repeated.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first cases.", show_default=False)] = None,
+    source: Annotated[str, typer.Option(help="bundled, or public data that the eval names.")] = "bundled",
+    data: Annotated[str, typer.Option(help="Where that data lies.", show_default=False)] = "",
+    method: Annotated[str, typer.Option(help="How options are read, as for `eval`.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    judge: Annotated[str, typer.Option(help="A Subject that judges.", show_default=False)] = "",
+    out: Annotated[Path, typer.Option(help="The results folder; it may hold earlier ones.")] = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
+) -> None:
+    """Draw an eval's figures along a row of Subjects: the checkpoints of a training, or more and more answers to choose
+    from.
+
+    Subjects are measured as `charactery eval` measures them, and go on where that was stopped. The picture is
+    `curve-NAME.png` in the results folder; parts of a metric are drawn where `--metric` names them.
+
+    \b
+    Examples:
+      charactery curve sycophancy --subjects "smollm2,runs/captain:sft/*,runs/captain:dpo/*"
+      charactery curve took --subjects "smollm2,runs/captain:sft/*" --metric "character: captain"
+    """
+    from charactery.cli.show import progress
+    from charactery.evals.comparison import compare as compared
+    from charactery.evals.registry import find_eval
+    from charactery.evals.results import SAMPLES, read_table, results_of
+    from charactery.evals.run import Order, run_evals
+    from charactery.models.subject import expand_subjects
+    from charactery.report.comparison import as_text
+    from charactery.report.curve import curve as drawn
+    from charactery.report.picture import save_png
+
+    eval, row = find_eval(name), expand_subjects(subjects)
+    with progress() as bars:
+        run_evals([eval], row, Order(out, source, data, method, seed, limit, device, judge), bars.say, bars.start,
+                  bars.advance)  # fmt: skip
+    found = [
+        one
+        for one in compared(results_of(out, row, [eval.name], seed), read_table(out, SAMPLES), row)
+        if one.source == source and (one.metric in metric if metric else ":" not in one.metric)
+    ]
+    if not found:
+        raise CharacteryError(f"{eval.name} gave no {' or '.join(metric or ['figure'])}; `charactery eval` lists them")
+    typer.echo(as_text(found, row))
+    path = out / f"curve-{eval.name}.png"
+    save_png(drawn(found, row), path)
+    typer.echo(str(path), err=True)

@@ -156,6 +156,34 @@ def _trained(text: str, path: Path, character: Character | None, stage: str | No
     return Subject(text, base.base, base.kind, character, adapter, strength, path)
 
 
+def expand_subjects(text: str) -> list[str]:
+    """The Subjects that a comma-separated text names, in order; `RUN:STAGE/*` is every checkpoint of a stage.
+
+    Of a run that chose among answers, it is the best of 1, 2, 4, 8 and 16. Raises ModelNotFound where there are none.
+    """
+    out: list[str] = []
+    for name in filter(None, map(str.strip, text.split(","))):
+        if not name.endswith("/*"):
+            out.append(name)
+            continue
+        run, _, stage = name[:-2].rpartition(":")
+        if not os.path.exists(f"{run}/manifest.json"):
+            raise ModelNotFound(f"{name!r}: before :STAGE/* comes a run, and {run!r} is none here")
+        if stage_kind(stage) == BEST_OF:
+            out += [f"{run}:{stage}/{n}" for n in (1, 2, 4, 8, 16)]
+            continue
+        folder = read_run(Path(run)).stage_folder(stage)
+        steps = sorted(
+            int(n) for p in folder.glob("checkpoint-*") if (n := p.name.removeprefix("checkpoint-")).isdigit()
+        )
+        if not steps:
+            raise ModelNotFound(f"{name!r}: stage {stage!r} has no checkpoints", Path(run))
+        out += [f"{run}:{stage}/{step}" for step in steps]
+    if not out:
+        raise ModelNotFound("no Subject was named; write smollm2,runs/captain:sft,runs/captain:dpo/* say")
+    return list(dict.fromkeys(out))
+
+
 def run_character(subject: Subject) -> Character | None:
     """The character a run was trained on, if the subject is a run."""
     if subject.run is None:
