@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError
-from charactery.evals.comparison import compare
+from charactery.evals.comparison import Compared, compare
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.registry import find_eval
@@ -19,11 +19,12 @@ from charactery.evals.results import RESULTS, SAMPLES, estimate_of, read_table, 
 from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
-from charactery.report.comparison import as_text, draw, write_csv, write_latex
+from charactery.report.comparison import as_text, draw, write_csv, write_latex, write_page
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 PEREZ = DATA / "perez2022_sycophancy" / "political_typology.jsonl.gz"
 FEW = 16
+from charactery.stats import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,19 @@ def test_subjects_are_compared_case_by_case(results: Path, tiny_model_folder: Pa
     assert len(lines) == 1 + sum(len(r.estimates) for r in rows) and lines[0].startswith("eval,source,metric")
     write_latex(rows, subjects, tmp_path / "all.tex")
     assert (tmp_path / "all.tex").read_text().count(r"\begin{tabular}") == 2
+    write_page(rows, subjects, "charactery eval who", tmp_path / "page")
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert all(f"## {name}" in page for name in ("sycophancy", "who", "The command")) and "charactery eval who" in page
+    assert "<svg" in (tmp_path / "page" / "report.html").read_text()
     assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 5
+
+
+def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
+    estimates = {"coin": Estimate(0.5, 0.4, 0.6, 50), "mirror": Estimate(0.8, 0.7, 0.9, 50)}
+    row = Compared("sycophancy", "bundled", "matching", "", "rate", estimates, {})
+    write_page([row], ["coin", "mirror"], "charactery eval sycophancy", tmp_path)
+    [line] = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
+    assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
 
 
 def test_figures_read_in_different_ways_are_not_compared(results: Path, tiny_model_folder: Path) -> None:

@@ -150,6 +150,9 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Write the figures as CSV.", show_default=False)] = None,
     latex: Annotated[Path | None, typer.Option(help="Write tables for LaTeX.", show_default=False)] = None,
     plots: Annotated[Path | None, typer.Option(help="Draw into this folder.", show_default=False)] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write one page of all into this folder.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a metric and line.")] = False,
 ) -> None:
     """Put Subjects side by side: their figures, and how each differs from the first, case by case.
@@ -160,12 +163,14 @@ def compare(
     Examples:
       charactery compare smollm2 smollm2+captain runs/captain
       charactery compare smollm2 runs/captain --eval who --plots plots --csv who.csv
+      charactery compare smollm2 smollm2+captain runs/captain --page side-by-side
     """
+    import shlex
     from dataclasses import asdict
 
     from charactery.evals.comparison import compare as compared
     from charactery.evals.results import SAMPLES, read_table, results_of
-    from charactery.report.comparison import as_text, draw, write_csv, write_latex
+    from charactery.report.comparison import as_text, draw, write_csv, write_latex, write_page
 
     rows = compared(results_of(out, subjects, evals or [], seed), read_table(out, SAMPLES), subjects)
     if as_json:
@@ -177,6 +182,13 @@ def compare(
         write_csv(rows, csv)
     if latex:
         write_latex(rows, subjects, latex)
+    if page:
+        asked = dict.fromkeys(row.eval for row in rows)
+        named = " ".join(f"--subject {shlex.quote(subject)}" for subject in subjects)
+        command = f"charactery eval {' '.join(asked)} {named} --seed {seed} --out {shlex.quote(str(out))}\n"
+        typer.echo(
+            str(write_page(rows, subjects, command + f"charactery compare {shlex.join(subjects)} --page {page}", page))
+        )
     for path in draw(rows, subjects, plots) if plots else []:
         typer.echo(str(path), err=True)
 

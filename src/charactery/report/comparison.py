@@ -1,17 +1,26 @@
-"""Subjects side by side: as text, CSV, LaTeX and plots."""
+"""Subjects side by side: as text, a page, CSV, LaTeX and plots."""
 
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from matplotlib.figure import Figure as Drawing
+
+from charactery.errors import CharacteryError
 from charactery.evals.comparison import Compared
-from charactery.report.forest import Axis, Group, forest
+from charactery.report.blocks import Block, Code, Folded, Plot, Report, Section, Table, Text
+from charactery.report.forest import NARROW, Axis, Group, forest
+from charactery.report.markdown import render_markdown
 from charactery.report.numbers import short_interval
+from charactery.report.page import render_page
 from charactery.report.picture import save_png
 from charactery.runs import write_text
 
 WIDTH = 760  # CSS pixels of a plot
+LEVEL = 0.05
+AT_CHANCE = "°"
 LONGEST = 36  # letters of a name in a plot
 
 
@@ -109,30 +118,110 @@ def _escaped(text: str) -> str:
     return text.replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ").replace("–", "--")
 
 
-def _short(subject: str) -> str:
+def _short(subject: str, most: int) -> str:
     """A subject's name as a plot has room for it: the end of a path tells runs apart."""
-    return subject if len(subject) <= LONGEST else f"…{subject[1 - LONGEST :]}"
+    return subject if len(subject) <= most else f"…{subject[1 - most :]}"
 
 
 def draw(rows: Sequence[Compared], subjects: Sequence[str], folder: Path) -> list[Path]:
     """A plot an eval and unit: dots with intervals, a group a metric. The pictures' paths."""
     paths = []
     for name, mine in _by_eval(rows).items():
-        for unit in dict.fromkeys((row.unit, row.kind) for row in mine):
-            shown = [row for row in mine if (row.unit, row.kind) == unit]
-            groups = [
-                Group(row.metric, tuple((_short(s), row.estimates[s]) for s in subjects if s in row.estimates))
-                for row in shown
-            ]
-            rates = unit[1] == "rate"
-            axis = (
-                Axis("rate", 0.0, 1.0, percent=True) if rates else Axis(unit[0] or "mean", reference=_middle(unit[0]))
-            )
-            word = "".join(c if c.isalnum() else "-" for c in f"{name} {unit[0] or unit[1]}").strip("-")
-            path = folder / f"{word}.png"
-            save_png(forest(groups, axis, WIDTH), path)
+        for plot in _plots(name, mine, subjects):
+            path = folder / f"{plot.name}.png"
+            save_png(plot.draw(WIDTH), path)
             paths.append(path)
     return paths
+
+
+def _plots(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list[Plot]:
+    plots = []
+    for unit, kind in dict.fromkeys((row.unit, row.kind) for row in mine):
+        shown = [row for row in mine if (row.unit, row.kind) == (unit, kind)]
+        rates = kind == "rate"
+        axis = Axis("rate", 0.0, 1.0, percent=True) if rates else Axis(unit or "mean", reference=_middle(unit))
+        word = "".join(c if c.isalnum() else "-" for c in f"{name} {unit or kind}").strip("-")
+        said = "; ".join(f"{row.metric}: {', '.join(_said(row, s) for s in subjects)}" for row in shown)
+        plots.append(
+            Plot(
+                word,
+                f"{name}, {unit or kind}; whiskers are 95% intervals.",
+                said,
+                partial(_forest, shown, subjects, axis),
+            )
+        )
+    return plots
+
+
+def _forest(rows: Sequence[Compared], subjects: Sequence[str], axis: Axis, width: int) -> Drawing:
+    most = LONGEST if width >= NARROW else LONGEST // 2
+    groups = [
+        Group(row.metric, tuple((_short(s, most), row.estimates[s]) for s in subjects if s in row.estimates))
+        for row in rows
+    ]
+    return forest(groups, axis, width)
+
+
+def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, out: Path) -> Path:
+    """Write `report.html`, `report.md` and its pictures into `out`. Returns the HTML."""
+    report = comparison_report(rows, subjects, command)
+    write_text(out / "report.html", render_page(report))
+    write_text(out / "report.md", render_markdown(report, out / "report_files"))
+    return out / "report.html"
+
+
+def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command: str) -> Report:
+    """One page for all: an eval a section, its figures as a table, their differences from the first, and plots."""
+    by_eval = _by_eval(rows)
+    sections = [_section(name, mine, subjects) for name, mine in by_eval.items()]
+    clear = [
+        f"{name}: {row.metric} of {other} ({short_interval(d.estimate)})"
+        for name, mine in by_eval.items()
+        for row in mine
+        for other, d in row.differences.items()
+        if d.p_holm is not None and d.p_holm < LEVEL and ":" not in row.metric
+    ]
+    said = f"Clear of {subjects[0]}, at 5% by Holm within an eval: {'; '.join(clear) if clear else 'nothing'}."
+    return Report(
+        "Subjects side by side", ", ".join(subjects), (f"{len(by_eval)} evals on {len(subjects)} Subjects.",),
+        ("Differences.", said), (*sections, Section("command", "The command", (Code(command, "sh"),))),
+    )  # fmt: skip
+
+
+def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Section:
+    none = {row.metric: _without(row) for row in mine}
+    table = tuple((_label(row), *(_said(row, s) + _chance(row, s, none[row.metric]) for s in subjects)) for row in mine)
+    scoring = next((e.scoring for row in mine for e in row.estimates.values() if e.scoring), "")
+    told = f"Read by {scoring}. " if scoring else ""
+    blocks: list[Block] = [
+        Text(
+            f"{told}{AT_CHANCE} after a figure: its interval holds what a Subject without the behaviour comes out at."
+        ),
+        Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals"),
+    ]
+    if others := subjects[1:]:
+        changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in mine)
+        caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
+        blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
+    blocks.append(Folded("Plots", tuple(_plots(name, mine, subjects))))
+    return Section("".join(c if c.isalnum() else "-" for c in name), name, tuple(blocks))
+
+
+def _without(row: Compared) -> float | None:
+    """What a Subject without the behaviour comes out at; None where that is not known, as of an eval in a folder."""
+    from charactery.evals.registry import find_eval  # Inspect, which a page of other reports does without
+
+    try:
+        return find_eval(row.eval).metric(row.metric).none
+    except (CharacteryError, StopIteration):
+        return None
+
+
+def _chance(row: Compared, subject: str, none: float | None) -> str:
+    e = row.estimates.get(subject)
+    if none is None or e is None or e.low is None or e.high is None:
+        return ""
+    return f" {AT_CHANCE}" if e.low <= none <= e.high else ""
 
 
 def _middle(unit: str) -> float | None:
