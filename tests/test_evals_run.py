@@ -20,11 +20,11 @@ from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
 from charactery.report.comparison import as_text, draw, write_csv, write_latex, write_page
+from charactery.stats import Estimate
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 PEREZ = DATA / "perez2022_sycophancy" / "political_typology.jsonl.gz"
 FEW = 16
-from charactery.stats import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
     estimates = {"coin": Estimate(0.5, 0.4, 0.6, 50), "mirror": Estimate(0.8, 0.7, 0.9, 50)}
     row = Compared("sycophancy", "bundled", "matching", "", "rate", estimates, {})
     write_page([row], ["coin", "mirror"], "charactery eval sycophancy", tmp_path)
-    [line] = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
+    line, _ = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
     assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
 
 
