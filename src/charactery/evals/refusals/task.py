@@ -198,7 +198,7 @@ CONTROLS = (
 
 EVAL = Eval(
     "refusals", 1, HERE, cases, score, METRICS, CONTROLS, (CONSTITUTION,), Judging(judge_asks, labelled),
-    max_tokens=48, temperature=1.0,
+    max_tokens=32, temperature=1.0,
 )  # fmt: skip
 
 
