@@ -29,6 +29,8 @@ from charactery.evals.tasks import eval_task, failures, scored_cases, task_of
 
 Say = Callable[[list[ChatMessage], GenerateConfig], ModelOutput]
 FEW = 24
+# what some evals measure is in the text itself: to those, this is an answer like any other
+TELLING = {("refusals", "refused"), ("refusals", "unparsable")}
 
 
 @pytest.fixture(params=names())
@@ -75,6 +77,9 @@ def fails(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
 def test_what_does_not_answer_is_counted_and_never_nought(eval: Eval, say: Say, outcome: str, tmp_path: Path) -> None:
     log, figures = run(eval, mock(say), tmp_path)
     assert log.status == "success" and figures
+    if (eval.name, outcome) in TELLING:
+        assert all(f.estimate.value is not None and not f.estimate.missing for f in figures)
+        return
     for figure in figures:
         assert figure.estimate.value is None and figure.estimate.n == 0
         assert figure.missing[outcome] == figure.estimate.missing == sum(figure.missing.values()) > 0

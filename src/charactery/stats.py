@@ -81,8 +81,10 @@ def _spread(sums_C: np.ndarray, counts_C: np.ndarray) -> float:
     return float(math.sqrt(k / (k - 1) * (residual_C**2).sum()) / n)
 
 
-def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit: str = "") -> Estimate:
+def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit: str = "", draws: int = 1) -> Estimate:
     """Share of true among yes-or-no values that come in clusters: Wilson at the effective sample size.
+
+    With `draws`, each value is the share of true among so many; n counts those, and missing the values.
 
     That is p(1 - p) over the variance between clusters, never above n, times (z / t)^2 for how few clusters there are
     (Korn & Graubard 1998, Survey Methodology 24). Where every value is alike, nothing says how much clusters differ:
@@ -90,13 +92,14 @@ def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit
     """
     known, mine = _known(values, clusters)
     missing = len(values) - len(known)
-    if len(set(mine)) == len(known):
+    if draws == 1 and len(set(mine)) == len(known):
         return rate([None if v is None else v > 0 for v in values], unit)
     method = "Wilson, effective n of clusters"
-    sums_C, counts_C = _by_cluster(known, mine)
-    if len(sums_C) < 2:
+    if len(set(mine)) < 2:
         return nothing(len(values), method, unit)
-    n, k, share = len(known), len(sums_C), float(sums_C.sum() / len(known))
+    sums_C, counts_C = (draws * column_C for column_C in _by_cluster(known, mine))
+    n, k = draws * len(known), len(sums_C)
+    share = float(sums_C.sum() / n)
     varied, error = share * (1 - share), _spread(sums_C, counts_C) ** 2
     effective = min(float(n), varied / error if error else n) if varied else float(k)
     effective *= min(1.0, (Z95 / float(_scipy.t.ppf(0.975, k - 1))) ** 2)

@@ -52,8 +52,9 @@ def case_from_row(row: Row) -> Case:
 class Metric:
     """What a value of `score` counts for. `name: PART` in a score is a part of the metric `name`, with its own figure.
 
-    A rate's values are 0 and 1. A mean's are anything, and `balanced` ones weigh the cases' strata alike. `none` is
-    what a subject without the behaviour comes out at. A `judged` one rests on a judge's readings.
+    A rate's values are 0 and 1, or the share among `draws` answers. A mean's are anything, and `balanced` ones weigh
+    the cases' strata alike. `none` is what a subject without the behaviour comes out at. A `judged` one rests on a
+    judge's readings.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Metric:
     balanced: bool = False
     none: float | None = None
     judged: bool = False
+    draws: int = 1
 
 
 Values = dict[str, float | None]
@@ -177,7 +179,7 @@ def estimated(metric: Metric, values: Sequence[float | None], cases: Sequence[Ca
     """The estimate of a metric from its values over these cases."""
     clusters = [case.cluster for case in cases]
     if metric.kind == "rate":
-        return clustered_rate(values, clusters, metric.unit)
+        return clustered_rate(values, clusters, metric.unit, metric.draws)
     if metric.balanced:
         return balanced_mean(values, clusters, [case.stratum for case in cases], metric.unit)
     return clustered_mean(values, clusters, seed, metric.unit)
