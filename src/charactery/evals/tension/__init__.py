@@ -1,0 +1,1 @@
+"""Does it notice where two of its principles pull apart?"""
