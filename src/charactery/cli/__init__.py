@@ -41,6 +41,7 @@ from charactery.cli import (  # noqa: E402, F401 - each adds its commands to the
     judges,
     recipes,
     runs,
+    sharing,
     studio,
     talk,
     train,
