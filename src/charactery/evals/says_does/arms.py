@@ -152,7 +152,7 @@ def main(arguments: Sequence[str]) -> None:
     commands.add_parser("write").add_argument("folder", type=Path)
     reading = commands.add_parser("read")
     reading.add_argument("results", type=Path)
-    reading.add_argument("subjects", nargs=3, metavar="PLAIN DESCRIBED BEHAVING".split())
+    reading.add_argument("subjects", nargs=3, metavar=("PLAIN", "DESCRIBED", "BEHAVING"))
     reading.add_argument("--side", choices=[*SIDES], default="better")
     reading.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
