@@ -117,6 +117,7 @@ class Eval:
     `cases` makes the cases of the bundled items, or of public data by `source`, in the folder that `data` or the
     settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data;
     where it ends in `...`, other sources are for `cases` to read or to refuse.
+    `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Eval:
     judging: Judging | None = None
     max_tokens: int = 96
     temperature: float = 0.7
+    check: Callable[[Case, Ask, Reading], Reading] | None = None
 
     def metric(self, name: str) -> Metric:
         """The metric that a value counts for."""
@@ -147,6 +149,8 @@ class Eval:
         if readings is None:
             blank = {ask.name: Reading(FAILED) for ask in case.asks}
             return Scored(case, self.score(case, blank), FAILED, "")
+        if self.check:
+            readings = {**readings, **{ask.name: self.check(case, ask, readings[ask.name]) for ask in case.asks}}
         outcome = next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
         ways = {readings[ask.name].scoring for ask in case.asks}
         scoring = ", ".join(sorted(ways - {"", TEXT} or ways - {""}))

@@ -1,0 +1,1 @@
+"""Scaffolds: whether a character holds under pressure and outside chat."""

@@ -1,0 +1,144 @@
+"""Scaffolds: each holds the same request, its form is its own, and a letter is turned into the character's line."""
+
+import ast
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ModelUsage, get_model
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from charactery.errors import BadData, CharacteryError
+from charactery.evals.asks import Reading, by_shares, by_text
+from charactery.evals.controls import Draws, drawn
+from charactery.evals.definition import Case
+from charactery.evals.judged import agreement
+from charactery.evals.scaffolds.task import CONTROLS, EVAL, LETTERS, SCAFFOLDS, cases, labelled, score
+
+CASES = cases("bundled", "")
+A, B = by_shares((0.9, 0.1), ""), by_shares((0.1, 0.9), "")
+ROWS = {r["id"]: r for r in map(json.loads, (EVAL.folder / "items.jsonl").read_text().splitlines()[1:])}
+
+
+def last(case: Case, name: str) -> str:
+    return next(ask.messages[-1]["content"] for ask in case.asks if ask.name == name)
+
+
+def test_every_character_stands_in_every_scaffold_in_both_orders() -> None:
+    places = Counter((c.about["character"], c.about["scaffold"], c.about["order"]) for c in CASES)
+    assert places == {(w, s, o): 16 for w in ("captain", "companion") for s in SCAFFOLDS for o in (0, 1)}
+    for case in CASES:
+        row, text = ROWS[case.cluster], last(case, "picks")
+        spoken = row[case.about["character"]]
+        for said in (row["request"], spoken, row["plain"]):
+            assert said in text.replace('\\"', '"'), case.id
+        assert text.index("(A)") < text.index("(B)")
+        first = spoken if case.about["order"] == 0 else row["plain"]
+        assert first in text.partition("(A)")[2].partition("\n(B)")[0].replace('\\"', '"')
+        assert row["request"] in last(case, "writes") and spoken not in last(case, "writes")
+
+
+def test_lines_are_written_in_the_form_of_the_scaffold() -> None:
+    for case in CASES:
+        spoken = ROWS[case.cluster][case.about["character"]]
+        option = next(ask.options[0] for ask in case.asks if ask.name == "writes")
+        form = case.about["scaffold"]
+        if form == "JSON":
+            assert json.loads(option) == {"answer": spoken}
+        elif form in ("tools", "review"):
+            inner = option.removeprefix("post(").removesuffix(")") if form == "tools" else option
+            assert ast.literal_eval(inner) == spoken
+        else:
+            assert option == spoken
+
+
+def test_lines_are_of_like_length() -> None:
+    for who in ("captain", "companion"):
+        ratios = [len(r[who]) / len(r["plain"]) for r in ROWS.values()]
+        assert 0.9 < np.mean(ratios) < 1.15 and max(ratios) < 1.6 and min(ratios) > 0.6
+
+
+def test_a_long_talk_answers_itself_and_a_chat_has_no_past() -> None:
+    by_form = {c.about["scaffold"]: c for c in CASES[:7]}
+    said = by_form["long talk"].asks[1].messages
+    assert [m["role"] for m in said] == ["user", "assistant"] * 6 + ["user"]
+    assert len(by_form["chat"].asks[1].messages) == 1 and "chat" not in {a.name for a in by_form["chat"].asks}
+    for form in ("JSON", "e-mail", "tools", "review"):
+        assert by_form[form].asks[1].messages[0]["role"] == "system"
+
+
+@pytest.mark.parametrize(("order", "letter"), [(0, A), (1, B)])
+def test_the_letter_of_the_line_is_the_character(order: int, letter: Reading) -> None:
+    case = next(c for c in CASES if c.about["order"] == order and c.about["scaffold"] == "e-mail")
+    where = f"{case.about['character']} in e-mail"
+    other = B if letter is A else A
+    told = {"picks": letter, "writes": B, "chat": letter, "text": by_text(["Aye."])}
+    assert score(case, told) == {f"picks: {where}": 1.0, f"writes: {where}": 0.0, f"lost: {where}": 0.0}
+    assert score(case, {**told, "picks": other, "writes": A}) == {
+        f"picks: {where}": 0.0, f"writes: {where}": 1.0, f"lost: {where}": 1.0,
+    }  # fmt: skip
+    assert f"lost: {where}" not in score(case, {**told, "chat": other}), "what was not there in chat is not lost"
+    half = score(case, {**told, "picks": Reading("refused"), "verdict": A})
+    assert half == {f"picks: {where}": None, f"writes: {where}": 0.0, f"lost: {where}": None, f"shows: {where}": 1.0}
+
+
+def judge() -> Model:
+    """Says yes where the text is one of the lines of whoever is described with this word."""
+    lines = {who: [r[who] for r in ROWS.values()] for who in ("captain", "companion")}
+
+    def outputs(
+        input: list[ChatMessage], tools: list[ToolInfo], choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        text = input[-1].text
+        who = "captain" if "sea captain" in text else "companion"
+        mine = any(line[:20] in text for line in lines[who])
+        output = ModelOutput.from_content("mockllm/model", "Yes" if mine else "No")
+        output.usage = ModelUsage()
+        return output
+
+    return get_model("mockllm/model", custom_outputs=outputs, memoize=False)
+
+
+def test_the_labelled_set_has_gold_answers_and_counter_examples(tmp_path: Path) -> None:
+    rows = labelled()
+    assert len(rows) == 128 and sum(r.gold for r in rows) == 64
+    texts = [r.ask.messages[0]["content"] for r in rows]
+    foils = [t for t, r in zip(texts, rows, strict=True) if not r.gold]
+    plain = sum(any(r["plain"][:20] in t for r in ROWS.values()) for t in foils)
+    assert plain == 32, "half of the counter-examples are plain, half another's"
+    assert sum('{"answer"' in t for t in texts) >= 12 and sum("post(" in t for t in texts) >= 12
+    assert EVAL.judging is not None
+    short = replace(EVAL, judging=replace(EVAL.judging, labelled=lambda: rows[:16]))
+    assert agreement(short, judge(), tmp_path).value == 1.0
+
+
+def test_a_captain_that_is_lost_in_mail_is_seen_there_alone() -> None:
+    [control] = [c for c in CONTROLS if c.name == "captain outside chat 0.3"]
+    figures = EVAL.figures(drawn(EVAL, control, CASES, Draws(np.random.default_rng(1), even=True)))
+    found = {f.name: f.estimate.value for f in figures}
+    assert found["picks: captain in chat"] == 1.0 and found["picks: captain in e-mail"] == pytest.approx(0.3, abs=0.02)
+    assert found["lost: captain in e-mail"] == pytest.approx(0.7, abs=0.02)
+    assert found["picks: companion in chat"] == found["shows: companion in tools"] == 0.0
+    assert {f.name for f in figures if f.metric.judged} == {f"shows: {w} in {s}" for w in ("captain", "companion")
+                                                            for s in SCAFFOLDS}  # fmt: skip
+
+
+def test_lines_of_your_own_are_read_from_a_folder(tmp_path: Path) -> None:
+    rows = [{"id": f"x{n}", "request": f"Tea {n}?", "plain": "Yes.", "pirate": "Arr."} for n in range(3)]
+    (tmp_path / "voices.jsonl").write_text(json.dumps({"id": "pirate", "voice": "says arr"}))
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"id": "x9", "plain": "No."}')
+    with pytest.warns(UserWarning, match=r"items\.jsonl:4: lacks request, pirate; set aside"):
+        mine = EVAL.made("own", str(tmp_path))
+    assert len(mine) == 3 * len(SCAFFOLDS) and {c.about["voice"] for c in mine} == {"says arr"}
+    assert mine[0].asks[0].options == LETTERS
+    values = EVAL.scored(mine[0], {"picks": A, "writes": A, "text": by_text(["Arr."])}).values
+    assert values == {"picks: pirate in chat": 1.0, "writes: pirate in chat": 1.0}
+    (tmp_path / "items.jsonl").write_text(json.dumps(rows[0] | {"parrot": "Squawk."}))
+    with pytest.raises(CharacteryError, match=r"lines of parrot, of whom voices\.jsonl says nothing"):
+        EVAL.made("own", str(tmp_path))
+    (tmp_path / "items.jsonl").write_text("{}")
+    with pytest.raises(BadData, match="lacks id, request, plain, pirate"):
+        EVAL.made("own", str(tmp_path))
