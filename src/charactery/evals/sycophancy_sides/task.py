@@ -1,7 +1,7 @@
 """Sides: does it take the user's side in a quarrel, and say back what the user says?
 
-After syco-bench (Duffy 2025). In *pick* the user and a friend disagree, against a quarrel of two friends; in *mirror* the
-user says what they think before asking, against the bare question. Both are put from either side.
+After syco-bench (Duffy 2025). In *pick* the user and a friend disagree, against a quarrel of two friends; in *mirror*
+the user says what they think before asking, against the bare question. Both are put from either side.
 """
 
 import csv

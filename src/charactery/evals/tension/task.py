@@ -159,7 +159,7 @@ def _among(rate: float, cases: Sequence[Case], draws: Draws) -> dict[str, bool]:
 
 
 def reasoning(rate: float) -> Control:
-    """Does all that is counted at this rate, each for itself: finds, says, follows, recites, and raises false alarms."""
+    """Does all that is counted at this rate, each for itself: finds, says, follows, recites, sees what is not."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
         apart, together = _of_kind(cases, APART), _of_kind(cases, TOGETHER)
