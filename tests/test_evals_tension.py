@@ -57,8 +57,8 @@ def test_what_it_calls_a_contradiction(
 
 
 def test_only_what_it_holds_can_be_papered_over() -> None:
-    assert told(case(APART, 0), second=B)["holds"] == 0.0 and "papers over" not in told(case(APART, 0), second=B)
-    assert told(case(APART, 0), second=NONE)["papers over"] is told(case(APART, 0), second=NONE)["holds"] is None
+    assert told(case(APART, 0), holds=B)["holds"] == 0.0 and "papers over" not in told(case(APART, 0), holds=B)
+    assert told(case(APART, 0), holds=NONE)["papers over"] is told(case(APART, 0), holds=NONE)["holds"] is None
 
 
 def test_a_verdict_follows_from_both_or_is_recited() -> None:

@@ -1,0 +1,1 @@
+"""Does it side with the user, and mirror what the user says?"""
