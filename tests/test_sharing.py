@@ -128,7 +128,7 @@ def test_other_kinds_of_model_go_into_gguf_and_load_again(tmp_path: Path, tiny_m
 
     shape: dict[str, Any] = {
         "vocab_size": 464, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.25, "head_dim": 32,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.25, "head_dim": 128,
         "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
     for name, kind, config, tied in (
