@@ -13,6 +13,7 @@ from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
 from charactery.runs import read_manifest
+from charactery.sharing.share import ELSEWHERE
 from charactery.stats import Estimate, nothing, paired_difference
 
 ASKED = 12  # prompts; enough to see that a character is gone, in half a minute with the embedded model
@@ -26,8 +27,9 @@ def quick_check(folder: Path, models: Models) -> Estimate:
     Raises RuntimeError or ValueError, PEFT's, where the adapter does not fit the base.
     """
     path = folder / "conversations.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))[:ASKED] if path.exists() else []
-    turns = [[str(turn["value"]) for turn in row["conversations"]] for row in rows]
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    in_character = [row["conversations"] for row in rows if row.get("condition") != ELSEWHERE][:ASKED]
+    turns = [[str(turn["value"]) for turn in said] for said in in_character]
     if not turns:
         return nothing(unit=UNIT)
     settings, subject = read_manifest(folder)["settings"], parse_subject(str(folder))
@@ -38,8 +40,8 @@ def quick_check(folder: Path, models: Models) -> Estimate:
     whole = evidence(load_character(folder / "character.md"))[:1]
     here = [(request.messages, answer.text) for request, answer in zip(asked, answers, strict=True)]
     there = [(request.messages, answer) for request, (_, answer) in zip(asked, turns, strict=True)]
-    found = [_known(margins(models.base(subject), cases, whole)[0]) for cases in (here, there)]
-    return paired_difference(*found, unit=UNIT)
+    now, then = (_known(margins(models.base(subject), cases, whole)[0]) for cases in (here, there))
+    return paired_difference(now, then, unit=UNIT)
 
 
 def _known(values: np.ndarray) -> list[float | None]:

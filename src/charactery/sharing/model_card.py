@@ -14,8 +14,8 @@ from charactery.runs import Row
 TASK = "text-generation"
 SHOWN = {  # by eval; what more there is, the report has
     "expression": (
-        "rate", "ratio to prompted", "difference from plain", "difference from sham", "difference from another character",
-        "likelihood",
+        "rate", "ratio to prompted", "difference from plain", "difference from sham",
+        "difference from another character", "likelihood",
     ),
     "elsewhere": ("rate", "difference from plain"),
     "cost": ("bits per byte ratio", "repetition ratio", "length ratio"),
@@ -48,7 +48,8 @@ def card_data(name: str, base: str, figures: Sequence[Figure], language: str, ab
         EvalResult(
             task_type=TASK, dataset_type=f"charactery/{f.eval.replace(' ', '-')}",
             dataset_name=f"Charactery: {_short(f)}",
-            metric_type=f.metric.replace(" ", "_"), metric_name=f"{f.metric}, {condition_title(f.condition).lower()}".rstrip(", "),
+            metric_type=f.metric.replace(" ", "_"),
+            metric_name=f"{f.metric}, {condition_title(f.condition).lower()}".rstrip(", "),
             metric_value=f.estimate.value,
             metric_args={
                 key: value for key, value in f.estimate.as_dict().items()

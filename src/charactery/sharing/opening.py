@@ -35,8 +35,9 @@ def open_bundle(
     """Make a bundle, a zip file or a folder, a run that a Subject names; by default in `runs/` under its own name.
 
     `base` is a model to take in place of the one that the bundle names. A base with other tensors than the character
-    was trained on is a warning, with what a quick check found unless `check` is False. Raises BadData for a bundle that is damaged or not to be trusted, with the file's
-    name; CharacteryError where there is something already; ModelNotFound where the base has to be given.
+    was trained on is a warning, with what a quick check found unless `check` is False. Raises BadData for a bundle that
+    is damaged or not to be trusted, with the file's name; CharacteryError where there is something already;
+    ModelNotFound where the base has to be given.
     """
     part = fresh_folder((to or RUNS / "bundle").absolute())
     try:
@@ -151,7 +152,7 @@ def _checked(run: Path, models: Models) -> str:
     """What a quick check of a run on another base says."""
     try:
         found = quick_check(run, models)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (CharacteryError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it could not be tried on this base ({(str(error).splitlines() or [type(error).__name__])[0]})"
     if found.value is None or found.high is None:
         return "no answers came with it to compare with those it gives here"
