@@ -9,10 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from charactery.cli import app
@@ -29,7 +30,7 @@ from charactery.runs import read_manifest, write_json, write_text
 from charactery.sharing import bundle as bundles
 from charactery.sharing.gguf_file import SPLITS, lacking
 from charactery.sharing.modelfile import modelfile
-from charactery.sharing.opening import open_bundle
+from charactery.sharing.opening import _checked, open_bundle
 from charactery.sharing.share import LEAVABLE, share
 from report_fixture import build_run
 
@@ -128,7 +129,7 @@ def test_other_kinds_of_model_go_into_gguf_and_load_again(tmp_path: Path, tiny_m
 
     shape: dict[str, Any] = {
         "vocab_size": 464, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.25, "head_dim": 32,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.25, "head_dim": 128,
         "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
     for name, kind, config, tied in (
@@ -147,7 +148,7 @@ def test_other_kinds_of_model_go_into_gguf_and_load_again(tmp_path: Path, tiny_m
 
 def test_what_cannot_be_gguf_says_why(tiny_model: Any, tmp_path: Path) -> None:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast
+    from transformers import GPT2Config, PreTrainedTokenizerFast
 
     llama = LlamaConfig()
     assert lacking(llama, tiny_model.tokenizer) == ""
@@ -293,9 +294,40 @@ def test_another_base_is_a_warning(bundle: Path, tiny_model_folder: Path, tmp_pa
     network.lm_head.weight.data[3] += 0.001
     network.save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(tmp_path / "other")
-    [warning] = open_bundle(bundle, models, tmp_path / "run", str(tmp_path / "other")).warnings
+    other = str(tmp_path / "other")
+    warning, found = open_bundle(bundle, models, tmp_path / "run", other).warnings
     assert tensors_hash(tiny_model_folder) in warning and tensors_hash(tmp_path / "other") in warning
+    assert re.search(r"judge: -?[\d.e-]+ nats/token \[.*\] \(n 9\)", found)
+    assert open_bundle(bundle, models, tmp_path / "unchecked", other, check=False).warnings == (warning,)
     assert open_bundle(bundle, models, tmp_path / "same", str(tiny_model_folder)).warnings == ()
+
+
+def test_the_quick_check_compares_answers_here_with_those_that_came(
+    bundle: Path, tiny_model_folder: Path, tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from charactery.sharing import check
+
+    run = open_bundle(bundle, models, tmp_path / "run", str(tiny_model_folder)).folder
+    rows = json.loads((run / "conversations.json").read_text())
+    came = [row["conversations"][1]["value"] for row in rows if row["condition"] == "turn 1"]
+    assert len(came) == 9 < len(rows)
+
+    def judged(model: Any, cases: Any, evidences: Any) -> np.ndarray:
+        assert [e.trait for e in evidences] == [""]
+        return np.array([[2.0 + n if text in came else 1.5 + n for n, (_, text) in enumerate(cases)]])
+
+    monkeypatch.setattr(check, "margins", judged)
+    found = check.quick_check(run, models)
+    assert (found.value, found.n) == (pytest.approx(-0.5), 9)
+    assert "less in character here" in _checked(run, models)
+    (run / "conversations.json").unlink()
+    assert check.quick_check(run, models).value is None
+    other = LlamaForCausalLM(LlamaConfig(
+        vocab_size=456, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+    ))  # fmt: skip
+    other.save_pretrained(tmp_path / "small")
+    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(tmp_path / "small")
+    assert "could not be tried" in open_bundle(bundle, models, tmp_path / "misfit", str(tmp_path / "small")).warnings[1]
 
 
 def relisted(folder: Path, change: Any) -> Path:

@@ -92,6 +92,9 @@ def open_(
     base: Annotated[
         str | None, typer.Option(help="Take this model as the base.", show_default="the one the bundle names")
     ] = None,
+    check: Annotated[
+        bool, typer.Option(help="On another base than it was trained on, ask some prompts again and compare.")
+    ] = True,
 ) -> None:
     """Check a bundle that somebody made with `charactery share`, and make it a run to talk to.
 
@@ -103,7 +106,7 @@ def open_(
     from charactery.models.speaker import Models
     from charactery.sharing.opening import open_bundle
 
-    opened = open_bundle(bundle, Models("cpu", lambda line: typer.echo(line, err=True)), to, base)
+    opened = open_bundle(bundle, Models("cpu", lambda line: typer.echo(line, err=True)), to, base, check)
     for warning in opened.warnings:
         typer.echo(f"charactery: {warning}", err=True)
     typer.echo(f"{opened.folder} is ready: charactery chat {opened.folder}")

@@ -104,8 +104,8 @@ class _Zip:
                 raise BadData(f"{entry.filename} is encrypted; ask for a bundle without a password", path)
             if entry.file_size > FREE and entry.file_size > RATIO * entry.compress_size:
                 raise BadData(
-                    f"{entry.filename} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes, as no file of a "
-                    "bundle does",
+                    f"{entry.filename} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes, as no file "
+                    "of a bundle does",
                     path,
                 )
         names = [entry.filename for entry in entries]

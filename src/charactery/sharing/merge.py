@@ -34,7 +34,7 @@ def merge(subject: Subject, to: Path, models: Models, dtype: str | None = None) 
     network, tokenizer = merged(subject, models)
     if to.suffix == ".gguf":
         kind = dtype or "float16"
-        _whole_or_not(to, lambda part: write_gguf(network, tokenizer, part, subject.text, kind))
+        _whole_or_not(to, lambda part: write_gguf(network, tokenizer, part, Path(subject.text).name, kind))
         return to
 
     def save(part: Path) -> None:

@@ -12,6 +12,16 @@ from charactery.report.words import condition_title, definition, eval_title
 from charactery.runs import Row
 
 TASK = "text-generation"
+SHOWN = {  # by eval; what more there is, the report has
+    "expression": (
+        "rate", "ratio to prompted", "difference from plain", "difference from sham",
+        "difference from another character", "likelihood",
+    ),
+    "elsewhere": ("rate", "difference from plain"),
+    "cost": ("bits per byte ratio", "repetition ratio", "length ratio"),
+    "multiple choice": ("accuracy", "difference from plain", "difference from sham"),
+}  # fmt: skip
+WHERE = ("", "turn 1", "elsewhere", "prose", "chat frame")
 ABOUT = {
     "report.html": "the run's report: every figure, how it was made, answers side by side",
     "character.md": "the constitution",
@@ -23,8 +33,13 @@ ABOUT = {
 
 
 def shown(figures: Sequence[Figure]) -> list[Figure]:
-    """The figures of a card: the trained model's over the whole character, measured."""
-    return [f for f in figures if f.subject == "trained" and not f.trait and f.estimate.value is not None]
+    """The figures of a card: the main ones of the trained model, over the whole character, where measured."""
+    return [
+        f
+        for f in figures
+        if f.subject == "trained" and not f.trait and f.estimate.value is not None
+        if f.metric in SHOWN.get(f.eval, ()) and f.condition in WHERE
+    ]
 
 
 def card_data(name: str, base: str, figures: Sequence[Figure], language: str, about: str) -> ModelCardData:
@@ -32,8 +47,9 @@ def card_data(name: str, base: str, figures: Sequence[Figure], language: str, ab
     results = [
         EvalResult(
             task_type=TASK, dataset_type=f"charactery/{f.eval.replace(' ', '-')}",
-            dataset_name=f"Charactery: {eval_title(f.eval).lower()}",
-            metric_type=f.metric, metric_name=f"{f.metric}, {condition_title(f.condition).lower()}".rstrip(", "),
+            dataset_name=f"Charactery: {_short(f)}",
+            metric_type=f.metric.replace(" ", "_"),
+            metric_name=f"{f.metric}, {condition_title(f.condition).lower()}".rstrip(", "),
             metric_value=f.estimate.value,
             metric_args={
                 key: value for key, value in f.estimate.as_dict().items()
@@ -62,11 +78,11 @@ def model_card(character: Character, index: Row, source: Source | None, files: S
     if rows := shown(figures):
         head = "| Eval | Figure | Condition | Value [95%] | n |\n|---|---|---|---|---|"
         body = [
-            f"| {eval_title(f.eval)} | {f.metric} | {condition_title(f.condition) if f.condition else ''} | "
+            f"| {_short(f)} | {f.metric} | {condition_title(f.condition) if f.condition else ''} | "
             f"{f.estimate.value:.3g} [{_bound(f.estimate.low)}, {_bound(f.estimate.high)}] | {f.estimate.n} |"
             for f in rows
         ]
-        told = dict.fromkeys(f"`{f.metric}` ({eval_title(f.eval)}): {words}" for f in rows if (words := _means(f)))
+        told = dict.fromkeys(f"{f.metric} ({_short(f)}): {words}" for f in rows if (words := _means(f)))
         parts += ["## Figures", "\n".join([head, *body]), "\n".join(f"- {line}" for line in told)]
     else:
         parts.append("No figures come with this character, so nothing here says whether it took.")
@@ -77,6 +93,10 @@ def model_card(character: Character, index: Row, source: Source | None, files: S
 
 def _means(figure: Figure) -> str:
     return definition(figure.eval, figure.metric)
+
+
+def _short(figure: Figure) -> str:
+    return eval_title(figure.eval).partition(":")[0].lower()
 
 
 def _bound(value: float | None) -> str:

@@ -14,6 +14,7 @@ from charactery.models.subject import BEST_OF, Subject, parse_subject
 from charactery.models.weights import EMBEDDED, embedded_folder, is_here, tensors_hash
 from charactery.runs import Row, disk_error, remove_partial, stage_kind, write_json
 from charactery.sharing.bundle import INDEX, fresh_folder, sha256, unpack
+from charactery.sharing.check import quick_check
 from charactery.sharing.share import MEASURED
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -28,12 +29,15 @@ class Opened:
     warnings: tuple[str, ...]
 
 
-def open_bundle(bundle: Path, models: Models, to: Path | None = None, base: str | None = None) -> Opened:
+def open_bundle(
+    bundle: Path, models: Models, to: Path | None = None, base: str | None = None, check: bool = True
+) -> Opened:
     """Make a bundle, a zip file or a folder, a run that a Subject names; by default in `runs/` under its own name.
 
     `base` is a model to take in place of the one that the bundle names. A base with other tensors than the character
-    was trained on is a warning. Raises BadData for a bundle that is damaged or not to be trusted, with the file's
-    name; CharacteryError where there is something already; ModelNotFound where the base has to be given.
+    was trained on is a warning, with what a quick check found unless `check` is False. Raises BadData for a bundle that
+    is damaged or not to be trusted, with the file's name; CharacteryError where there is something already;
+    ModelNotFound where the base has to be given.
     """
     part = fresh_folder((to or RUNS / "bundle").absolute())
     try:
@@ -51,7 +55,7 @@ def open_bundle(bundle: Path, models: Models, to: Path | None = None, base: str 
         raise disk_error(error, to or part) from error
     finally:
         remove_partial(part)
-    return Opened(to, _warnings(subject, index, models))
+    return Opened(to, _warnings(subject, index, models, to if check else None))
 
 
 def _manifest(part: Path, bundle: Path, index: Row) -> Row:
@@ -127,7 +131,7 @@ def _arrange(part: Path, manifest: Row) -> None:
     write_json(part / "manifest.json", manifest)
 
 
-def _warnings(subject: Subject, index: Row, models: Models) -> tuple[str, ...]:
+def _warnings(subject: Subject, index: Row, models: Models, run: Path | None) -> tuple[str, ...]:
     """What to say of the base at hand."""
     base, found = index["base"], _hash_here(subject, models)
     if found is None:
@@ -139,8 +143,21 @@ def _warnings(subject: Subject, index: Row, models: Models) -> tuple[str, ...]:
         return (
             f"the base {subject.base} here has the tensors' hash {found}; the character was trained on {base['model']} "
             f"with {base.get('hash')}. It may answer otherwise, and the figures in its report are of that base",
+            *([_checked(run, models)] if run else []),
         )
     return ()
+
+
+def _checked(run: Path, models: Models) -> str:
+    """What a quick check of a run on another base says."""
+    try:
+        found = quick_check(run, models)
+    except (CharacteryError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"it could not be tried on this base ({(str(error).splitlines() or [type(error).__name__])[0]})"
+    if found.value is None or found.high is None:
+        return "no answers came with it to compare with those it gives here"
+    verdict = "less in character here than there" if found.high < 0 else "no clear sign that it is less in character"
+    return f"its answers here less those that came with it, by the likelihood judge: {found}; {verdict}"
 
 
 def _hash_here(subject: Subject, models: Models) -> str | None:

@@ -32,6 +32,7 @@ from charactery.sharing.modelfile import modelfile
 LEAVABLE = ("report", "figures", "conversations", "card", "modelfile")
 HUB = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # what an embedded model is made from
 EXAMPLES = "examples.jsonl"
+ELSEWHERE = "elsewhere"  # where the character is not to show
 MEASURED = ("figures.json", "verdicts.json", EXAMPLES, "moved.json")
 
 
@@ -170,7 +171,7 @@ def conversations(rows: Sequence[Row], name: str) -> list[dict[str, Any]]:
     """What the trained model answered to single prompts, in ShareGPT's form."""
     return [
         {
-            "id": str(row["id"]), "title": f"{name}: {str(row['prompt'])[:60]}",
+            "id": str(row["id"]), "condition": str(row.get("condition", "")), "title": f"{name}: {str(row['prompt'])[:60]}",
             "conversations": [
                 {"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["answers"]["trained"]},
             ],
