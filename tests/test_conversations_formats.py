@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charactery.conversations import Added, Mark, Node, Prompt, Store, Tree, private_store, put
+from charactery.conversations import Added, Mark, Node, Prompt, Store, Tree, Vote, private_store, put
 from charactery.conversations.formats import FORMATS, export_file, import_file, read_file
-from charactery.conversations.schema import ENDINGS, KINDS
+from charactery.conversations.schema import CHOICES, ENDINGS, KINDS
 from charactery.errors import BadData, CharacteryError
 
 EXAMPLES = settings(max_examples=40, deadline=None, database=None, derandomize=True)
@@ -75,7 +75,14 @@ def trees(draw: st.DrawFn, shape: str) -> Tree:
         at.pop("main", None)
     marks = draw(st.lists(st.builds(Mark, st.sampled_from(own), st.sampled_from(KINDS), texts, times), max_size=3,
                           unique_by=lambda m: (m.node, m.kind, m.text)))  # fmt: skip
-    return Tree(draw(ids.filter(lambda id: id not in own)), draw(texts), draw(times), tuple(nodes), at, tuple(marks))
+    pairs = st.sampled_from(own)
+    cast = st.lists(
+        st.builds(Vote, ids, pairs, pairs, st.sampled_from(CHOICES), times), max_size=2, unique_by=lambda v: v.id
+    )
+    votes = tuple(draw(cast))
+    return Tree(
+        draw(ids.filter(lambda id: id not in own)), draw(texts), draw(times), tuple(nodes), at, tuple(marks), votes
+    )
 
 
 SHAPES = {

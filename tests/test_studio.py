@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
 import uvicorn
@@ -23,6 +25,7 @@ import uvicorn
 from charactery.conversations import Session, Store, cursor, open_store, private_store
 from charactery.studio import Desk, create_app
 from charactery.studio.desk import How
+from charactery.studio.differences import differences
 from charactery.studio.guard import LOOPBACK
 from charactery.studio.streams import Page, sent
 from conversing import Parrot
@@ -120,6 +123,99 @@ def test_several_answers_are_laid_side_by_side(studio: httpx.Client, desk: Desk)
     second = re.findall(r'href="([^"]+)"[^>]*>Go on with this', shown)[1]
     chosen = studio.get(second).text
     assert "2 of 3" in chosen and chosen.count("‹") == chosen.count("›") == 1
+
+
+@pytest.fixture
+def several(desk: Desk, studio: httpx.Client) -> httpx.Client:
+    """A studio where each Subject says its own name and what all say."""
+    desk.voice = lambda how: Parrot(f"Tea, says {how.subject}.", subject=how.subject)
+    return studio
+
+
+def of(address: str) -> list[str]:
+    return re.findall(r"of=([0-9a-f-]{36})", address)
+
+
+def test_columns_from_one_seed_with_the_words_that_differ(several: httpx.Client, desk: Desk) -> None:
+    _, page = ask(several, text="Tea?", against=["ada", " ", "parrot", "bo"])
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    told = [store(desk).node(id) for id in of(where)]
+    assert [node.subject for node in told] == ["parrot", "ada", "bo"]
+    assert len({node.parent for node in told}) == len({node.seed for node in told}) == 1
+    shown = several.get(where).text
+    assert re.findall(r"<mark>([^<]+)</mark>", shown) == ["parrot", "ada", "bo"] and "Tea, says " in shown
+    at = told[0].parent
+    ask(several, "/talk/again", conversation=where.split("/")[2].partition("?")[0], at=at, against=["ada"])
+    settle(desk)
+    assert len({node.seed for node in store(desk).children(where.split("/")[2].partition("?")[0], at)}) == 2
+    assert len({name for _, name, _ in events(several, "done-") if name.startswith("piece-")}) == 3
+
+
+def test_a_column_that_fails_costs_itself_alone(several: httpx.Client, desk: Desk) -> None:
+    voice = desk.voice
+
+    def some(how: How) -> Any:
+        if how.subject == "ada":
+            raise RuntimeError("no <ada>")
+        return voice(how)
+
+    desk.voice = some
+    _, page = ask(several, text="Tea?", against=["ada", "bo"])
+    assert any("no &lt;ada&gt;" in data for _, _, data in events(several, "failed-"))
+    settle(desk)
+    assert several.get(page.headers["hx-push-url"]).text.count("Go on with this") == 2
+
+
+def test_a_blind_vote_shows_who_is_who_only_after(several: httpx.Client, desk: Desk) -> None:
+    desk.voice = lambda how: Parrot("Tea." if how.subject == "ada" else "No tea.", subject=how.subject)
+    _, page = ask(several, text="Tea?", against=["ada"], blind="1")
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    conversation, at = re.match(r"/talk/([^?]+)\?at=([0-9a-f-]+)", where).groups()  # type: ignore[union-attr]
+    for shown in (page.text, several.get(where).text):
+        main = shown[shown.index("<main>") :]
+        assert "ada" not in main and "parrot" not in main and ">A" in main and ">B" in main
+    first, second = of(where)
+    choice = "first" if store(desk).node(first).subject == "ada" else "second"
+    form = {"conversation": conversation, "at": at, "first": first, "second": second, "choice": choice}
+    told = several.post("/talk/vote", data=form).text
+    assert "<strong>ada</strong> was preferred to <strong>parrot</strong> in 1 of 1 votes: 1.00" in told
+    assert "[0.21, 1.00]" in told and "Go on with this" in told
+    assert "was preferred" in several.get("/talk/votes").text and "Nobody" in several.get("/private/votes").text
+    assert several.post("/talk/vote", data=form | {"second": at}).status_code == 400
+    for refused, said in (
+        ({"blind": "1"}, "tick one other"), ({"blind": "1", "against": ["a", "b"]}, "tick one other"),
+        ({"against": ["a"], "n": 2}, "set Answers to 1"), ({"against": [*map(str, range(20))]}, "at most 16"),
+    ):  # fmt: skip
+        answer = several.post("/talk/say", data=FORM | {"text": "x"} | refused)
+        assert answer.status_code == 400 and said in answer.text
+
+
+def test_which_comes_first_is_drawn_when_blind(several: httpx.Client, desk: Desk) -> None:
+    first = set()
+    for _ in range(40):  # all alike once in 2^39
+        page = several.post("/talk/say", data=FORM | {"text": "Tea?", "against": ["ada"], "blind": "1"})
+        first.add(desk.jobs[job_in(page.text)].hows[0].subject)
+    assert first == {"parrot", "ada"}
+
+
+WORDS = st.text(alphabet="ab .,茶\n'é", max_size=40)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=4))
+def test_differences_leave_texts_whole_and_equal_ones_unmarked(texts: list[str]) -> None:
+    for text, parts in zip(texts, differences(texts), strict=True):
+        assert "".join(piece for piece, _ in parts) == text
+        if text == texts[0] and text in texts[1:]:
+            assert not any(marked for _, marked in parts)
+
+
+def test_differences_are_by_words() -> None:
+    first, second = differences(["Aye, the green ship sails.", "Aye, the old red ship sails!"])
+    assert [piece for piece, marked in first if marked] == ["green", "."]
+    assert [piece for piece, marked in second if marked] == ["old red", "!"]
+    assert differences(["喝茶吗", "喝酒吗"])[1] == [("喝", False), ("酒", True), ("吗", False)]
 
 
 def test_an_edit_and_another_answer_stand_beside(studio: httpx.Client, desk: Desk) -> None:

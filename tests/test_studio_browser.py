@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 
 from charactery.conversations import private_store
 from charactery.studio import Desk
+from charactery.studio.desk import How
 from conversing import Parrot
 from test_studio import served
 
@@ -22,10 +23,31 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 WORDS = "one\n two <b>three</b> four five six seven"
 
 
+SAID = {
+    "ada": "Tea, by all means. Let the leaves be counted first, and then the minutes; I keep a table of both.",
+    "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
+}
+
+
+def voice(how: How) -> Parrot:
+    return Parrot(SAID.get(how.subject, WORDS), pause=0.02 if how.subject in SAID else 0.1, subject=how.subject)
+
+
+def pictures(page: Any, folder: Path, name: str) -> None:
+    """A screenshot at both widths, in light and dark; nothing is wider than the page."""
+    for width in (1400, 390):
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+    page.set_viewport_size({"width": 1400, "height": 900})
+
+
 @pytest.fixture
 def page() -> Iterator[Any]:
     """A page on a studio whose parrot speaks slowly; what the browser complains of is a fault."""
-    desk = Desk(private_store(), lambda how: Parrot(WORDS, pause=0.1), ["parrot"])
+    desk = Desk(private_store(), voice, ["parrot", "ada", "runs/captain", "smollm2+captain"])
     faults: list[str] = []
     with served(desk) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -56,12 +78,55 @@ def test_an_answer_streams_and_the_tree_stands_beside_it(page: Any, tmp_path: Pa
     assert "/talk/" in page.url and page.locator(".tree li").count() == 2
     page.reload()
     assert page.inner_text(".turn.assistant .text") == WORDS
-    for width in (1400, 390):
-        for scheme in ("light", "dark"):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.emulate_media(color_scheme=scheme)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            page.screenshot(path=tmp_path / f"talk-{width}-{scheme}.png")
+    pictures(page, tmp_path, "talk")
+
+
+def test_compare_blind_vote_and_see_who_is_who(page: Any, tmp_path: Path) -> None:
+    page.focus(".compare summary")  # all by keyboard
+    page.keyboard.press("Enter")
+    page.fill("#how input[name=subject]", "ada")
+    page.focus("input[name=against][value='runs/captain']")
+    page.keyboard.press("Space")
+    page.focus("input[name=blind]")
+    page.keyboard.press("Space")
+    pictures(page, tmp_path, "compare-form")
+    page.focus("#text")
+    page.keyboard.type("Tea?")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("button:has-text('A is better')")
+    assert page.locator("mark").count() > 4
+    assert "captain" not in page.inner_text("main") and "blind=1" in page.url
+    pictures(page, tmp_path, "blind")
+    page.focus("button:has-text('B is better')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".tally strong")
+    assert {"ada", "runs/captain"} == {one.strip() for one in page.locator(".answers h2").all_inner_texts()}
+    assert "1 of 1" in page.inner_text(".tally") or "0 of 1" in page.inner_text(".tally")
+    pictures(page, tmp_path, "voted")
+    page.goto("/talk/votes")
+    pictures(page, tmp_path, "votes")
+
+
+def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
+    page.click(".compare summary")
+    page.check("input[name=against][value=ada]")
+    for n in range(10):  # the one free field, as the page would send more
+        page.evaluate(
+            """n => {
+            const free = document.querySelector(".compare fieldset label:last-child");
+            const more = free.cloneNode(true);
+            more.querySelector("input").value = `somebody ${n}`;
+            free.before(more);
+        }""",
+            n,
+        )
+    page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector(".pending .turn:nth-child(12) .text span")
+    page.wait_for_selector(".answers:not(.pending)")
+    assert page.locator(".answers .turn").count() == 12 and page.locator("mark").count() > 0
+    pictures(page, tmp_path, "twelve")
 
 
 def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:

@@ -4,9 +4,9 @@ from charactery.conversations.beside import Found, cursor, mark, search, set_cur
 from charactery.conversations.merge import Added, put
 from charactery.conversations.session import Heard, Session, Stop, Voice
 from charactery.conversations.store import Glimpse, Store, Summary, Turn, open_store, private_store
-from charactery.conversations.tree import Mark, Node, Prompt, Tree
+from charactery.conversations.tree import Mark, Node, Prompt, Tree, Vote
 
 __all__ = [
     "Added", "Found", "Glimpse", "Heard", "Mark", "Node", "Prompt", "Session", "Stop", "Store", "Summary", "Tree",
-    "Turn", "Voice", "cursor", "mark", "open_store", "private_store", "put", "search", "set_cursor", "unmark",
+    "Turn", "Voice", "Vote", "cursor", "mark", "open_store", "private_store", "put", "search", "set_cursor", "unmark",
 ]  # fmt: skip

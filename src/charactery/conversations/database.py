@@ -129,6 +129,8 @@ def _sentences(place: str) -> Iterator[None]:
             mend = f"cannot be written ({said}); see to its permissions"
         elif schema.NEVER in said:
             mend = f"{schema.NEVER}: an edit is a turn beside the old one"
+        elif schema.VOTED in said:
+            mend = f"{schema.VOTED}: vote again, and the later one counts"
         else:
             mend = said
         raise CharacteryError(mend, place) from error

@@ -1,12 +1,12 @@
 """A tree put into the store: what is there already stays as it is, what differs becomes a turn beside it."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, insert, select
 
-from charactery.conversations.schema import conversations, cursors, marks, nodes, texts
+from charactery.conversations.schema import conversations, cursors, marks, nodes, texts, votes
 from charactery.conversations.store import Store, storable, write_nodes
 from charactery.conversations.tree import Node, Prompt, Tree, prompt_of
 from charactery.runs import digest
@@ -86,7 +86,7 @@ def _said(c: Connection, ids: list[str]) -> dict[str, Said]:
 
 
 def _put_beside(c: Connection, tree: Tree, moved: dict[str, str]) -> None:
-    """Marks that are not there yet, and cursors of names that are not: where somebody stands here is left alone."""
+    """What is not there yet of marks, votes and cursors' names: where somebody stands here is left alone."""
     stood = set(c.execute(select(cursors.c.name).where(cursors.c.conversation == tree.id)).scalars())
     at = [
         {"conversation": tree.id, "name": storable(name), "node": moved.get(node, node)}
@@ -96,7 +96,18 @@ def _put_beside(c: Connection, tree: Tree, moved: dict[str, str]) -> None:
     wanted = [{**vars(m), "node": moved.get(m.node, m.node), "text": storable(m.text)} for m in tree.marks]
     kept = _marked(c, {row["node"] for row in wanted})
     new = [row for row in wanted if (row["node"], row["kind"], row["text"]) not in kept]
-    for table, rows in ((cursors, at), (marks, new)):
+    voted = [
+        {
+            **vars(v),
+            "conversation": tree.id,
+            "first": moved.get(v.first, v.first),
+            "second": moved.get(v.second, v.second),
+        }
+        for v in tree.votes
+    ]
+    counted = _voted(c, [row["id"] for row in voted])
+    cast = [row for row in voted if row["id"] not in counted]
+    for table, rows in ((cursors, at), (marks, new), (votes, cast)):
         if rows:
             c.execute(insert(table), rows)
 
@@ -107,4 +118,11 @@ def _marked(c: Connection, ids: Iterable[str]) -> set[tuple[str, str, str]]:
     for start in range(0, len(wanted), 500):
         query = select(marks.c.node, marks.c.kind, marks.c.text).where(marks.c.node.in_(wanted[start : start + 500]))
         out |= {(row[0], row[1], row[2]) for row in c.execute(query)}
+    return out
+
+
+def _voted(c: Connection, ids: Sequence[str]) -> set[str]:
+    out: set[str] = set()
+    for start in range(0, len(ids), 500):
+        out |= set(c.execute(select(votes.c.id).where(votes.c.id.in_(ids[start : start + 500]))).scalars())
     return out

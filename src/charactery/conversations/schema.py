@@ -2,7 +2,8 @@
 
 A turn is a row in `nodes` (who spoke, after what, and how the answer was drawn) and one in `texts` (what was said, and
 how it ended), which is written last. While an answer comes, what there is of it lies in `pieces`; a node that has no
-row in `texts` is half an answer, under way or cut off by a kill. `cursors` and `marks` lie beside and may change.
+row in `texts` is half an answer, under way or cut off by a kill. `cursors` and `marks` lie beside and may change;
+`votes`, which of two answers was preferred, lie beside and may not.
 """
 
 from sqlalchemy import (
@@ -26,10 +27,11 @@ from sqlalchemy import (
 
 from charactery.errors import CharacteryError
 
-VERSION = 1
+VERSION = 2  # 1 had no votes
 ROLES = ("system", "user", "assistant", "tool")
 ENDINGS = ("end", "length", "stopped", "error")
 KINDS = ("bookmark", "note", "tag")
+CHOICES = ("first", "second", "neither")
 
 metadata = MetaData()
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
@@ -107,9 +109,25 @@ marks = Table(
     _one_of("kind", KINDS),
     sqlite_autoincrement=True,
 )
+votes = Table(
+    "votes",
+    metadata,
+    Column("number", NUMBER, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("conversation", String, nullable=False, index=True),
+    Column("first", String, nullable=False),  # the answers, as they were shown
+    Column("second", String, nullable=False),
+    Column("choice", String, nullable=False),
+    Column("time", Double, nullable=False),
+    ForeignKeyConstraint(["conversation", "first"], ["nodes.conversation", "nodes.id"]),
+    ForeignKeyConstraint(["conversation", "second"], ["nodes.conversation", "nodes.id"]),
+    _one_of("choice", CHOICES),
+    sqlite_autoincrement=True,
+)
 
 # What may not be done: table, deed, when (a condition on the row; "" is always), and what the database says.
 NEVER = "what was said is never changed"
+VOTED = "a vote is never changed"
 _WHOLE = "exists (select 1 from texts where texts.node = {row}.node)"
 _KNOWN = "exists (select 1 from {table} where {table}.{key} = new.{key})"
 FORBIDDEN = (
@@ -124,24 +142,31 @@ FORBIDDEN = (
     ("pieces", "insert", _WHOLE.format(row="new"), "this answer is whole"),
     ("conversations", "delete", "", NEVER),
     ("conversations", "update", "new.id <> old.id or new.time <> old.time", NEVER),
+    ("votes", "update", "", VOTED),
+    ("votes", "delete", "", VOTED),
+    ("votes", "insert", _KNOWN.format(table="votes", key="id"), VOTED),
 )
 
 
 def create(connection: Connection) -> None:
-    """Make the tables where there are none, in the caller's transaction. Raises CharacteryError for a newer store."""
+    """Make the tables that are not there, in the caller's transaction. Raises CharacteryError for a newer store."""
     postgres = connection.dialect.name == "postgresql"
     if postgres:  # two processes may come at once; on SQLite the transaction is the lock
         connection.exec_driver_sql("select pg_advisory_xact_lock(20107)")
-    if inspect(connection).has_table(about.name):
+    old = inspect(connection).has_table(about.name)
+    if old:
         kept = connection.execute(select(about.c.version)).scalar()
-        if kept != VERSION:
+        if kept == VERSION:
+            return
+        if kept != 1:
             raise CharacteryError(f"these conversations are of version {kept}, and {VERSION} is read here: update it")
-        return
     metadata.create_all(connection)
     for place, (table, deed, when, said) in enumerate(FORBIDDEN):
+        if old and table != votes.name:
+            continue
         for statement in (_postgres if postgres else _sqlite)(f"{table}_{deed}_{place}", table, deed, when, said):
             connection.exec_driver_sql(statement)
-    connection.execute(about.insert().values(version=VERSION))
+    connection.execute(about.update().values(version=VERSION) if old else about.insert().values(version=VERSION))
 
 
 def _sqlite(name: str, table: str, deed: str, when: str, said: str) -> list[str]:

@@ -5,6 +5,7 @@ session's seed and how often it was answered before. So the same words give the 
 holds or the process has done: every session is fresh.
 """
 
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -86,28 +87,30 @@ class Session:
         return node
 
     def answer(
-        self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None
-    ) -> list[Node]:
+        self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None,
+        place: int | None = None, ids: Sequence[str] = (),
+    ) -> list[Node]:  # fmt: skip
         """`n` answers to the path so far, all kept side by side; the session goes on from the first.
 
-        `voice` answers in another's place, and then the session stays where it is. Ctrl-C, or a Stop raised by
-        `on_text`, keeps what was said as an answer that was stopped. Raises ContextTooLong, keeping nothing, where the
-        model has no room to answer.
+        `voice` answers in another's place, and then the session stays where it is. The seeds are those of the answers
+        from the `place`-th on; by default those after all there are. `ids` are the turns' own. Ctrl-C, or a Stop raised
+        by `on_text`, keeps what was said as an answer that was stopped. Raises ContextTooLong, keeping nothing, where
+        the model has no room to answer.
         """
         spoken = voice or self.voice
         if spoken is None or self.conversation is None or self.at is None:
             raise CharacteryError("there is nothing to answer yet: say something first")
         path = self.path()
         messages = as_messages(path)
-        before = sum(node.role == "assistant" for node in self.store.children(self.conversation, self.at))
+        before = self.answered(self.at) if place is None else place
         seeds = [draw(self.seed, messages, before + k) for k in range(n)]
         prompt = spoken.prompt(messages)
         turns = [
             self.store.turn(
                 self.conversation, self.at, subject=spoken.subject, weights=spoken.weights, prompt=prompt,
-                sampler=spoken.sampler, seed=seed,
+                sampler=spoken.sampler, seed=seed, id=id,
             )
-            for seed in seeds
+            for seed, id in zip(seeds, ids or [str(uuid.uuid4()) for _ in seeds], strict=True)
         ]  # fmt: skip
         nodes = _finished(turns, spoken, messages, seeds, on_text)
         if voice is None and nodes:
@@ -115,19 +118,25 @@ class Session:
         return nodes
 
     def again(
-        self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None
-    ) -> list[Node]:
+        self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None,
+        place: int | None = None, ids: Sequence[str] = (),
+    ) -> list[Node]:  # fmt: skip
         """`n` more answers to the last thing a person said, beside those there are; otherwise as `answer`."""
         here, asked = self.at, self.asked()
         if asked is None:
             raise CharacteryError("there is nothing to answer yet: say something first")
         self.at, nodes = asked.id, []
         try:
-            nodes = self.answer(n, on_text, voice)
+            nodes = self.answer(n, on_text, voice, place, ids)
         finally:
             if voice is not None or not nodes:
                 self.at = here
         return nodes
+
+    def answered(self, node: str) -> int:
+        """How many answers a turn has had."""
+        told = self.store.children(self.conversation, node) if self.conversation else []
+        return sum(one.role == "assistant" for one in told)
 
     def asked(self) -> Node | None:
         """The last thing a person said on the way here."""

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, func, insert, literal, select, update
 
 from charactery.conversations.database import PRIVATE, default_place, open_engine, reading, shown, writing
-from charactery.conversations.schema import conversations, cursors, marks, nodes, pieces, texts
-from charactery.conversations.tree import Mark, Node, Prompt, Tree, last_prompt, prompt_of, shortened
+from charactery.conversations.schema import conversations, cursors, marks, nodes, pieces, texts, votes
+from charactery.conversations.tree import Mark, Node, Prompt, Tree, Vote, last_prompt, prompt_of, shortened
 from charactery.errors import BadData, CharacteryError
 
 FLUSH = 0.2  # seconds between two writings of an answer under way
@@ -99,13 +99,16 @@ class Store:
         prompt: str | None = None,
         sampler: dict[str, Any] | None = None,
         seed: int | None = None,
+        id: str | None = None,
     ) -> "Turn":
-        """An answer to be given after `parent`. It is there from its first letter on, and half until it is finished."""
+        """An answer to be given after `parent`. It is there from its first letter on, and half until it is finished.
+
+        `id` is a UUID of its own, for who has to know it before.
+        """
         before = last_prompt(self.path(parent)) if parent and prompt is not None else ""
         kept = None if prompt is None else shortened(prompt, before)
-        node = Node(
-            str(uuid.uuid4()), parent, "assistant", "", time.time(), None, subject, weights, kept, sampler, seed
-        )
+        id = id or str(uuid.uuid4())
+        node = Node(id, parent, "assistant", "", time.time(), None, subject, weights, kept, sampler, seed)
         return Turn(self, conversation, node)
 
     # -- reading
@@ -199,9 +202,14 @@ class Store:
                 .where(nodes.c.conversation == conversation)
                 .order_by(marks.c.number)
             )
+            voted = c.execute(
+                select(votes.c.id, votes.c.first, votes.c.second, votes.c.choice, votes.c.time)
+                .where(votes.c.conversation == conversation)
+                .order_by(votes.c.number)
+            )
             return Tree(
                 found.id, found.title, found.time, tuple(turns), dict(map(tuple, at)),
-                tuple(Mark(*row) for row in beside),
+                tuple(Mark(*row) for row in beside), tuple(Vote(*row) for row in voted),
             )  # fmt: skip
 
     def _nodes(self, wanted: Select[Any]) -> list[Node]:

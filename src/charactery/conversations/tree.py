@@ -48,6 +48,18 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """Which of two answers to the same turn somebody preferred, not knowing whose they were: `choice` is first, second
+    or neither. `id` is a UUID."""
+
+    id: str
+    first: str
+    second: str
+    choice: str
+    time: float
+
+
+@dataclass(frozen=True)
 class Tree:
     """A conversation. `nodes` stand in the order they were written, so a parent before its children."""
 
@@ -57,6 +69,7 @@ class Tree:
     nodes: tuple[Node, ...]
     cursors: dict[str, str] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
+    votes: tuple[Vote, ...] = ()
 
     def by_id(self) -> dict[str, Node]:
         """Its turns by their ids."""

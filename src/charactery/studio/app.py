@@ -1,27 +1,32 @@
 """The pages and what they may ask for. Every state of a page has an address: where one stands is in it."""
 
 import asyncio
+import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import jinja2
-from fastapi import FastAPI, Form, Request
+from fastapi import FastAPI, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from charactery.conversations import cursor, search
+from charactery.conversations import Session, cursor, search
+from charactery.conversations.votes import tally, vote
 from charactery.errors import CharacteryError
 from charactery.studio.desk import Desk, How, Job
 from charactery.studio.guard import LOOPBACK, Guard
-from charactery.studio.views import path_view, tree_view
+from charactery.studio.views import bars, column_views, letters, path_view, tree_view
 
 MOST = 16  # answers at once
 Text = Annotated[str, Form()]
+Texts = Annotated[list[str], Form(default_factory=list)]
+Ids = Annotated[list[uuid.UUID], Query(default_factory=list)]
 
 
 def create_app(desk: Desk, hosts: frozenset[str] = LOOPBACK, token: str | None = None) -> ASGIApp:
@@ -41,28 +46,43 @@ def _pages(desk: Desk) -> FastAPI:
     )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
 
-    def drawn(request: Request, place: str, conversation: str | None, at: str | None, **more: Any) -> HTMLResponse:
+    def drawn(
+        request: Request, place: str, conversation: str | None, at: str | None, of: Sequence[str] = (),
+        blind: bool = False, **more: Any,
+    ) -> HTMLResponse:  # fmt: skip
         store = desk.store(place)
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
         path = store.path(at) if at else []  # before the glimpses, which then have all of it
         glimpses = store.glimpses(conversation, letters=60) if conversation else []
         asked = bool(path) and path[-1].role == "user"
+        answers = store.children(conversation, at) if conversation and asked else []
+        chosen = [answer for id in of for answer in answers if answer.id == id]
+        named = [answer.subject for answer in chosen]
         shown = {
             "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
             "path": path_view(path, glimpses),
-            "answers": store.children(conversation, at) if conversation and asked else [],
+            "answers": column_views(chosen or answers, bool(chosen), blind), "of": of, "blind": blind,
+            "here": address(place, conversation, at, of, blind) if at else "", "letters": letters(MOST),
+            "bars": bars(tally(store), named) if chosen and not blind else [],
             "lines": tree_view(glimpses, at),
             "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
             "answering": conversation is not None and desk.answering(conversation), **more,
         }  # fmt: skip
         return HTMLResponse(templates.get_template("talk.html").render(shown))
 
-    def answered(request: Request, job: Job) -> HTMLResponse:
+    def answered(request: Request, job: Job, blind: bool) -> HTMLResponse:
         session = job.session
-        page = drawn(request, job.place, session.conversation, session.at, job=job)
-        page.headers["hx-push-url"] = f"/{job.place}/{session.conversation}?at={session.at}"
+        page = drawn(request, job.place, session.conversation, session.at, job.ids, blind, job=job)
+        page.headers["hx-push-url"] = address(job.place, session.conversation, session.at, job.ids, blind)
         return page
+
+    def asking(
+        request: Request, page: str, place: str, session: Session, hows: Sequence[How], n: int, blind: bool
+    ) -> Response:
+        if blind:
+            hows = random.SystemRandom().sample(hows, len(hows))
+        return answered(request, desk.prepare(page, place, session, hows, n), blind)
 
     @app.exception_handler(CharacteryError)
     def said(request: Request, error: CharacteryError) -> Response:
@@ -93,35 +113,54 @@ def _pages(desk: Desk) -> FastAPI:
     def begin(request: Request, place: str) -> Response:
         return drawn(request, place, None, None)
 
+    @app.get("/{place}/votes")
+    def votes(request: Request, place: str) -> Response:
+        return HTMLResponse(templates.get_template("votes.html").render(
+            place=place, bars=bars(tally(desk.store(place))), key=request.state.key, page=str(uuid.uuid4())
+        ))  # fmt: skip
+
     @app.get("/{place}/{conversation}")
-    def talk(request: Request, place: str, conversation: uuid.UUID, at: uuid.UUID | None = None) -> Response:
+    def talk(
+        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | None = None, blind: bool = False
+    ) -> Response:
         here = cursor(desk.store(place), str(conversation)) if at is None else None
         if here is not None:  # an address that goes on showing the same
             return RedirectResponse(f"/{place}/{conversation}?at={here}", 303)
-        return drawn(request, place, str(conversation), str(at) if at else None)
+        return drawn(request, place, str(conversation), str(at) if at else None, [str(id) for id in of], blind)
 
     @app.post("/{place}/say")
     def say(
-        request: Request, place: str, page: Text, text: Text, subject: Text, conversation: Text = "", at: Text = "",
+        request: Request, place: str, page: Text, text: Text, subject: Text, against: Texts, conversation: Text = "",
+        at: Text = "", blind: Annotated[bool, Form()] = False,
         temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
     ) -> Response:  # fmt: skip
-        how = How(subject, temperature, max_tokens, seed)
+        hows = _columns(How(subject, temperature, max_tokens, seed), against, n, blind)
         if not text.strip():
             raise CharacteryError("there is nothing to say yet")
-        session = desk.session(place, conversation or None, at or None, how)
+        session = desk.session(place, conversation or None, at or None, hows[0])
         session.say(text)
-        return answered(request, desk.prepare(page, place, session, how, n))
+        return asking(request, page, place, session, hows, n, blind)
 
     @app.post("/{place}/again")
     def again(
-        request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text,
+        request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text, against: Texts,
+        blind: Annotated[bool, Form()] = False,
         temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
     ) -> Response:  # fmt: skip
-        how = How(subject, temperature, max_tokens, seed)
-        session = desk.session(place, conversation, at, how)
-        return answered(request, desk.prepare(page, place, session, how, n))
+        hows = _columns(How(subject, temperature, max_tokens, seed), against, n, blind)
+        session = desk.session(place, conversation, at, hows[0])
+        return asking(request, page, place, session, hows, n, blind)
+
+    @app.post("/{place}/vote")
+    def voted(
+        request: Request, place: str, conversation: Text, at: Text, first: Text, second: Text, choice: Text
+    ) -> Response:
+        vote(desk.store(place), first, second, choice)
+        page = drawn(request, place, conversation, at, (first, second))
+        page.headers["hx-push-url"] = address(place, conversation, at, (first, second))
+        return page
 
     @app.post("/answers/{job}/start")
     def start(job: uuid.UUID) -> Response:
@@ -134,3 +173,20 @@ def _pages(desk: Desk) -> FastAPI:
         return Response(status_code=204)
 
     return app
+
+
+def address(place: str, conversation: str | None, at: str | None, of: Sequence[str] = (), blind: bool = False) -> str:
+    """Where a turn is shown, or some of the answers to it side by side."""
+    return f"/{place}/{conversation}?at={at}{''.join(f'&of={id}' for id in of)}{'&blind=1' if blind else ''}"
+
+
+def _columns(how: How, against: Sequence[str], n: int, blind: bool) -> list[How]:
+    """How each Subject is asked: the one named, and those ticked to be compared with it."""
+    subjects = list(dict.fromkeys(name for name in (how.subject, *map(str.strip, against)) if name))
+    if len(subjects) > MOST:
+        raise CharacteryError(f"at most {MOST} Subjects are compared at once, and these are {len(subjects)}")
+    if len(subjects) > 1 and n > 1:
+        raise CharacteryError("a comparison has one answer of each: set Answers to 1, or tick nobody in Compare")
+    if blind and len(subjects) != 2:
+        raise CharacteryError("a blind comparison is of two: tick one other in Compare")
+    return [replace(how, subject=subject) for subject in subjects]

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from html import escape
@@ -24,14 +24,18 @@ class How:
 
 @dataclass
 class Job:
-    """Answers under way. It waits for its page to be ready; `stopped` cuts it short."""
+    """Answers under way. It waits for its page to be ready; `stopped` cuts it short.
+
+    `n` answers of one Subject, or one of each of several; `ids` are those turns' own, known before anything is said.
+    """
 
     id: str
     page: str
     place: str
     session: Session
-    how: How
-    n: int
+    hows: tuple[How, ...]
+    n: int = 1
+    ids: tuple[str, ...] = ()
     begun: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -57,9 +61,10 @@ class Desk:
         session.go(at)
         return session
 
-    def prepare(self, page: str, place: str, session: Session, how: How, n: int) -> Job:
+    def prepare(self, page: str, place: str, session: Session, hows: Sequence[How], n: int = 1) -> Job:
         """Answers to be given once the page asks for them, so that it hears every piece."""
-        job = Job(str(uuid.uuid4()), page, place, session, how, n)
+        ids = tuple(str(uuid.uuid4()) for _ in hows) if len(hows) > 1 else ()
+        job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids)
         self.jobs[job.id] = job
         return job
 
@@ -86,22 +91,35 @@ class Desk:
         return self.jobs[id]
 
     def _answer(self, job: Job) -> None:
+        name, failed = f"piece-{job.id}", False
+        if job.ids:  # columns draw from one seed, so each is the same place among the answers
+            asked = job.session.asked()
+            place = job.session.answered(asked.id) if asked else 0
+            for n, (how, id) in enumerate(zip(job.hows, job.ids, strict=True)):
+                failed |= self._told(job, how, f"{name}-{n}", 1, place, (id,))
+        else:
+            failed = self._told(job, job.hows[0], name, job.n)
+        del self.jobs[job.id]
+        self.streams.tell(job.page, f"{'failed' if failed else 'done'}-{job.id}", "")
+
+    def _told(self, job: Job, how: How, name: str, n: int, place: int | None = None, ids: tuple[str, ...] = ()) -> bool:
+        """Draw answers of one Subject and tell the page as they come; returns whether that failed."""
+
         def on_text(text: str) -> None:
             if job.stopped.is_set():
                 raise Stop
-            self.streams.tell(job.page, f"piece-{job.id}", f"<span>{escape(text)}</span>")
+            self.streams.tell(job.page, name, f"<span>{escape(text)}</span>")
 
-        said = ""
         try:
             if not job.stopped.is_set():
-                job.session.voice = self.voice(job.how)  # loads the model, if it is not loaded yet
-                job.session.again(job.n, on_text)
+                voice = self.voice(how)  # loads the model, if it is not loaded yet
+                if not ids:
+                    job.session.voice = voice  # the talk goes on from its answer
+                job.session.again(n, on_text, voice if ids else None, place, ids)
+            return False
         except CharacteryError as error:
             said = str(error)
         except Exception as error:  # the page is told; the worker goes on with the next
             said = f"the answer broke off ({type(error).__name__}: {error})"
-        finally:
-            del self.jobs[job.id]
-            if said:
-                self.streams.tell(job.page, f"piece-{job.id}", f'<strong class="fault">{escape(said)}</strong>')
-            self.streams.tell(job.page, f"{'failed' if said else 'done'}-{job.id}", "")
+        self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
+        return True

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from textwrap import shorten
 
 from charactery.conversations import Glimpse, Node
+from charactery.conversations.votes import Tally
+from charactery.studio.differences import Parts, differences
 
 ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "error": "broken off"}
 
@@ -28,6 +30,30 @@ class TurnView:
     def after(self) -> str | None:
         """The brother after it."""
         return self.brothers[self.place + 1] if self.place + 1 < len(self.brothers) else None
+
+
+@dataclass(frozen=True)
+class Column:
+    """An answer beside others: under whose name, or which letter, and its text in pieces, of which some are marked."""
+
+    node: Node
+    name: str
+    ended: str
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A tally as it is drawn: names, votes for the first and in all, and the interval in hundredths of the width."""
+
+    first: str
+    second: str
+    won: int
+    n: int
+    neither: int
+    share: float | None
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -82,3 +108,35 @@ def tree_view(glimpses: Sequence[Glimpse], at: str | None) -> list[Line]:
         lines.append(Line(onward, onward.id == at, False, below[onward.id]))
         parent = onward.id
     return lines
+
+
+def column_views(nodes: Sequence[Node], compared: bool, blind: bool) -> list[Column]:
+    """Answers side by side; `compared` with the words that differ marked, `blind` under letters in place of names."""
+    texts = [node.text for node in nodes]
+    parts = differences(texts) if compared and nodes else [[(text, False)] for text in texts]
+    names = letters(len(nodes)) if blind else [node.subject or node.role for node in nodes]
+    rows = zip(nodes, names, parts, strict=True)
+    return [Column(node, name, ENDED.get(node.ending, ""), pieces) for node, name, pieces in rows]
+
+
+def letters(n: int) -> list[str]:
+    """The names of n columns that have none."""
+    return [chr(ord("A") + k) for k in range(n)]
+
+
+def bars(tallies: Sequence[Tally], among: Sequence[str] | None = None) -> list[Bar]:
+    """Tallies to draw; only those between Subjects of these names, where they are given.
+
+    Where one name stands for several weights, the hash tells them apart.
+    """
+    who = {subject for tally in tallies for subject in (tally.first, tally.second)}
+    names = Counter(name for name, _ in who)
+    shown = {(name, hash): name if names[name] == 1 else f"{name} ({hash[:8]})" for name, hash in who}
+    told = []
+    for tally in tallies:
+        if among is not None and not {tally.first[0], tally.second[0]} <= set(among):
+            continue
+        share, one, other = tally.share, shown[tally.first], shown[tally.second]
+        won, low, high = (share.value or 0) * share.n, share.low or 0, 1 if share.high is None else share.high
+        told.append(Bar(one, other, round(won), share.n, share.missing, share.value, 100 * low, 100 * high))
+    return told

@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from charactery.conversations.schema import ENDINGS, KINDS, ROLES
-from charactery.conversations.tree import Mark, Node, Prompt, Tree
+from charactery.conversations.schema import CHOICES, ENDINGS, KINDS, ROLES
+from charactery.conversations.tree import Mark, Node, Prompt, Tree, Vote
 from charactery.runs import Row, digest
 
 KEY = "charactery"
@@ -123,19 +123,22 @@ def with_facts(nodes: Iterable[Node], facts: dict[str, Any]) -> list[Node]:
 
 def tree_facts(tree: Tree) -> Row:
     """What lies beside a conversation's turns."""
-    return {"title": tree.title, "time": tree.time, "cursors": tree.cursors, "marks": [vars(m) for m in tree.marks]}
+    beside = {"marks": [vars(m) for m in tree.marks], "votes": [vars(v) for v in tree.votes]}
+    return {"title": tree.title, "time": tree.time, "cursors": tree.cursors, **beside}
 
 
 def with_tree_facts(tree: Tree, facts: Any) -> Tree:
-    """A conversation with such facts; marks and cursors on turns that are gone are left out."""
+    """A conversation with such facts; marks, votes and cursors on turns that are gone are left out."""
     if not isinstance(facts, dict):
         return tree
     known = tree.by_id()
     found = tuple(read_mark(row) for row in facts.get("marks", []))
+    voted = tuple(read_vote(row) for row in facts.get("votes", []))
     return replace(
         tree, title=tree.title or text_of(facts.get("title", ""), "title"), time=seconds(facts.get("time", tree.time)),
         cursors={text_of(name, "cursor"): node for name, node in facts.get("cursors", {}).items() if node in known},
         marks=tuple(mark for mark in found if mark.node in known),
+        votes=tuple(vote for vote in voted if vote.first in known and vote.second in known),
     )  # fmt: skip
 
 
@@ -144,6 +147,14 @@ def read_mark(row: Row) -> Mark:
     if row["kind"] not in KINDS:
         raise ValueError(f"kind is {row['kind']!r}, and can be {', '.join(KINDS)}")
     return Mark(text_of(row["node"], "node"), row["kind"], text_of(row["text"], "text"), seconds(row["time"]))
+
+
+def read_vote(row: Row) -> Vote:
+    """A vote. Raises ValueError for what is none."""
+    if row["choice"] not in CHOICES:
+        raise ValueError(f"choice is {row['choice']!r}, and can be {', '.join(CHOICES)}")
+    first, second = (text_of(row[key], key) for key in ("first", "second"))
+    return Vote(own_id(row["id"], first, second), first, second, row["choice"], seconds(row["time"]))
 
 
 # -- what formats have in common

@@ -1,13 +1,13 @@
-"""Charactery's own lines: one for a conversation, a turn or a mark, each by itself, so that a bad one costs little."""
+"""Charactery's own lines: one for a conversation, a turn, a mark or a vote, each by itself: a bad one costs little."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from charactery.conversations.formats.facts import read_mark, read_turn_row, seconds, text_of, turn_row
-from charactery.conversations.tree import Mark, Node, Tree
+from charactery.conversations.formats.facts import read_mark, read_turn_row, read_vote, seconds, text_of, turn_row
+from charactery.conversations.tree import Mark, Node, Tree, Vote
 from charactery.runs import Row
 
-TYPES = ("conversation", "turn", "mark")
+TYPES = ("conversation", "turn", "mark", "vote")
 
 
 def looks_like(value: Any) -> bool:
@@ -26,7 +26,8 @@ def write(tree: Tree) -> tuple[list[Row], int]:
         {"type": "mark", "id": tree.id, "turn": m.node, "kind": m.kind, "text": m.text, "time": m.time}
         for m in tree.marks
     ]
-    return [head, *turns, *marks], len(tree.nodes)
+    votes = [{**vars(v), "type": "vote", "id": tree.id, "vote": v.id} for v in tree.votes]
+    return [head, *turns, *marks, *votes], len(tree.nodes)
 
 
 class Reader:
@@ -36,6 +37,7 @@ class Reader:
         self.heads: dict[str, Row] = {}
         self.turns: dict[str, dict[str, Node]] = {}
         self.marks: dict[str, list[Mark]] = {}
+        self.votes: dict[str, list[Vote]] = {}
 
     def line(self, row: Row) -> None:
         """Take a line. Raises ValueError, KeyError or TypeError for one that cannot be used."""
@@ -54,6 +56,12 @@ class Reader:
                 raise ValueError("is on a turn that is not in the file, or was set aside")
             self.marks.setdefault(id, []).append(found)
             return
+        if row["type"] == "vote":
+            voted = read_vote({**row, "id": row["vote"]})
+            if not {voted.first, voted.second} <= turns.keys():
+                raise ValueError("is on a turn that is not in the file, or was set aside")
+            self.votes.setdefault(id, []).append(voted)
+            return
         parent = row["parent"]
         if parent is not None and parent not in turns:
             raise ValueError("follows a turn that is not in the file, or was set aside")
@@ -70,4 +78,5 @@ class Reader:
             began = min((node.time for node in nodes.values()), default=0.0)
             head = self.heads.get(id, {"title": "", "time": began, "cursors": {}})
             cursors = {name: node for name, node in head["cursors"].items() if node in nodes}
-            yield Tree(id, head["title"], head["time"], tuple(nodes.values()), cursors, tuple(self.marks.get(id, [])))
+            marks, votes = tuple(self.marks.get(id, [])), tuple(self.votes.get(id, []))
+            yield Tree(id, head["title"], head["time"], tuple(nodes.values()), cursors, marks, votes)

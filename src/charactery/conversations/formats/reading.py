@@ -167,7 +167,7 @@ def _sound(tree: Tree) -> Tree:
     """The tree, if a store can hold it."""
     if len(tree.by_id()) < len(tree.nodes):
         raise ValueError("has two turns of the same id")
-    _storable([tree.title, tree.cursors, *(vars(mark) for mark in tree.marks)])
+    _storable([tree.title, tree.cursors, *map(vars, tree.marks), *map(vars, tree.votes)])
     for node in tree.nodes:
         _storable([node.text, turn_row(node)])
     if not tree.nodes:
@@ -197,7 +197,7 @@ def _own_lines(data: bytes) -> Contents:
             continue
         try:
             _storable(row)
-            for key in ("id", "turn"):
+            for key in ("id", "turn", "vote"):
                 if key in row and own_id(row[key]) != row[key]:
                     raise ValueError(f"{key} is no UUID: {row[key]!r}")
             reader.line(row)
