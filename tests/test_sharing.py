@@ -457,6 +457,15 @@ def test_what_unpacks_to_too_much_is_refused(
 
 
 def test_a_run_in_a_bundle_is_no_more_than_an_adapter(bundle: Path, tmp_path: Path, tiny_model_folder: Path) -> None:
+    folder = bundles.unpack_all(bundle, made(tmp_path / "folder"))
+    for name in ("manifest.json", "stages/01-dpo/adapter/adapter_model.bin", "report_files/x.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+        kept = {"bytes": 1, "sha256": bundles.sha256(folder / name)}
+        relisted(folder, lambda index, name=name, kept=kept: index["files"].update({name: kept}))
+        assert f"lists {name}, which is no part" in refused(folder, tmp_path, tiny_model_folder)
+        relisted(folder, lambda index, name=name: index["files"].pop(name))
+    shutil.rmtree(folder)
     for file, change, words in (
         ("run.json", {"trained": "dpo/../../../x"}, "run.json"), ("run.json", {"trained": "best-of-n"}, "run.json"),
         ("run.json", {"settings": []}, "run.json"),

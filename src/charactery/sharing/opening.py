@@ -19,6 +19,8 @@ from charactery.sharing.share import MEASURED
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 RUNS = Path("runs")
+OTHER = r"(README|report|character)\.md|report\.html|report_files/[\w.-]+\.png|Modelfile|[\w-]+\.gguf|card\.png"
+OTHER += r"|conversations\.json|run\.json"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ def _manifest(part: Path, bundle: Path, index: Row) -> Row:
     for name in (*ADAPTER, "character.md", "run.json"):
         if name not in index["files"]:
             raise BadData(f"lists no {name}, without which there is no character to use", bundle)
+    for name in index["files"]:
+        if name not in (*ADAPTER, *MEASURED) and not re.fullmatch(OTHER, name):
+            raise BadData(f"lists {name}, which is no part of a bundle", bundle)
     try:
         kept, adapter = (json.loads((part / name).read_text(encoding="utf-8")) for name in ("run.json", ADAPTER[0]))
         settings, stage, done = kept["settings"], kept["trained"], kept["done"]

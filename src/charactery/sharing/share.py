@@ -171,7 +171,8 @@ def conversations(rows: Sequence[Row], name: str) -> list[dict[str, Any]]:
     """What the trained model answered to single prompts, in ShareGPT's form."""
     return [
         {
-            "id": str(row["id"]), "condition": str(row.get("condition", "")), "title": f"{name}: {str(row['prompt'])[:60]}",
+            "id": str(row["id"]), "condition": str(row.get("condition", "")),
+            "title": f"{name}: {str(row['prompt'])[:60]}",
             "conversations": [
                 {"from": "human", "value": row["prompt"]}, {"from": "gpt", "value": row["answers"]["trained"]},
             ],
