@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ from charactery.models.chat import Message, system
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed, out_of_memory
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, from_hub, tensors_hash
-from charactery.runs import Journal, digest, file_digest
+from charactery.runs import Journal, Row, digest, file_digest
 
 if TYPE_CHECKING:
     from charactery.models.server import ServerModel
@@ -48,7 +48,8 @@ class Chooser(Protocol):
 class Speaker:
     """A Subject that is loaded. `identity` names exactly what answers, for journals and manifests.
 
-    With a `chooser`, each answer is the one it picks of several.
+    With a `chooser`, each answer is the one it picks of several. `made_of` are the hashes of its parts by themselves:
+    of the base's tensors, and of the adapter's file with its strength.
     """
 
     subject: Subject
@@ -56,6 +57,7 @@ class Speaker:
     adapter: Adapter | None
     identity: str
     chooser: Chooser | None = None
+    made_of: Row = field(default_factory=dict, compare=False)
 
     def prompt(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as this subject reads them: with its character, if it has one."""
@@ -127,12 +129,17 @@ class Models:
             return Speaker(subject, None, None, subject.base)
         adapter = Adapter(subject.adapter, subject.strength) if subject.adapter else None
         parts: list[Any] = [self.base_hash(subject)]
+        made_of: Row = {"base": parts[0]}
         if subject.adapter:
-            parts += [file_digest(subject.adapter / "adapter_model.safetensors"), subject.strength]
+            made_of |= {
+                "adapter": file_digest(subject.adapter / "adapter_model.safetensors"),
+                "strength": subject.strength,
+            }
+            parts += [made_of["adapter"], subject.strength]
         chooser = self._chooser(subject) if subject.best_of else None
         if chooser:
             parts += ["best of", chooser.n, chooser.identity]
-        return Speaker(subject, self._model(subject), adapter, digest(parts), chooser)
+        return Speaker(subject, self._model(subject), adapter, digest(parts), chooser, made_of)
 
     def _chooser(self, subject: Subject) -> Chooser:
         if self.choosing is None:

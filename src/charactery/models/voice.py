@@ -18,6 +18,8 @@ class SpeakerVoice:
     def __init__(self, speaker: Speaker, sampler: Sampler) -> None:
         self.speaker, self.how = speaker, sampler
         self.subject, self.weights, self.sampler = speaker.subject.text, speaker.identity, asdict(sampler)
+        if speaker.made_of:
+            self.sampler["model"] = speaker.made_of
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """The text that is read for messages; for a model behind an API the messages sent, as JSON."""

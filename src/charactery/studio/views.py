@@ -7,7 +7,7 @@ from textwrap import shorten
 
 from charactery.conversations import Glimpse, Node
 from charactery.conversations.votes import Tally
-from charactery.studio.differences import Parts, differences
+from charactery.share.differences import Parts, differences
 
 ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "error": "broken off"}
 
