@@ -121,17 +121,19 @@ def test_no_folder_of_this_machine_is_told(subject: str, shown: str) -> None:
     assert _name(subject) == shown
 
 
-def test_an_answer_is_drawn_again_from_its_recipe(tiny_model_folder: Path, store: Store) -> None:
+@pytest.mark.parametrize("prefill", ["", "Aye, and"])
+def test_an_answer_is_drawn_again_from_its_recipe(tiny_model_folder: Path, store: Store, prefill: str) -> None:
     from charactery.models.local import Sampler
     from charactery.models.speaker import Models
     from charactery.models.voice import SpeakerVoice
 
     session = Session(store, SpeakerVoice(Models("cpu").speaker(str(tiny_model_folder)), Sampler(12, 1.0)))
     session.say("Tea?")
-    session.answer()
+    session.answer(prefill=prefill)
     *before, row = recipe(as_html(transcript(store, session.at or "")))["turns"]
     again = SpeakerVoice(Models("cpu").speaker(str(tiny_model_folder)), Sampler(**row["sampler"]))  # type: ignore[arg-type]
     messages = [{"role": turn["role"], "content": turn["text"]} for turn in before]
     assert again.weights == row["weights"] and row["made_of"]["base"]  # type: ignore[index]
-    assert again.prompt(messages) == row["prompt"]["rest"]  # type: ignore[arg-type,index]
-    assert again.answer(messages, [row["seed"]], lambda text: None)[0].text == row["text"]  # type: ignore[arg-type,list-item]
+    assert again.prompt(messages, prefill) == row["prompt"]["rest"] and row["prefill"] == prefill  # type: ignore
+    (drawn,) = again.answer(messages, [row["seed"]], lambda text: None, prefill)  # type: ignore[arg-type,list-item]
+    assert prefill + drawn.text == row["text"]

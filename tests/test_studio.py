@@ -343,6 +343,41 @@ def test_what_was_said_is_text_and_never_markup(studio: httpx.Client, desk: Desk
         assert "<script>alert" not in page and "<img" not in page
 
 
+def test_bookmarks_notes_and_tags(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    session.say("Tea?")
+    node = session.answer()[0].id
+    form = {"node": node}
+    assert 'aria-pressed="true"' in studio.post("/talk/mark", data={**form, "kind": "bookmark"}).text
+    studio.post("/talk/mark", data={**form, "kind": "tag", "text": " knots "})
+    told = studio.post("/talk/mark", data={**form, "kind": "note", "text": "<b>here</b>"}).text
+    assert "&lt;b&gt;here" in told and "#knots" in told and 'hx-swap-oob="true"' in told and f"at={node}" in told
+    shown = studio.get(f"/talk/{session.conversation}").text
+    assert shown.count("#knots") == 2 and shown.count('id="marked"') == 1 and "hx-swap-oob" not in shown
+    assert "here" in studio.get("/search?q=HERE").text
+    for kind, text in (("bookmark", ""), ("tag", "knots"), ("note", "<b>here</b>")):
+        told = studio.post("/talk/mark", data={**form, "kind": kind, "text": text, "off": "1"}).text
+    assert "#knots" not in told and 'aria-pressed="true"' not in told and "Marked" not in told
+    assert store(desk).tree(session.conversation or "").marks == ()
+    for bad, said in (
+        ({"kind": "note", "text": " "}, "write the note first"), ({"kind": "star", "text": "x"}, "no 'star'"),
+        ({"node": PAGE, "kind": "bookmark"}, "no turn 00000000"), ({"kind": "tag", "text": "\0"}, "NUL"),
+    ):  # fmt: skip
+        answer = studio.post("/talk/mark", data=form | bad)
+        assert answer.status_code == 400 and said in unescape(answer.text), answer.text
+
+
+def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    asked = session.say("Tea?")
+    form = {"conversation": session.conversation, "at": asked.id, "prefill": "Well now. ", "against": ["ada"]}
+    _, page = ask(several, "/talk/again", **form)
+    settle(desk)
+    told = [store(desk).node(id) for id in of(page.headers["hx-push-url"])]
+    assert [node.text for node in told] == [f"Well now.Tea, says {name}." for name in ("parrot", "ada")]
+    assert "Begun with" in several.get(page.headers["hx-push-url"].replace("?", "/share?")).text
+
+
 # -- what is handed over
 
 

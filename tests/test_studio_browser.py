@@ -147,6 +147,37 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     assert [url for url in asked if not url.startswith("file:")] == []
 
 
+def test_mark_and_begin_an_answer_by_keyboard(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "ada")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.fill("#text", "half a thought")
+    page.focus(".assistant .star")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant .star[aria-pressed=true]:focus")  # and one can take it off again
+    page.focus(".assistant .marks summary")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("where she counts")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant .note")
+    page.click(".assistant .marks summary")
+    page.fill(".noting input:visible", "tea")
+    page.click(".noting button:visible:has-text('Tag')")
+    page.wait_for_selector("#marked small:has-text('#tea')")
+    assert "where she counts" in page.inner_text("#marked") and page.input_value("#text") == "half a thought"
+    pictures(page, tmp_path, "marked")
+    page.click("summary:has-text('Begin its answer')")
+    page.fill("textarea[name=prefill]", "Well, no:")
+    pictures(page, tmp_path, "begin")
+    page.click("text=Answer from there")
+    page.wait_for_selector("text=2 of 2")
+    assert page.inner_text(".turn.assistant .text").startswith("Well, no:Tea, by all means")
+    page.click("#marked a")
+    page.wait_for_selector("text=1 of 2")
+
+
 def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
     page.click(".compare summary")
     page.check("input[name=against][value=ada]")

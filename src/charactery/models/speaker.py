@@ -175,7 +175,8 @@ def answer_all(
     answers: dict[int, Answer] = {}
     for batch in batches(asks, batch_size):
         asked = [asks[i] for i in batch]
-        key = digest([asdict(sampler), [[s.identity, s.prompt(r.messages), r.seed] for s, r in asked]])
+        read = [[s.identity, s.prompt(r.messages), r.seed, *([r.prefill] if r.prefill else [])] for s, r in asked]
+        key = digest([asdict(sampler), read])
         if key not in journal.done:
             done, halvings = answer_fitting(asked, sampler)
             journal.add(key, [asdict(answer) for answer in done])
@@ -227,7 +228,7 @@ def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int], Non
     speaker = asked[0][0]
     if speaker.chooser:
         return _chosen(asked, sampler, speaker.chooser)
-    requests = [Request(s.prompt(r.messages), r.seed) for s, r in asked]
+    requests = [replace(r, messages=s.prompt(r.messages)) for s, r in asked]
     if speaker.model is not None:
         return speaker.model.generate(requests, sampler, speaker.adapter, on_token)
     return asyncio.run(_remote(speaker.subject.base, requests, sampler))
@@ -245,7 +246,7 @@ def _chosen(asked: Sequence[Ask], sampler: Sampler, chooser: Chooser) -> list[An
     """
     plainly = [(replace(speaker, chooser=None), request) for speaker, request in asked]
     drawn = [answer([(s, nth(r, n)) for s, r in plainly], sampler) for n in range(chooser.n)]
-    picked = chooser.pick([(r.messages, [row[i].text for row in drawn]) for i, (_, r) in enumerate(asked)])
+    picked = chooser.pick([(r.messages, [r.prefill + row[i].text for row in drawn]) for i, (_, r) in enumerate(asked)])
     return [drawn[n][i] for i, n in enumerate(picked)]
 
 
@@ -259,6 +260,8 @@ async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> l
         get_model,
     )
 
+    if any(request.prefill for request in requests):
+        raise ModelNotFound(f"{name} answers over an API, where an answer cannot be begun for it; leave that empty")
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
     try:
         model = get_model(name)

@@ -30,12 +30,16 @@ ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "err
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an answer was drawn: `weights` is the hash of exactly what answered, `made_of` the hashes of its parts."""
+    """How an answer was drawn: `weights` is the hash of exactly what answered, `made_of` the hashes of its parts.
+
+    `prefill` is the part of its text that was given.
+    """
 
     subject: str
     weights: str
     made_of: Row
     sampler: Row
+    prefill: str
     seed: int | None
     prompt: Prompt | None
 
@@ -101,9 +105,9 @@ def _said(node: Node, marks: Sequence[Mark], without: Collection[str], nameless:
     named, recipe = "names" not in without, None
     if node.seed is not None and named and "recipe" not in without:
         sampler = dict(node.sampler or {})
-        made_of = sampler.pop("model", {})
+        made_of, prefill = sampler.pop("model", {}), sampler.pop("prefill", "")
         prompt = None if "prompts" in without else node.prompt
-        recipe = Recipe(_name(node.subject), node.weights, made_of, sampler, node.seed, prompt)
+        recipe = Recipe(_name(node.subject), node.weights, made_of, sampler, prefill, node.seed, prompt)
     who = (_name(node.subject) if named else nameless) or nameless if node.role == "assistant" else node.role
     time = "" if "times" in without or not node.time else f"{datetime.fromtimestamp(node.time, UTC):%Y-%m-%d %H:%M} UTC"
     beside = tuple(f"{mark.kind}: {mark.text}" if mark.text else mark.kind for mark in marks)
@@ -144,6 +148,7 @@ def as_markdown(shared: Transcript) -> str:
         lines += [f"Drawn by Charactery {__version__}:", ""]
     for name, recipe in drawn:
         how = {**recipe.sampler, **recipe.made_of}
+        how |= {"begun with": repr(recipe.prefill)} if recipe.prefill else {}
         parts = [f"weights {recipe.weights}", *(f"{key} {value}" for key, value in how.items()), f"seed {recipe.seed}"]
         lines.append(f"- {name}: {', '.join(parts)}")
     return "\n".join(lines).rstrip() + "\n"

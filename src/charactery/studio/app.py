@@ -19,14 +19,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from charactery.conversations import Added, Session, cursor, put, search
+from charactery.conversations import Added, Session, cursor, mark, marks_of, put, search, unmark
 from charactery.conversations.formats import FORMATS, export_text, file_name, read_file
 from charactery.conversations.votes import tally, vote
 from charactery.errors import BadData, CharacteryError
 from charactery.share.transcript import LEAVABLE, as_html, as_markdown, transcript
 from charactery.studio.desk import Desk, How, Job
 from charactery.studio.guard import LOOPBACK, Guard
-from charactery.studio.views import bars, column_views, letters, path_view, tree_view
+from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
 
 MOST = 16  # answers at once
 LARGEST = 200_000_000  # bytes of a file that a page takes in
@@ -66,6 +66,7 @@ def _pages(desk: Desk) -> FastAPI:
         answers = store.children(conversation, at) if conversation and asked else []
         chosen = [answer for id in of for answer in answers if answer.id == id]
         named = [answer.subject for answer in chosen]
+        marks = marks_of(store, conversation) if conversation else []
         shown = {
             "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
             "path": path_view(path, glimpses),
@@ -73,7 +74,7 @@ def _pages(desk: Desk) -> FastAPI:
             "here": address(place, conversation, at, of, blind) if at else "", "letters": letters(MOST),
             "leavable": LEAVABLE, "formats": FORMATS,
             "bars": bars(tally(store), named) if chosen and not blind else [],
-            "lines": tree_view(glimpses, at),
+            "lines": tree_view(glimpses, at), "marked": marked_view(marks, glimpses),
             "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
             "answering": conversation is not None and desk.answering(conversation), **more,
         }  # fmt: skip
@@ -86,11 +87,12 @@ def _pages(desk: Desk) -> FastAPI:
         return page
 
     def asking(
-        request: Request, page: str, place: str, session: Session, hows: Sequence[How], n: int, blind: bool
-    ) -> Response:
+        request: Request, page: str, place: str, session: Session, hows: Sequence[How], n: int, blind: bool,
+        prefill: str = "",
+    ) -> Response:  # fmt: skip
         if blind:
             hows = random.SystemRandom().sample(hows, len(hows))
-        return answered(request, desk.prepare(page, place, session, hows, n), blind)
+        return answered(request, desk.prepare(page, place, session, hows, n, prefill), blind)
 
     @app.exception_handler(CharacteryError)
     def said(request: Request, error: CharacteryError) -> Response:
@@ -194,13 +196,27 @@ def _pages(desk: Desk) -> FastAPI:
     @app.post("/{place}/again")
     def again(
         request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text, against: Texts,
-        blind: Annotated[bool, Form()] = False,
+        prefill: Text = "", blind: Annotated[bool, Form()] = False,
         temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
     ) -> Response:  # fmt: skip
         hows = _columns(How(subject, temperature, max_tokens, seed), against, n, blind)
         session = desk.session(place, conversation, at, hows[0])
-        return asking(request, page, place, session, hows, n, blind)
+        return asking(request, page, place, session, hows, n, blind, prefill.strip())
+
+    @app.post("/{place}/mark")
+    def marked(place: str, node: Text, kind: Text, text: Text = "", off: Annotated[bool, Form()] = False) -> Response:
+        store, text = desk.store(place), text.strip()
+        conversation = store.conversation_of(node)
+        if conversation is None:
+            raise CharacteryError(f"there is no turn {node[:8]} here")
+        if kind != "bookmark" and not text:
+            raise CharacteryError(f"write the {kind} first")
+        (unmark if off else mark)(store, node, kind, text)
+        marked = marked_view(marks_of(store, conversation), store.glimpses(conversation, letters=60))
+        return HTMLResponse(templates.get_template("marks.html").render(
+            place=place, conversation=conversation, node=node, marked=marked, alone=True,
+        ))  # fmt: skip
 
     @app.post("/{place}/vote")
     def voted(
