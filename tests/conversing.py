@@ -32,10 +32,12 @@ class Parrot:
     sampler: dict[str, Any] = field(default_factory=lambda: {"temperature": 0.7})
     asked: list[tuple[tuple[Any, ...], tuple[int, ...]]] = field(default_factory=list)
 
-    def prompt(self, messages: Sequence[Any]) -> str:
-        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
+    def prompt(self, messages: Sequence[Any], prefill: str = "") -> str:
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + f"<assistant>{prefill}"
 
-    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]) -> list[Said]:
+    def answer(
+        self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None], prefill: str = ""
+    ) -> list[Said]:
         self.asked.append((tuple(messages), tuple(seeds)))
         for word in self.words.split(" "):
             on_text(word + " ")

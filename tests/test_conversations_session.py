@@ -1,6 +1,6 @@
 """Sessions: forks, several answers, stopping; and nothing of one session reaches another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Broken(Parrot):
 
     error: str = ""
 
-    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]) -> list[Said]:
+    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Any, prefill: str = "") -> list[Said]:
         if self.error:
             return [Said("", False, self.error) for _ in seeds]
         on_text("Well, ")
@@ -120,6 +120,21 @@ def test_what_was_said_before_a_fault_is_kept_and_marked(store: Store) -> None:
     with pytest.raises(MemoryError):
         session.answer()
     assert [(n.text, n.ending) for n in store.tree(session.conversation or "").nodes[1:]] == [("Well, ", "error")]
+
+
+def test_an_answer_begun_for_the_model(store: Store) -> None:
+    session = Session(store, Parrot("that knot will hold."))
+    session.say("Tea?")
+    heard: list[str] = []
+    (node,) = session.answer(1, heard.append, prefill="Aye, ")
+    assert node.text == "Aye, that knot will hold." and "".join(heard).strip() == node.text
+    assert (node.sampler or {})["prefill"] == "Aye, " and store.prompt(node.id) == "<user>Tea?<assistant>Aye, "
+
+    def stop(text: str) -> None:
+        raise Stop
+
+    assert [n.text for n in session.again(1, stop, prefill="No, ")] == ["No, that "]
+    assert [n.sampler for n in session.again(2)] == [{"temperature": 0.7}] * 2
 
 
 def test_a_session_stays_in_its_conversation(store: Store) -> None:
@@ -184,7 +199,7 @@ def test_the_prompt_is_exactly_what_was_read(tiny_model: LocalModel) -> None:
     generate = tiny_model.generate
 
     def watched(requests: Sequence[Any], *args: Any) -> Any:
-        read.extend(prompt_text(tiny_model.tokenizer, request.messages) for request in requests)
+        read.extend(prompt_text(tiny_model.tokenizer, request.messages, request.prefill) for request in requests)
         return generate(requests, *args)
 
     tiny_model.generate = watched  # type: ignore[method-assign]
@@ -205,6 +220,21 @@ def test_an_answer_can_be_drawn_again_from_what_is_kept(tiny_model: LocalModel) 
     assert last.seed is not None
     (again,) = voice(tiny_model).answer(messages, [last.seed], lambda text: None)
     assert again.text == last.text and ids
+
+
+def test_a_model_goes_on_with_what_was_begun(tiny_model: LocalModel) -> None:
+    store = private_store()
+    session = Session(store, voice(tiny_model), seed=2)
+    session.say("Tea?")
+    heard: list[str] = []
+    (node,) = session.answer(1, heard.append, prefill="Aye, and")
+    prompt = store.prompt(node.id) or ""
+    assert prompt.endswith("assistant\nAye, and") and node.text.startswith("Aye, and")
+    assert "".join(heard).rstrip() == node.text and len(heard) > 1
+    ids = tiny_model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    (drawn,) = tiny_model.draw([ids], [node.seed or 0], SAMPLER)
+    whole = tiny_model.tokenizer.decode([*ids, *drawn], skip_special_tokens=True)
+    assert whole.rstrip().endswith(node.text)
 
 
 def test_pieces_are_the_answer(tiny_model: LocalModel) -> None:

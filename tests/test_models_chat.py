@@ -29,6 +29,13 @@ def test_a_base_model_reads_a_dialogue(base_model: LocalModel) -> None:
     assert 1 <= answer.tokens <= 5
 
 
+def test_a_beginning_of_the_answer_follows_the_frame(base_model: LocalModel, tiny_model: LocalModel) -> None:
+    assert prompt_text(base_model.tokenizer, TALK, "Aye").endswith("\n\nAssistant: Aye")
+    assert prompt_text(tiny_model.tokenizer, TALK, "Aye").endswith("<|im_start|>assistant\nAye")
+    tokens = prompt_tokens(tiny_model.tokenizer, TALK, "Aye")
+    assert tiny_model.tokenizer.decode(tokens).endswith("assistant\nAye")
+
+
 def test_a_base_model_learns_to_end_its_turn(base_model: LocalModel) -> None:
     """What is trained is what follows the prompt; it must be a prefix match and hold the end token."""
     tokenizer = base_model.tokenizer

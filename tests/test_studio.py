@@ -23,9 +23,10 @@ pytest.importorskip("fastapi")
 import uvicorn
 
 from charactery.conversations import Session, Store, cursor, open_store, private_store
+from charactery.conversations.formats import FORMATS
+from charactery.share.differences import differences
 from charactery.studio import Desk, create_app
 from charactery.studio.desk import How
-from charactery.studio.differences import differences
 from charactery.studio.guard import LOOPBACK
 from charactery.studio.streams import Page, sent
 from conversing import Parrot
@@ -340,6 +341,97 @@ def test_what_was_said_is_text_and_never_markup(studio: httpx.Client, desk: Desk
     for address in (f"/talk/{session.conversation}", "/talk", "/search?q=script", f"/search?q={bad}"):
         page = studio.get(address).text
         assert "<script>alert" not in page and "<img" not in page
+
+
+def test_bookmarks_notes_and_tags(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    session.say("Tea?")
+    node = session.answer()[0].id
+    form = {"node": node}
+    assert 'aria-pressed="true"' in studio.post("/talk/mark", data={**form, "kind": "bookmark"}).text
+    studio.post("/talk/mark", data={**form, "kind": "tag", "text": " knots "})
+    told = studio.post("/talk/mark", data={**form, "kind": "note", "text": "<b>here</b>"}).text
+    assert "&lt;b&gt;here" in told and "#knots" in told and 'hx-swap-oob="true"' in told and f"at={node}" in told
+    shown = studio.get(f"/talk/{session.conversation}").text
+    assert shown.count("#knots") == 2 and shown.count('id="marked"') == 1 and "hx-swap-oob" not in shown
+    assert "here" in studio.get("/search?q=HERE").text
+    for kind, text in (("bookmark", ""), ("tag", "knots"), ("note", "<b>here</b>")):
+        told = studio.post("/talk/mark", data={**form, "kind": kind, "text": text, "off": "1"}).text
+    assert "#knots" not in told and 'aria-pressed="true"' not in told and "Marked" not in told
+    assert store(desk).tree(session.conversation or "").marks == ()
+    for bad, said in (
+        ({"kind": "note", "text": " "}, "write the note first"), ({"kind": "star", "text": "x"}, "no 'star'"),
+        ({"node": PAGE, "kind": "bookmark"}, "no turn 00000000"), ({"kind": "tag", "text": "\0"}, "NUL"),
+    ):  # fmt: skip
+        answer = studio.post("/talk/mark", data=form | bad)
+        assert answer.status_code == 400 and said in unescape(answer.text), answer.text
+
+
+def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    asked = session.say("Tea?")
+    form = {"conversation": session.conversation, "at": asked.id, "prefill": "Well now. ", "against": ["ada"]}
+    _, page = ask(several, "/talk/again", **form)
+    settle(desk)
+    told = [store(desk).node(id) for id in of(page.headers["hx-push-url"])]
+    assert [node.text for node in told] == [f"Well now.Tea, says {name}." for name in ("parrot", "ada")]
+    assert "Begun with" in several.get(page.headers["hx-push-url"].replace("?", "/share?")).text
+
+
+# -- what is handed over
+
+
+def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk) -> None:
+    _, page = ask(several, text="Tea? <b>", against=["ada"])
+    settle(desk)
+    where, _, query = page.headers["hx-push-url"].partition("?")
+    answer = several.get(f"{where}/share?{query}&without=marks&without=times")
+    assert answer.headers["content-disposition"] == 'attachment; filename="tea-b.html"'
+    assert "Tea? &lt;b&gt;" in answer.text and "Tea, says ada." in answer.text and "How this was drawn" in answer.text
+    assert "How this was drawn" not in several.get(f"{where}/share?{query}&without=recipe").text
+    text = unescape(several.get(f"{where}/markdown?{query}&without=times").text)
+    assert "**user**\n\nTea? <b>\n\n**parrot**\n\nTea, says parrot.\n\n**ada**" in text
+    assert several.get(f"{where}/share?at={PAGE}").status_code == 400
+    assert several.get(f"{where}/share?{query}&without=everything").status_code == 400
+    private = several.get(f"{where.replace('/talk/', '/private/')}/share?{query}")
+    assert private.status_code == 400 and "Tea" not in private.text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_talk_goes_out_and_comes_in(several: httpx.Client, desk: Desk, format: str) -> None:
+    _, page = ask(several, text="Tea?", against=["ada"])
+    settle(desk)
+    conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+    kept = store(desk).tree(conversation)
+    out = several.get(f"/talk/{conversation}/export?format={format}")
+    assert f"{conversation}{FORMATS[format].suffix}" in out.headers["content-disposition"]
+    told = several.post("/private/import", files={"file": ("talk <1>.json", out.content)})
+    assert f"talk &lt;1&gt;.json ({format})" in told.text and "Tea?" in told.text
+    came = desk.store("private").tree(conversation)
+    assert told.headers["hx-push-url"] == f"/private/{conversation}?at={came.at()}"
+    if format not in ("sharegpt", "sillytavern"):
+        assert came == kept
+    again = several.post("/private/import", files={"file": ("talk.json", out.content)})
+    assert "0 turns new" in again.text and desk.store("private").tree(conversation) == came
+    assert several.get(f"/talk/{conversation}/export?format=word").status_code == 400
+
+
+def test_a_bad_file_is_a_sentence(studio: httpx.Client, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = b'{"type": "conversation", "id": "%s", "title": "", "time": 1}\n' % PAGE.encode()
+    turn = half.replace(b'"conversation"', b'"turn"').replace(b'"title": ""', b'"turn": "x", "parent": null')
+    for content, said in (
+        (b"", "<b>.json:1: holds no conversation"), (b"{", "is not JSON"), (b"PK\x03\x04", "is a zip file"),
+        (b'[{"mapping": 1}]', "<b>.json"), (turn, "turn is no UUID"), ("{é".encode("utf-16"), "UTF-16"),
+    ):  # fmt: skip
+        answer = studio.post("/talk/import", files={"file": ("<b>.json", content)})
+        assert answer.status_code == 400 and said in unescape(answer.text), answer.text
+        assert "<b>" not in answer.text and "/tmp" not in answer.text
+    monkeypatch.setattr("charactery.studio.app.LARGEST", 3)
+    answer = studio.post("/talk/import", files={"file": ("big.json", b"[1, 2]")})
+    assert "big.json: is larger than" in answer.text
+    assert store(desk).summaries() == []
+    other = {"X-Charactery": "guess"}
+    assert studio.post("/talk/import", files={"file": ("a", b"[]")}, headers=other).status_code == 403
 
 
 # -- who may come in

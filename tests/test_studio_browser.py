@@ -108,6 +108,76 @@ def test_compare_blind_vote_and_see_who_is_who(page: Any, tmp_path: Path) -> Non
     pictures(page, tmp_path, "votes")
 
 
+def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "ada")
+    page.click(".compare summary")
+    page.check("input[name=against][value='runs/captain']")
+    page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector(".answers:not(.pending)")
+    page.focus(".share summary")
+    page.keyboard.press("Enter")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("text=As markdown")
+    page.click("button:has-text('Copy')")
+    page.wait_for_selector("button:has-text('Copied')")
+    assert SAID["ada"] in page.evaluate("navigator.clipboard.readText()")
+    pictures(page, tmp_path, "share")
+    with page.expect_download() as saved:
+        page.click("button:has-text('one HTML file')")
+    saved.value.save_as(tmp_path / "shared.html")
+    with page.expect_download() as exported:
+        page.click("button:has-text('Export')")
+    exported.value.save_as(tmp_path / "talk.jsonl")
+    page.goto("/private")
+    page.click(".import summary")
+    page.set_input_files(".import input[type=file]", tmp_path / "talk.jsonl")
+    page.click(".import button")
+    page.wait_for_selector("text=3 turns new")
+    assert "/private/" in page.url and page.locator(".answers .turn").count() == 2
+    pictures(page, tmp_path, "imported")
+    alone = page.context.browser.new_context().new_page()
+    asked: list[str] = []
+    alone.on("request", lambda request: asked.append(request.url))
+    alone.goto((tmp_path / "shared.html").as_uri())
+    for summary in alone.locator("summary").all():
+        summary.press("Enter")
+    assert SAID["runs/captain"] in alone.inner_text(".columns") and "runs/captain" in alone.inner_text("#recipe")
+    pictures(alone, tmp_path, "shared")
+    assert [url for url in asked if not url.startswith("file:")] == []
+
+
+def test_mark_and_begin_an_answer_by_keyboard(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "ada")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.fill("#text", "half a thought")
+    page.focus(".assistant .star")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant .star[aria-pressed=true]:focus")  # and one can take it off again
+    page.focus(".assistant .marks summary")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("where she counts")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant .note")
+    page.click(".assistant .marks summary")
+    page.fill(".noting input:visible", "tea")
+    page.click(".noting button:visible:has-text('Tag')")
+    page.wait_for_selector("#marked small:has-text('#tea')")
+    assert "where she counts" in page.inner_text("#marked") and page.input_value("#text") == "half a thought"
+    pictures(page, tmp_path, "marked")
+    page.click("summary:has-text('Begin its answer')")
+    page.fill("textarea[name=prefill]", "Well, no:")
+    pictures(page, tmp_path, "begin")
+    page.click("text=Answer from there")
+    page.wait_for_selector("text=2 of 2")
+    assert page.inner_text(".turn.assistant .text").startswith("Well, no:Tea, by all means")
+    page.click("#marked a")
+    page.wait_for_selector("text=1 of 2")
+
+
 def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
     page.click(".compare summary")
     page.check("input[name=against][value=ada]")

@@ -1,6 +1,6 @@
 """The tree of everything said: fork anywhere, answer a turn again, and nothing is ever lost."""
 
-from charactery.conversations.beside import Found, cursor, mark, search, set_cursor, unmark
+from charactery.conversations.beside import Found, cursor, mark, marks_of, search, set_cursor, unmark
 from charactery.conversations.merge import Added, put
 from charactery.conversations.session import Heard, Session, Stop, Voice
 from charactery.conversations.store import Glimpse, Store, Summary, Turn, open_store, private_store
@@ -8,5 +8,6 @@ from charactery.conversations.tree import Mark, Node, Prompt, Tree, Vote
 
 __all__ = [
     "Added", "Found", "Glimpse", "Heard", "Mark", "Node", "Prompt", "Session", "Stop", "Store", "Summary", "Tree",
-    "Turn", "Voice", "Vote", "cursor", "mark", "open_store", "private_store", "put", "search", "set_cursor", "unmark",
+    "Turn", "Voice", "Vote", "cursor", "mark", "marks_of", "open_store", "private_store", "put", "search", "set_cursor",
+    "unmark",
 ]  # fmt: skip

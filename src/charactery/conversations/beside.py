@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 
 from charactery.conversations.schema import KINDS, conversations, cursors, marks, nodes, texts
 from charactery.conversations.store import Store, storable
+from charactery.conversations.tree import Mark
 from charactery.errors import CharacteryError
 
 
@@ -51,6 +52,14 @@ def unmark(store: Store, node: str, kind: str, text: str = "") -> None:
     """Take a bookmark, note or tag off a turn."""
     with store.writing() as c:
         c.execute(delete(marks).where(marks.c.node == node, marks.c.kind == kind, marks.c.text == text))
+
+
+def marks_of(store: Store, conversation: str) -> list[Mark]:
+    """The bookmarks, notes and tags on a conversation's turns, the oldest first."""
+    wanted = select(marks.c.node, marks.c.kind, marks.c.text, marks.c.time).join(nodes, nodes.c.id == marks.c.node)
+    with store.reading() as c:
+        rows = c.execute(wanted.where(nodes.c.conversation == conversation).order_by(marks.c.number)).all()
+    return [Mark(*row) for row in rows]
 
 
 def search(store: Store, words: str, conversation: str | None = None, most: int = 50) -> list[Found]:

@@ -48,11 +48,16 @@ class Voice(Protocol):
     def sampler(self) -> dict[str, Any]:
         """How answers are drawn."""
 
-    def prompt(self, messages: Sequence[Any]) -> str:
-        """The exact text that is read for messages."""
+    def prompt(self, messages: Sequence[Any], prefill: str = "") -> str:
+        """The exact text that is read for messages, and for the beginning of the answer, if it is given."""
 
-    def answer(self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]) -> Sequence[Heard]:
-        """An answer to the same messages for each seed. `on_text` is told of the first as it comes, piece by piece."""
+    def answer(
+        self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None], prefill: str = ""
+    ) -> Sequence[Heard]:
+        """An answer to the same messages for each seed. `on_text` is told of the first as it comes, piece by piece.
+
+        What is told and given is what follows `prefill`.
+        """
 
 
 class Stop(Exception):
@@ -88,14 +93,15 @@ class Session:
 
     def answer(
         self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None,
-        place: int | None = None, ids: Sequence[str] = (),
+        place: int | None = None, ids: Sequence[str] = (), prefill: str = "",
     ) -> list[Node]:  # fmt: skip
         """`n` answers to the path so far, all kept side by side; the session goes on from the first.
 
         `voice` answers in another's place, and then the session stays where it is. The seeds are those of the answers
         from the `place`-th on; by default those after all there are. `ids` are the turns' own. Ctrl-C, or a Stop raised
         by `on_text`, keeps what was said as an answer that was stopped. Raises ContextTooLong, keeping nothing, where
-        the model has no room to answer.
+        the model has no room to answer. With `prefill` answers begin so; it is part of their text, and of how they were
+        drawn.
         """
         spoken = voice or self.voice
         if spoken is None or self.conversation is None or self.at is None:
@@ -104,22 +110,23 @@ class Session:
         messages = as_messages(path)
         before = self.answered(self.at) if place is None else place
         seeds = [draw(self.seed, messages, before + k) for k in range(n)]
-        prompt = spoken.prompt(messages)
+        prompt = spoken.prompt(messages, prefill)
+        sampler = {**spoken.sampler, "prefill": prefill} if prefill else spoken.sampler
         turns = [
             self.store.turn(
                 self.conversation, self.at, subject=spoken.subject, weights=spoken.weights, prompt=prompt,
-                sampler=spoken.sampler, seed=seed, id=id,
+                sampler=sampler, seed=seed, id=id,
             )
             for seed, id in zip(seeds, ids or [str(uuid.uuid4()) for _ in seeds], strict=True)
         ]  # fmt: skip
-        nodes = _finished(turns, spoken, messages, seeds, on_text)
+        nodes = _finished(turns, spoken, messages, seeds, on_text, prefill)
         if voice is None and nodes:
             self.go(nodes[0].id)
         return nodes
 
     def again(
         self, n: int = 1, on_text: Callable[[str], None] = lambda text: None, voice: Voice | None = None,
-        place: int | None = None, ids: Sequence[str] = (),
+        place: int | None = None, ids: Sequence[str] = (), prefill: str = "",
     ) -> list[Node]:  # fmt: skip
         """`n` more answers to the last thing a person said, beside those there are; otherwise as `answer`."""
         here, asked = self.at, self.asked()
@@ -127,7 +134,7 @@ class Session:
             raise CharacteryError("there is nothing to answer yet: say something first")
         self.at, nodes = asked.id, []
         try:
-            nodes = self.answer(n, on_text, voice, place, ids)
+            nodes = self.answer(n, on_text, voice, place, ids, prefill)
         finally:
             if voice is not None or not nodes:
                 self.at = here
@@ -156,18 +163,20 @@ def draw(seed: int, messages: Sequence[Any], k: int) -> int:
 
 
 def _finished(
-    turns: Sequence[Turn], spoken: Voice, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None]
-) -> list[Node]:
+    turns: Sequence[Turn], spoken: Voice, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None],
+    prefill: str,
+) -> list[Node]:  # fmt: skip
     said = ""
 
     def piece(text: str) -> None:
         nonlocal said
+        text = text if said else prefill + text
         said += text
         turns[0].say(text)
         on_text(text)
 
     try:
-        answers = spoken.answer(messages, seeds, piece)
+        answers = spoken.answer(messages, seeds, piece, prefill)
     except (KeyboardInterrupt, Stop):
         return [turns[0].finish(said, "stopped")] if said else []
     except BaseException:
@@ -178,6 +187,6 @@ def _finished(
     if errors := [a.error for a in answers if a.error]:
         raise ContextTooLong(errors[0])
     return [
-        turn.finish(answer.text, "end" if answer.ended else "length")
+        turn.finish(prefill + answer.text, "end" if answer.ended else "length")
         for turn, answer in zip(turns, answers, strict=True)
     ]

@@ -77,6 +77,12 @@ class Store:
             c.execute(insert(conversations), {"id": id, "title": storable(title), "time": time.time()})
         return id
 
+    def title(self, conversation: str) -> str:
+        """A conversation's title, "" where it has none."""
+        with self.reading() as c:
+            wanted = select(conversations.c.title).where(conversations.c.id == conversation)
+            return c.execute(wanted).scalar() or ""
+
     def rename(self, conversation: str, title: str) -> None:
         """Give a conversation another title."""
         with self.writing() as c:

@@ -37,15 +37,28 @@ BASE_TEMPLATE = (
 )
 
 
-def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """The text a model reads before it answers `messages`, by the tokenizer's chat template."""
-    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+def prompt_text(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> str:
+    """The text a model reads before it answers `messages`, by the tokenizer's chat template; with `prefill` the
+    beginning of the answer, too, which it then goes on with."""
+    text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    if not prefill:
+        return text
+    return f"{text}{'' if _open_ended(tokenizer, _tokens(tokenizer, text)) else ' '}{prefill}"
 
 
-def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def prompt_tokens(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> list[int]:
     """The same as token ids. The template writes its own special tokens, so none are added."""
-    ids: list[int] = tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
+    return _tokens(tokenizer, prompt_text(tokenizer, messages, prefill))
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _open_ended(tokenizer: Any, prompt: Sequence[int]) -> bool:
+    """Whether a reply follows these prompt ids without a space."""
+    return prompt[-1] in tokenizer.added_tokens_decoder or bool(tokenizer.decode([prompt[-1]])[-1:].isspace())
 
 
 def reply_tokens(tokenizer: Any, prompt: Sequence[int], text: str) -> list[int]:
@@ -54,10 +67,7 @@ def reply_tokens(tokenizer: Any, prompt: Sequence[int], text: str) -> list[int]:
     A frame that ends in a word or a colon (`Assistant:`) is followed by a space, one that ends in white space or in a
     token of its own is not.
     """
-    last = prompt[-1]
-    open_ended = last in tokenizer.added_tokens_decoder or tokenizer.decode([last])[-1:].isspace()
-    ids: list[int] = tokenizer(text if open_ended else f" {text}", add_special_tokens=False)["input_ids"]
-    return ids
+    return _tokens(tokenizer, text if _open_ended(tokenizer, prompt) else f" {text}")
 
 
 def plain_system(tokenizer: Any) -> str:

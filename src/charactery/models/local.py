@@ -40,10 +40,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Request:
-    """One answer asked for: the messages so far, and the seed of this answer."""
+    """One answer asked for: the messages so far, the seed of this answer, and how it begins, if that is given."""
 
     messages: tuple[Message, ...]
     seed: int
+    prefill: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class LocalModel:
         token of the first request, for streaming. A prompt that leaves no room to answer gets an Answer with an error,
         and the others theirs.
         """
-        prompts = [prompt_tokens(self.tokenizer, r.messages) for r in requests]
+        prompts = [prompt_tokens(self.tokenizer, r.messages, r.prefill) for r in requests]
         fit = [n for n, prompt in enumerate(prompts) if len(prompt) + sampler.max_tokens <= self.context]
         if len(fit) < len(requests):
             said = [too_long(self.name, len(prompt), sampler.max_tokens, self.context) for prompt in prompts]
@@ -211,7 +212,7 @@ class LocalModel:
         with torch.inference_mode(), self.adapted(adapter) as network:
             reader = self._reader(network, adapter)
             tokens = self._drawn(reader, prompts, [r.seed for r in requests], sampler, systems, on_token)
-        return [self.answer_of(ids) for ids in tokens]
+        return [self.answer_of(ids, r.prefill) for ids, r in zip(tokens, requests, strict=True)]
 
     def draw(
         self, prompts: Sequence[list[int]], seeds: Sequence[int], sampler: Sampler, adapter: Adapter | None = None,
@@ -228,11 +229,15 @@ class LocalModel:
         with torch.inference_mode():
             return self._drawn(self._reader_of(learning), prompts, seeds, sampler)
 
-    def answer_of(self, ids: Sequence[int]) -> Answer:
-        """What drawn token ids say."""
+    def answer_of(self, ids: Sequence[int], prefill: str = "") -> Answer:
+        """What drawn token ids say; after `prefill`, with the space between them."""
         ended = bool(ids) and ids[-1] in self.ends
-        text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
-        return Answer(text.strip(), len(ids), ended)
+        said = list(ids[:-1] if ended else ids)
+        if not prefill:
+            return Answer(self.tokenizer.decode(said, skip_special_tokens=True).strip(), len(ids), ended)
+        begun = self.tokenizer(prefill, add_special_tokens=False)["input_ids"]  # a first token may lose its space
+        text = self.tokenizer.decode(begun + said, skip_special_tokens=True)
+        return Answer(text[len(self.tokenizer.decode(begun, skip_special_tokens=True)) :].rstrip(), len(ids), ended)
 
     def _drawn(
         self,

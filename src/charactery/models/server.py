@@ -84,7 +84,7 @@ class ServerModel:
         model = self._served(adapter)
 
         def one(request: Request) -> Answer:
-            prompt = prompt_tokens(self.tokenizer, request.messages)
+            prompt = prompt_tokens(self.tokenizer, request.messages, request.prefill)
             if len(prompt) + sampler.max_tokens > self.context:
                 return Answer("", 0, False, too_long(self.name, len(prompt), sampler.max_tokens, self.context))
             said = self._call("POST", "completions", {
@@ -94,7 +94,8 @@ class ServerModel:
                 "seed": request.seed % 2**63, "stop_token_ids": self.ends,
             })  # fmt: skip
             choice, ended = said["choices"][0], said["choices"][0]["finish_reason"] == "stop"
-            return Answer(choice["text"].strip(), int(said["usage"]["completion_tokens"]), ended)
+            text = choice["text"].rstrip() if request.prefill else choice["text"].strip()
+            return Answer(text, int(said["usage"]["completion_tokens"]), ended)
 
         told = _each(one, requests)
         return [Answer("", 0, False, str(a)) if isinstance(a, _Refused) else a for a in told]

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ from charactery.models.chat import Message, system
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed, out_of_memory
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, from_hub, tensors_hash
-from charactery.runs import Journal, digest, file_digest
+from charactery.runs import Journal, Row, digest, file_digest
 
 if TYPE_CHECKING:
     from charactery.models.server import ServerModel
@@ -48,7 +48,8 @@ class Chooser(Protocol):
 class Speaker:
     """A Subject that is loaded. `identity` names exactly what answers, for journals and manifests.
 
-    With a `chooser`, each answer is the one it picks of several.
+    With a `chooser`, each answer is the one it picks of several. `made_of` are the hashes of its parts by themselves:
+    of the base's tensors, and of the adapter's file with its strength.
     """
 
     subject: Subject
@@ -56,6 +57,7 @@ class Speaker:
     adapter: Adapter | None
     identity: str
     chooser: Chooser | None = None
+    made_of: Row = field(default_factory=dict, compare=False)
 
     def prompt(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """The messages as this subject reads them: with its character, if it has one."""
@@ -127,12 +129,17 @@ class Models:
             return Speaker(subject, None, None, subject.base)
         adapter = Adapter(subject.adapter, subject.strength) if subject.adapter else None
         parts: list[Any] = [self.base_hash(subject)]
+        made_of: Row = {"base": parts[0]}
         if subject.adapter:
-            parts += [file_digest(subject.adapter / "adapter_model.safetensors"), subject.strength]
+            made_of |= {
+                "adapter": file_digest(subject.adapter / "adapter_model.safetensors"),
+                "strength": subject.strength,
+            }
+            parts += [made_of["adapter"], subject.strength]
         chooser = self._chooser(subject) if subject.best_of else None
         if chooser:
             parts += ["best of", chooser.n, chooser.identity]
-        return Speaker(subject, self._model(subject), adapter, digest(parts), chooser)
+        return Speaker(subject, self._model(subject), adapter, digest(parts), chooser, made_of)
 
     def _chooser(self, subject: Subject) -> Chooser:
         if self.choosing is None:
@@ -168,7 +175,8 @@ def answer_all(
     answers: dict[int, Answer] = {}
     for batch in batches(asks, batch_size):
         asked = [asks[i] for i in batch]
-        key = digest([asdict(sampler), [[s.identity, s.prompt(r.messages), r.seed] for s, r in asked]])
+        read = [[s.identity, s.prompt(r.messages), r.seed, *([r.prefill] if r.prefill else [])] for s, r in asked]
+        key = digest([asdict(sampler), read])
         if key not in journal.done:
             done, halvings = answer_fitting(asked, sampler)
             journal.add(key, [asdict(answer) for answer in done])
@@ -220,7 +228,7 @@ def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int], Non
     speaker = asked[0][0]
     if speaker.chooser:
         return _chosen(asked, sampler, speaker.chooser)
-    requests = [Request(s.prompt(r.messages), r.seed) for s, r in asked]
+    requests = [replace(r, messages=s.prompt(r.messages)) for s, r in asked]
     if speaker.model is not None:
         return speaker.model.generate(requests, sampler, speaker.adapter, on_token)
     return asyncio.run(_remote(speaker.subject.base, requests, sampler))
@@ -238,7 +246,7 @@ def _chosen(asked: Sequence[Ask], sampler: Sampler, chooser: Chooser) -> list[An
     """
     plainly = [(replace(speaker, chooser=None), request) for speaker, request in asked]
     drawn = [answer([(s, nth(r, n)) for s, r in plainly], sampler) for n in range(chooser.n)]
-    picked = chooser.pick([(r.messages, [row[i].text for row in drawn]) for i, (_, r) in enumerate(asked)])
+    picked = chooser.pick([(r.messages, [r.prefill + row[i].text for row in drawn]) for i, (_, r) in enumerate(asked)])
     return [drawn[n][i] for i, n in enumerate(picked)]
 
 
@@ -252,6 +260,8 @@ async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> l
         get_model,
     )
 
+    if any(request.prefill for request in requests):
+        raise ModelNotFound(f"{name} answers over an API, where an answer cannot be begun for it; leave that empty")
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
     try:
         model = get_model(name)

@@ -18,19 +18,26 @@ class SpeakerVoice:
     def __init__(self, speaker: Speaker, sampler: Sampler) -> None:
         self.speaker, self.how = speaker, sampler
         self.subject, self.weights, self.sampler = speaker.subject.text, speaker.identity, asdict(sampler)
+        if speaker.made_of:
+            self.sampler["model"] = speaker.made_of
 
-    def prompt(self, messages: Sequence[Message]) -> str:
+    def prompt(self, messages: Sequence[Message], prefill: str = "") -> str:
         """The text that is read for messages; for a model behind an API the messages sent, as JSON."""
         read = self.speaker.prompt(messages)
         if self.speaker.model is None:
             return json.dumps(read, ensure_ascii=False)
-        return prompt_text(self.speaker.model.tokenizer, read)
+        return prompt_text(self.speaker.model.tokenizer, read, prefill)
 
-    def answer(self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[[str], None]) -> list[Answer]:
-        """An answer for each seed. `on_text` is told the first one's, piece by piece where the model streams."""
-        requests = [Request(tuple(messages), seed) for seed in seeds]
+    def answer(
+        self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[[str], None], prefill: str = ""
+    ) -> list[Answer]:
+        """An answer for each seed. `on_text` is told the first one's, piece by piece where the model streams.
+
+        With `prefill` answers begin so, and what follows it is given.
+        """
+        requests = [Request(tuple(messages), seed, prefill) for seed in seeds]
         tokenizer = self.speaker.model.tokenizer if self.speaker.model else None
-        stream = Stream(tokenizer, on_text) if tokenizer else None
+        stream = Stream(tokenizer, on_text, prefill) if tokenizer else None
         answers = self.speaker.answer(requests, self.how, stream)
         return [replace(answer, text=answer.text.replace("\0", HALF)) for answer in answers]
 
@@ -38,10 +45,10 @@ class SpeakerVoice:
 class Stream:
     """Tokens become text, a piece at a time; half a character waits for its other half."""
 
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None], prefill: str = "") -> None:
         self.tokenizer, self.on_text = tokenizer, on_text
-        self.said: list[int] = []
-        self.shown = ""
+        self.said: list[int] = tokenizer(prefill, add_special_tokens=False)["input_ids"] if prefill else []
+        self.shown = tokenizer.decode(self.said, skip_special_tokens=True).lstrip() if prefill else ""
 
     def __call__(self, token: int) -> None:
         self.said.append(token)

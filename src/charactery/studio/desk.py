@@ -27,6 +27,7 @@ class Job:
     """Answers under way. It waits for its page to be ready; `stopped` cuts it short.
 
     `n` answers of one Subject, or one of each of several; `ids` are those turns' own, known before anything is said.
+    With `prefill` answers begin so.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Job:
     hows: tuple[How, ...]
     n: int = 1
     ids: tuple[str, ...] = ()
+    prefill: str = ""
     begun: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -61,10 +63,12 @@ class Desk:
         session.go(at)
         return session
 
-    def prepare(self, page: str, place: str, session: Session, hows: Sequence[How], n: int = 1) -> Job:
+    def prepare(
+        self, page: str, place: str, session: Session, hows: Sequence[How], n: int = 1, prefill: str = ""
+    ) -> Job:
         """Answers to be given once the page asks for them, so that it hears every piece."""
         ids = tuple(str(uuid.uuid4()) for _ in hows) if len(hows) > 1 else ()
-        job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids)
+        job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids, prefill)
         self.jobs[job.id] = job
         return job
 
@@ -115,7 +119,7 @@ class Desk:
                 voice = self.voice(how)  # loads the model, if it is not loaded yet
                 if not ids:
                     job.session.voice = voice  # the talk goes on from its answer
-                job.session.again(n, on_text, voice if ids else None, place, ids)
+                job.session.again(n, on_text, voice if ids else None, place, ids, job.prefill)
             return False
         except CharacteryError as error:
             said = str(error)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
-from charactery.conversations import Glimpse, Node
+from charactery.conversations import Glimpse, Mark, Node
 from charactery.conversations.votes import Tally
-from charactery.studio.differences import Parts, differences
+from charactery.share.differences import Parts, differences
 
 ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "error": "broken off"}
 
@@ -108,6 +108,35 @@ def tree_view(glimpses: Sequence[Glimpse], at: str | None) -> list[Line]:
         lines.append(Line(onward, onward.id == at, False, below[onward.id]))
         parent = onward.id
     return lines
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A turn that somebody marked: its first words, and what lies on it."""
+
+    id: str
+    begins: str
+    bookmark: bool
+    notes: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def marked_view(marks: Sequence[Mark], glimpses: Sequence[Glimpse]) -> dict[str, Marked]:
+    """The marked turns by their ids, in the order of the tree."""
+    on: dict[str, list[Mark]] = {}
+    for mark in marks:
+        on.setdefault(mark.node, []).append(mark)
+
+    def texts(id: str, kind: str) -> tuple[str, ...]:
+        return tuple(mark.text for mark in on[id] if mark.kind == kind)
+
+    return {
+        glimpse.id: Marked(
+            glimpse.id, shorten(glimpse.begins, 48, placeholder="…") or "(nothing)",
+            bool(texts(glimpse.id, "bookmark")), texts(glimpse.id, "note"), texts(glimpse.id, "tag"),
+        )
+        for glimpse in glimpses if glimpse.id in on
+    }  # fmt: skip
 
 
 def column_views(nodes: Sequence[Node], compared: bool, blind: bool) -> list[Column]:

@@ -18,7 +18,10 @@ from charactery.conversations.tree import Tree
 from charactery.errors import BadData, CharacteryError
 from charactery.runs import write_rows, write_text
 
-__all__ = ["FORMATS", "Contents", "Exported", "Fault", "Format", "Imported", "export_file", "import_file", "read_file"]
+__all__ = [
+    "FORMATS", "Contents", "Exported", "Fault", "Format", "Imported", "export_file", "export_text", "file_name",
+    "import_file", "read_file",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,22 +99,30 @@ def export_file(trees: Iterable[Tree], out: Path | str, format: str = "character
         raise CharacteryError(f"no format {format!r}; the formats are {', '.join(FORMATS)}")
     how, trees, out = FORMATS[format], list(trees), Path(out)
     apart = not how.several and (len(trees) > 1 or out.is_dir())
-    files = [(out / _name(tree, how.suffix), [tree]) for tree in trees] if apart else [(out, trees)]
+    files = [(out / file_name(tree, how.suffix), [tree]) for tree in trees] if apart else [(out, trees)]
     for path, _ in files:
         if path.exists():
             raise BadData("is there already; choose another name, or move it away", path)
     left_out = 0
     for path, inside in files:
-        values = []
-        for tree in inside:
-            value, carried = how.write(tree)
-            values.append(value)
-            left_out += len(tree.nodes) - carried
-        write_text(path, _text(values, how))
+        text, left = export_text(inside, format)
+        left_out += left
+        write_text(path, text)
     return Exported(tuple(path for path, _ in files), left_out)
 
 
-def _name(tree: Tree, suffix: str) -> str:
+def export_text(trees: Sequence[Tree], format: str) -> tuple[str, int]:
+    """A file of conversations, of one where it can hold no more; and how many turns have no place in it."""
+    if format not in FORMATS:
+        raise CharacteryError(f"no format {format!r}; the formats are {', '.join(FORMATS)}")
+    how = FORMATS[format]
+    written = [how.write(tree) for tree in trees]
+    left_out = sum(len(tree.nodes) - carried for tree, (_, carried) in zip(trees, written, strict=True))
+    return _text([value for value, _ in written], how), left_out
+
+
+def file_name(tree: Tree, suffix: str) -> str:
+    """A name for a conversation's file: its title's words and its id."""
     words = re.sub(r"[^\w]+", "-", tree.title.lower()).strip("-")[:40]
     return f"{words}-{tree.id}{suffix}".lstrip("-")
 
