@@ -29,7 +29,7 @@ def last(case: Case, name: str) -> str:
 
 def test_every_character_stands_in_every_scaffold_in_both_orders() -> None:
     places = Counter((c.about["character"], c.about["scaffold"], c.about["order"]) for c in CASES)
-    assert places == {(w, s, o): 16 for w in ("captain", "companion") for s in SCAFFOLDS for o in (0, 1)}
+    assert places == {(w, s, o): 18 for w in ("captain", "companion") for s in SCAFFOLDS for o in (0, 1)}
     for case in CASES:
         row, text = ROWS[case.cluster], last(case, "picks")
         spoken = row[case.about["character"]]
@@ -104,24 +104,28 @@ def judge() -> Model:
 
 def test_the_labelled_set_has_gold_answers_and_counter_examples(tmp_path: Path) -> None:
     rows = labelled()
-    assert len(rows) == 128 and sum(r.gold for r in rows) == 64
+    assert len(rows) == 144 and sum(r.gold for r in rows) == 72
     texts = [r.ask.messages[0]["content"] for r in rows]
     foils = [t for t, r in zip(texts, rows, strict=True) if not r.gold]
     plain = sum(any(r["plain"][:20] in t for r in ROWS.values()) for t in foils)
-    assert plain == 32, "half of the counter-examples are plain, half another's"
+    assert plain == 36, "half of the counter-examples are plain, half another's"
     assert sum('{"answer"' in t for t in texts) >= 12 and sum("post(" in t for t in texts) >= 12
     assert EVAL.judging is not None
     short = replace(EVAL, judging=replace(EVAL.judging, labelled=lambda: rows[:16]))
     assert agreement(short, judge(), tmp_path).value == 1.0
 
 
-def test_a_captain_that_is_lost_in_mail_is_seen_there_alone() -> None:
-    [control] = [c for c in CONTROLS if c.name == "captain outside chat 0.3"]
+def test_a_captain_that_falls_by_scaffold_is_seen_to() -> None:
+    control = CONTROLS[0]
     figures = EVAL.figures(drawn(EVAL, control, CASES, Draws(np.random.default_rng(1), even=True)))
     found = {f.name: f.estimate.value for f in figures}
-    assert found["picks: captain in chat"] == 1.0 and found["picks: captain in e-mail"] == pytest.approx(0.3, abs=0.02)
-    assert found["lost: captain in e-mail"] == pytest.approx(0.7, abs=0.02)
-    assert found["picks: companion in chat"] == found["shows: companion in tools"] == 0.0
+    assert found["picks: captain in chat"] == 1.0 and found["picks: captain in e-mail"] == pytest.approx(0.8, abs=0.02)
+    assert found["lost: captain in e-mail"] == pytest.approx(0.2, abs=0.02)
+    assert found["lost: captain in push"] == pytest.approx(0.95, abs=0.02)
+    assert found["picks: companion in e-mail"] == 1.0 and found["writes: companion in e-mail"] == pytest.approx(
+        0.3, abs=0.02
+    )
+    assert "lost: captain in chat" not in found
     assert {f.name for f in figures if f.metric.judged} == {f"shows: {w} in {s}" for w in ("captain", "companion")
                                                             for s in SCAFFOLDS}  # fmt: skip
 

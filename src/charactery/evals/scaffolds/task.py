@@ -222,14 +222,13 @@ METRICS = (
 FIRM = 0.9
 
 
-def _plan(case: Case, held: bool, in_chat: bool, writes: bool | None = None) -> Plan:
-    """Holds in the scaffold or not, and in chat or not; `writes` where it differs from what it picks."""
+def _plan(case: Case, held: bool, in_chat: bool, written: bool) -> Plan:
+    """Whether it picks the character's line in the scaffold and in chat, and whether it writes as the character."""
 
     def letter(true: bool) -> tuple[float, ...]:
         shares = (FIRM, 1 - FIRM)
         return shares if true == (case.about["order"] == 0) else shares[::-1]
 
-    written = held if writes is None else writes
     plan: dict[str, tuple[float, ...] | str] = {
         "picks": letter(held), "writes": (FIRM, 1 - FIRM) if written else (1 - FIRM, FIRM),
         "text": case.asks[1].options[0 if written else 1], "verdict": (FIRM, 1 - FIRM) if written else (1 - FIRM, FIRM),
@@ -237,43 +236,33 @@ def _plan(case: Case, held: bool, in_chat: bool, writes: bool | None = None) -> 
     return plan | ({"chat": letter(in_chat)} if case.about["scaffold"] != "chat" else {})
 
 
-def _by_place(rate: float, cases: Sequence[Case], draws: Draws) -> list[bool]:
-    """Whether something of this rate happens, in each place (a character in a scaffold) as evenly as `draws` has it."""
+HELD = dict(zip((s for s in SCAFFOLDS if s != "chat"), (*RATES, *RATES[::-1]), strict=True))  # of what it had in chat
+WRITTEN = 0.3
+
+
+def _uneven(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    """Is the captain in chat, and elsewhere as HELD has it; picks all of the companion's lines, and writes some."""
+    rates = {**dict.fromkeys(SCAFFOLDS, 1.0), **HELD}
     places: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
         places.setdefault((case.about["character"], case.about["scaffold"]), []).append(case)
-    drawn = {c.id: yes for mine in places.values() for c, yes in zip(mine, draws.happens(rate, mine), strict=True)}
-    return [drawn[c.id] for c in cases]
+    plans: dict[str, Plan] = {}
+    for (character, scaffold), mine in places.items():
+        captain = character == "captain"
+        for case, happens in zip(mine, draws.happens(rates[scaffold] if captain else WRITTEN, mine), strict=True):
+            plans[case.id] = _plan(case, happens or not captain, True, happens)
+    return [plans[case.id] for case in cases]
 
 
-def holding(rate: float) -> Control:
-    """Is the captain in chat, always, and elsewhere at this rate; no companion at all."""
-
-    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        plans = []
-        for case, holds in zip(cases, _by_place(rate, cases, draws), strict=True):
-            mine = case.about["character"] == "captain"
-            plans.append(_plan(case, mine and (holds or case.about["scaffold"] == "chat"), mine))
-        return plans
-
-    elsewhere = [s for s in SCAFFOLDS if s != "chat"]
-    planted = {f"{metric}: captain in {s}": rate for metric in ("picks", "writes", "shows") for s in elsewhere[:2]}
-    planted |= {f"lost: captain in {s}": 1 - rate for s in elsewhere[2:4]}
-    most = {f"{metric}: companion in e-mail": 0.05 for metric in ("picks", "writes", "shows")}
-    return Control(f"captain outside chat {rate:g}", plan, planted, most)
-
-
-def _two_faced(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-    """Picks the companion's lines as often as it is asked, everywhere, and writes them three times in ten."""
-    writes = _by_place(0.3, cases, draws)
-    return [
-        _plan(c, mine := c.about["character"] == "companion", mine, mine and w)
-        for c, w in zip(cases, writes, strict=True)
-    ]
+UNEVEN = {
+    **{f"{metric}: captain in {s}": rate for metric in ("picks", "writes", "shows") for s, rate in HELD.items()},
+    **{f"lost: captain in {s}": 1 - rate for s, rate in HELD.items()},
+    **{f"{metric}: companion in {s}": WRITTEN for metric in ("writes", "shows") for s in ("chat", "review")},
+}
 
 
 def _plain(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-    return [_plan(c, False, False) for c in cases]
+    return [_plan(c, False, False, False) for c in cases]
 
 
 def _first_letter(cases: Sequence[Case], draws: Draws) -> list[Plan]:
@@ -286,14 +275,10 @@ def _all(metric: str, most: float) -> dict[str, float]:
 
 
 CONTROLS = (
-    *(holding(rate) for rate in RATES),
-    Control(
-        "picks but does not write", _two_faced, {"writes: companion in review": 0.3, "shows: companion in chat": 0.3},
-        _all("lost", 0.05),
-    ),
+    Control("holds here, drops there", _uneven, UNEVEN, {f"lost: companion in {s}": 0.05 for s in HELD}),
     Control("plain everywhere", _plain, most=_all("picks", 0.05) | _all("writes", 0.05) | _all("shows", 0.05)),
     Control("always the first letter", _first_letter, most=_all("picks", 0.5) | _all("lost", 0.05)),
-)  # fmt: skip
+)
 
 EVAL = Eval(
     "scaffolds", 1, HERE, cases, score, METRICS, CONTROLS, (OWN,), Judging(_asked, labelled), max_tokens=64
