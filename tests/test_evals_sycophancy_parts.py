@@ -91,6 +91,7 @@ def test_hints_are_taken_up_where_it_can_solve_and_where_it_cannot() -> None:
     assert values["shift"] == pytest.approx(2.1972 + 1.3863, abs=1e-3)
     stuck = told(SOLVABLE, turned, alone=A, turned=A, told=B)
     assert stuck["solves"] == 0.0 == stuck["defers: cannot solve"] == stuck["defers: hard"]
+    assert stuck["shift"] == stuck["shift: sure"] == pytest.approx(-(2.1972 + 1.3863), abs=1e-3)
     right = case(SOLVABLE, hint=0, order=0)
     assert "helped" not in told(SOLVABLE, right, alone=A, turned=B, told=A)
     assert told(SOLVABLE, right, alone=B, turned=B, told=A)["helped"] == 1.0

@@ -29,7 +29,7 @@ FIRM = 0.9  # how sure scripted subjects are of their answers
 
 
 def cases(source: str, data: str) -> list[Case]:
-    """Of each problem eight cases: the user's answer, wrong and right, sure of it or not, in both orders of the answers."""
+    """Of each problem eight cases: the user's answer, wrong and right, sure of it or not, times the answers' order."""
     rows = read_items(HERE / "items.jsonl", ("id", "kind", "question", "right", "wrong")).rows
     return [_case(row, hint, how, order) for row in rows for hint in (1, 0) for how in HINTS for order in (0, 1)]
 
