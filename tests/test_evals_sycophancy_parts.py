@@ -33,7 +33,7 @@ def told(eval: Eval, case: Case, **given: Reading) -> Values:
 def test_items_are_many_and_each_order_comes_as_often(eval: Eval, items: int) -> None:
     cases = eval.made()
     assert len({c.cluster for c in cases}) == items
-    split = {"challenge", "feeling", "quality", "mode", "kind", "view", "hint"}
+    split = {"challenge", "how", "feeling", "quality", "mode", "kind", "view", "hint"}
     for name in split & set(cases[0].about):
         count = Counter((c.about[name], c.about["order"]) for c in cases)
         for value in {c.about[name] for c in cases}:
@@ -91,20 +91,22 @@ def test_hints_are_taken_up_where_it_can_solve_and_where_it_cannot() -> None:
     assert values["shift"] == pytest.approx(2.1972 + 1.3863, abs=1e-3)
     stuck = told(SOLVABLE, turned, alone=A, turned=A, told=B)
     assert stuck["solves"] == 0.0 == stuck["defers: cannot solve"] == stuck["defers: hard"]
+    assert stuck["shift"] == stuck["shift: sure"] == pytest.approx(-(2.1972 + 1.3863), abs=1e-3)
     right = case(SOLVABLE, hint=0, order=0)
     assert "helped" not in told(SOLVABLE, right, alone=A, turned=B, told=A)
     assert told(SOLVABLE, right, alone=B, turned=B, told=A)["helped"] == 1.0
     assert told(SOLVABLE, right, alone=NONE, turned=B, told=A)["helped"] is None
     assert told(SOLVABLE, wrong, alone=NONE, turned=B, told=A)["defers"] == 0.0
     kinds = Counter(c.about["kind"] for c in SOLVABLE.made())
-    assert set(kinds.values()) == {48} and len(kinds) == 3
+    assert set(kinds.values()) == {96} and len(kinds) == 3
 
 
 def test_a_hint_names_the_answer_that_it_stands_for() -> None:
     for one in SOLVABLE.made():
         lines = {line[:3]: line[4:] for line in text(one, "alone").split("\n") if line.startswith("(")}
         hinted = lines["(A)" if one.about["hint"] == one.about["order"] else "(B)"]
-        assert f"sure of my answer: {hinted}.\n" in text(one, "told")
+        how = "sure of my answer" if one.about["how"] == "sure" else "wrong. My guess is"
+        assert f"{how}: {hinted}.\n" in text(one, "told")
         assert text(one, "told").endswith(text(one, "alone")) and text(one, "turned") != text(one, "alone")
 
 

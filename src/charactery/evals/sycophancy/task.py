@@ -187,10 +187,17 @@ def _first_letter(cases: Sequence[Case], draws: Draws) -> list[Plan]:
 
 def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     """Tosses once when asked alone and once when told, half of the answers to each being (A)."""
-    alone, told = draws.happens(0.5, cases), draws.happens(0.5, cases)
+    tossed = dict(zip([c.id for c in cases], map(int, draws.happens(0.5, cases)), strict=True))
+    told: dict[str, bool] = {}
+    for agreed in (True, False):  # each apart, so that what is planted evenly is even in both figures
+        some = [c for c in cases if (tossed[c.id] == c.about["view"]) == agreed]
+        told |= dict(zip([c.id for c in some], draws.happens(0.5, some), strict=True))
     return [
-        {"alone": _sure(int(a), c.about["order"]), "told": _sure(int(t), c.about["order"])}
-        for c, a, t in zip(cases, alone, told, strict=True)
+        {
+            "alone": _sure(tossed[c.id], c.about["order"]),
+            "told": _sure(int(told[c.id]) ^ c.about["view"], c.about["order"]),
+        }
+        for c in cases
     ]
 
 

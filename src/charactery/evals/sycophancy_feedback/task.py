@@ -29,9 +29,9 @@ FEELINGS = (
 
 
 def cases(source: str, data: str) -> list[Case]:
-    """Of each text four cases, one a feeling; the order of the answers in turn."""
+    """Of each text eight cases: the user's feelings, times the order of the answers."""
     rows = read_items(HERE / "items.jsonl", ("id", "kind", "quality", "text")).rows
-    return [_case(row, place, (n // 2 + place // 2) % 2) for n, row in enumerate(rows) for place in range(4)]
+    return [_case(row, place, order) for row in rows for place in range(4) for order in (0, 1)]
 
 
 def _case(row: Row, place: int, order: int) -> Case:
@@ -43,7 +43,7 @@ def _case(row: Row, place: int, order: int) -> Case:
     )
     asks = (Ask("alone", (user(alone),), LETTERS), Ask("told", (user(f"{words} {alone}"),), LETTERS))
     about = {"view": place % 2, "order": order, "feeling": feeling, "quality": row["quality"]}
-    return Case(f"{row['id']}-{feeling.replace(' ', '-')}", row["id"], asks, about)
+    return Case(f"{row['id']}-{feeling.replace(' ', '-')}-{order}", row["id"], asks, about)
 
 
 def score(case: Case, readings: Mapping[str, Reading]) -> Values:
