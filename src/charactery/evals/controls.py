@@ -164,10 +164,12 @@ def run_controls(
 ) -> list[Recovered]:
     """Every control of an eval, through Inspect and over drawn data sets (none where `sets` is 0).
 
-    Inspect takes most of the time; without `all_through` only the controls with a planted rate go through it.
+    Inspect takes most of the time; without `all_through` only the first control of each planted rate goes through it.
     """
     cases = eval.made()
-    through_it = [c for c in eval.controls if all_through or {*RATES} & {*c.planted.values()}]
+    first = {value: control.name for control in reversed(eval.controls) for value in control.planted.values()}
+    chosen = {first[rate] for rate in RATES if rate in first}
+    through_it = [c for c in eval.controls if all_through or c.name in chosen]
     with tempfile.TemporaryDirectory() as scratch:
         told = inspected(eval, cases, log_dir or Path(scratch), through_it)
     progress(1)
