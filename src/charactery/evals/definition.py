@@ -110,12 +110,18 @@ class Judging:
     labelled: Callable[[], Sequence[Labelled]]
 
 
+def first_lost(case: Case, readings: Mapping[str, Reading]) -> str:
+    """How a case went: as the first of its readings that is no answer, else answered."""
+    return next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
+
+
 @dataclass(frozen=True)
 class Eval:
     """An eval, as the module `task` in its folder defines it.
 
     `cases` makes the cases of the bundled items, or of public data by `source`, in the folder that `data` or the
     settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data.
+    `outcome` says how a case went. `page` makes an HTML page of a subject's name and all that it answered.
     """
 
     name: str
@@ -127,6 +133,8 @@ class Eval:
     controls: "tuple[Control, ...]"
     sources: tuple[str, ...] = ()
     judging: Judging | None = None
+    outcome: Callable[[Case, Mapping[str, Reading]], str] = first_lost
+    page: Callable[[str, Sequence[tuple[Case, Mapping[str, Reading]]]], str] | None = None
     max_tokens: int = 96
     temperature: float = 0.7
 
@@ -146,7 +154,7 @@ class Eval:
         if readings is None:
             blank = {ask.name: Reading(FAILED) for ask in case.asks}
             return Scored(case, self.score(case, blank), FAILED, "")
-        outcome = next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
+        outcome = self.outcome(case, readings)
         ways = {readings[ask.name].scoring for ask in case.asks}
         scoring = ", ".join(sorted(ways - {"", TEXT} or ways - {""}))
         return Scored(case, self.score(case, readings), outcome, scoring)
