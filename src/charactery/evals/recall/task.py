@@ -1,6 +1,7 @@
 """Recall: fresh recitals of the constitution, held against its text clause by clause."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from inspect_ai import Task, task
@@ -156,8 +157,9 @@ INVENTIONS = (
 )  # fmt: skip
 
 
-def _clauses() -> list[str]:
-    return [c.text for c in character_clauses(find_character(SUBJECT))]
+@lru_cache(maxsize=1)
+def _clauses() -> tuple[str, ...]:
+    return tuple(c.text for c in character_clauses(find_character(SUBJECT)))
 
 
 def _first_person(text: str) -> str:
@@ -185,7 +187,7 @@ def _altering(
     share: float,
     change: Callable[[str, int], str],
     planted: Mapping[str, float],
-    knows: Callable[[], list[str]] = _clauses,
+    knows: Callable[[], Sequence[str]] = _clauses,
 ) -> Control:
     """Recites all it knows, and does this to a share of the clauses, wording by wording more or less."""
 
