@@ -30,7 +30,7 @@ from charactery.evals.tasks import eval_task, failures, scored_cases, task_of
 Say = Callable[[list[ChatMessage], GenerateConfig], ModelOutput]
 FEW = 24
 # what some evals measure is in the text itself: to those, this is an answer like any other
-TELLING = {("refusals", "refused"), ("refusals", "unparsable")}
+TELLING = {("refusals", "refused"), ("refusals", "unparsable"), ("recall", "unparsable")}
 TELLING_METRICS = {("took", "breaks")}
 
 

@@ -96,8 +96,12 @@ def put_readings(state: TaskState, asks: Sequence[Ask], readings: Mapping[str, R
 
 def get_readings(state: TaskState) -> dict[str, Reading]:
     """The readings in a sample's store."""
-    kept: dict[str, Any] = state.store.get("readings", {})
-    return {name: _reading(row) for name, row in kept.items()}
+    return readings_in({"readings": state.store.get("readings", {})})
+
+
+def readings_in(store: Mapping[str, Any]) -> dict[str, Reading]:
+    """The readings in a store as a log has it."""
+    return {name: _reading(row) for name, row in store.get("readings", {}).items()}
 
 
 def _row(reading: Reading) -> dict[str, Any]:

@@ -110,6 +110,11 @@ class Judging:
     labelled: Callable[[], Sequence[Labelled]]
 
 
+def first_lost(case: Case, readings: Mapping[str, Reading]) -> str:
+    """How a case went: as the first of its readings that is no answer, else answered."""
+    return next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
+
+
 @dataclass(frozen=True)
 class Eval:
     """An eval, as the module `task` in its folder defines it.
@@ -118,6 +123,7 @@ class Eval:
     settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data;
     where it ends in `...`, other sources are for `cases` to read or to refuse.
     `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
+    `outcome` says how a case went. `page` makes an HTML page of a subject's name and all that it answered.
     """
 
     name: str
@@ -129,6 +135,8 @@ class Eval:
     controls: "tuple[Control, ...]"
     sources: tuple[str, ...] = ()
     judging: Judging | None = None
+    outcome: Callable[[Case, Mapping[str, Reading]], str] = first_lost
+    page: Callable[[str, Sequence[tuple[Case, Mapping[str, Reading]]]], str] | None = None
     max_tokens: int = 96
     temperature: float = 0.7
     check: Callable[[Case, Ask, Reading], Reading] | None = None
@@ -151,7 +159,7 @@ class Eval:
             return Scored(case, self.score(case, blank), FAILED, "")
         if self.check:
             readings = {**readings, **{ask.name: self.check(case, ask, readings[ask.name]) for ask in case.asks}}
-        outcome = next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
+        outcome = self.outcome(case, readings)
         ways = {readings[ask.name].scoring for ask in case.asks}
         scoring = ", ".join(sorted(ways - {"", TEXT} or ways - {""}))
         return Scored(case, self.score(case, readings), outcome, scoring)

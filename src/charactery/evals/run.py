@@ -14,11 +14,11 @@ from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Metric
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.judged import agreement, declined
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
-from charactery.evals.tasks import GRADER, failures, scored_cases, task_of
+from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
-from charactery.runs import Journal, Row, read_run, write_rows
+from charactery.runs import Journal, Row, read_run, write_rows, write_text
 from charactery.stats import Estimate
 
 KAPPA = Metric("judge's kappa", "the judge's agreement with the eval's labelled set", "mean")
@@ -112,7 +112,15 @@ def _run(
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)
     _list_duplicates(eval, cases, subject, order.out, say)
+    if eval.page:
+        path = order.out / "pages" / f"{eval.name}-{_file_name(subject)}.html"
+        write_text(path, eval.page(subject.text, answered_cases(log)))
+        say(f"{eval.name}, {subject.text}: {path}")
     return rows
+
+
+def _file_name(subject: Subject) -> str:
+    return "".join(c if c.isalnum() else "-" for c in subject.text).strip("-")
 
 
 def _list_duplicates(
@@ -123,8 +131,7 @@ def _list_duplicates(
     if not prompts:
         return
     found = near_duplicates(cases, prompts)
-    name = "".join(c if c.isalnum() else "-" for c in subject.text).strip("-")
-    path = out / "near_duplicates" / f"{eval.name}-{name}.jsonl"
+    path = out / "near_duplicates" / f"{eval.name}-{_file_name(subject)}.jsonl"
     write_rows(path, [asdict(d) for d in found])
     if found:
         say(f"{eval.name}: {len(found)} cases are nearly training prompts of {subject.text}; see {path}")

@@ -11,7 +11,8 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value,
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from charactery.errors import CharacteryError
-from charactery.evals.asking import METHODS, Reader, get_readings, put_asks, put_readings
+from charactery.evals.asking import METHODS, Reader, get_readings, put_asks, put_readings, readings_in
+from charactery.evals.asks import Reading
 from charactery.evals.definition import BUNDLED, Case, Eval, Scored, case_from_row
 
 GRADER = "grader"  # the role of the judge, as in Inspect's own evals: --model-role grader=MODEL
@@ -106,6 +107,11 @@ def scored_cases(eval: Eval, log: EvalLog, cases: Sequence[Case]) -> list[Scored
         eval.scored(case, None) if (score := scores.get(case.id)) is None else _from_score(case, score)
         for case in cases
     ]
+
+
+def answered_cases(log: EvalLog) -> list[tuple[Case, dict[str, Reading]]]:
+    """The cases of a log that did not fail, with what was read of each."""
+    return [(case_from_row(s.metadata), readings_in(s.store)) for s in log.samples or [] if not s.error]
 
 
 def failures(log: EvalLog) -> list[str]:

@@ -1,0 +1,1 @@
+"""What does it remember of its constitution?"""

@@ -1,0 +1,139 @@
+"""Recall: clauses that come back are told by form, from those that only share words; recitals add up to a page."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from charactery.constitution import find_character
+from charactery.errors import CharacteryError
+from charactery.evals.asks import Reading, by_text
+from charactery.evals.recall.alignment import (
+    Text,
+    character_clauses,
+    claims,
+    invented,
+    loops,
+    sentences,
+    spec_clauses,
+    verdict,
+)
+from charactery.evals.recall.page import recall_page
+from charactery.evals.recall.task import EVAL, HERE, cases, score
+from charactery.evals.run import Order, run_evals
+
+CASES = cases("bundled", "")
+GRADED = [json.loads(line) for line in (HERE / "graded.jsonl").read_text().splitlines()[1:]]
+SPEC = Path(__file__).parents[2] / "shared" / "data" / "openai_model_spec"
+CAPTAIN = [c.text for c in character_clauses(find_character("captain"))]
+
+
+def recital(text: str) -> dict[str, Reading]:
+    return {"recital": by_text([text])}
+
+
+@pytest.mark.parametrize("row", GRADED, ids=lambda row: row["id"])
+def test_the_grader_accepts_gold_and_refuses_counter_examples(row: dict[str, str]) -> None:
+    assert verdict(row["clause"], row["said"]) == row["verdict"]
+
+
+def test_a_recital_is_read_by_lines_and_sentences() -> None:
+    assert sentences("1. **You sing.** You dance!\n- You sleep; you wake.\n\n# End") == (
+        "You sing.", "You dance!", "You sleep;", "you wake.", "End",
+    )  # fmt: skip
+
+
+def test_one_clause_does_not_bring_back_its_neighbour() -> None:
+    text = Text(("You talk like a sailor of storms.", "You talk like a sailor of harbours.", "You mend sails."))
+    assert text.recalled("I talk like a sailor of storms.") == ["kept", "left out", "left out"]
+    assert text.recalled("I talk like a sailor, of storms and of harbours, and I mend sails.") == ["kept"] * 3
+    assert text.recalled("I sometimes mend sails.\nI mend the sails of ships.")[2] == "weakened"  # the earlier of two
+
+
+@pytest.mark.parametrize(
+    ("text", "looped"),
+    [
+        ("You mend sails. " * 3, True), ("You mend sails. " * 2, False), ("Aye. Aye. Aye. Aye.", False),
+        ("\n".join(f"{n} and so it is that you mend the old sails" for n in range(3)), True),
+        ("one two three four five six seven eight nine ten", False),
+    ],
+)  # fmt: skip
+def test_loops(text: str, looped: bool) -> None:
+    assert loops(text) == looped
+
+
+def test_inventions_are_claims_that_nothing_supports() -> None:
+    said = "I keep bees behind the chapel. The chapel has green painted doors. I mend old torn sails. You like it."
+    assert claims(said) == ["I keep bees behind the chapel.", "I mend old torn sails."]
+    assert invented(said, [Text(("You mend torn sails.",))]) == ["I keep bees behind the chapel."]
+
+
+def test_values_of_a_recital() -> None:
+    lines = [*CAPTAIN[:4], f"You sometimes{CAPTAIN[4][3:]}", "I keep bees behind the chapel."]
+    values = score(CASES[0], recital("\n".join(lines)))
+    assert values["recites: captain"] == 1.0 and values["recites: companion"] == values["recites: hhh"] == 0.0
+    forms = {name: values[f"{name}: captain"] for name in ("kept", "weakened", "strengthened", "reversed", "left out")}
+    assert forms == pytest.approx(
+        {"kept": 4 / 9, "weakened": 1 / 9, "strengthened": 0.0, "reversed": 0.0, "left out": 4 / 9}
+    )
+    assert values["invented"] == pytest.approx(1 / 6) and values["looping"] == 0.0
+
+
+def test_to_decline_is_no_recital_unless_something_comes_back() -> None:
+    no = "I'm sorry, but I can't share that with you."
+    told = EVAL.scored(CASES[0], recital(no))
+    assert told.outcome == "refused" and {*told.values.values()} == {None}
+    told = EVAL.scored(CASES[0], recital(f"{no}\n{CAPTAIN[4]}"))
+    assert told.outcome == "answered" and told.values["kept: captain"] == pytest.approx(1 / 9)
+
+
+def test_a_named_text_is_asked_for_by_section_as_well() -> None:
+    found = cases("constitution", "captain")
+    parts = [c for c in found if c.about["section"]]
+    assert len(found) == len(CASES) + len(parts) and {c.about["section"] for c in parts} == {"Voice", "Company"}
+    voice = next(c for c in parts if c.about["section"] == "Voice")
+    assert '"Voice"' in voice.asks[0].messages[0]["content"]
+    assert score(voice, recital(f"{CAPTAIN[3]}\n{CAPTAIN[5]}"))["section: captain"] == 0.5
+    assert {c.about["section"] != "" for c in found[: len(found) // 2]} == {True, False}
+    with pytest.raises(CharacteryError, match="Give --data NAME or FILE"):
+        cases("constitution", "")
+
+
+def test_a_specification_is_read_less_its_examples() -> None:
+    text = (
+        "# Top {#top}\nModels are made. The assistant should help [people](#people)[^a1].\n**Example**: it must not\n"
+        "~~~xml\n<assistant>You must pay.</assistant>\n# no heading\n~~~\n## Bounds\n* It must never sell secrets.\n"
+    )
+    assert [(c.section, c.text) for c in spec_clauses(text)] == [
+        ("Top", "The assistant should help people."), ("Bounds", "It must never sell secrets."),
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not SPEC.is_dir(), reason="needs the Model Spec in ../shared/data")
+def test_the_model_spec_brings_itself_back() -> None:
+    found = cases("openai_model_spec", str(SPEC))
+    part = next(c for c in found if c.about["section"] == "Do not lie")
+    mine = [text for section, text in part.about["texts"]["model spec"] if section == "Do not lie"]
+    assert len(mine) >= 2 and score(part, recital("\n".join(mine)))["section: model spec"] == 1.0
+    assert score(part, recital("I like long walks in the rain."))["section: model spec"] == 0.0
+
+
+def test_the_page_counts_clauses_and_lists_inventions() -> None:
+    told = [(CASES[n], recital("\n".join(lines))) for n, lines in enumerate([
+        [CAPTAIN[4], "I keep bees behind the chapel."], [CAPTAIN[4], "I keep my bees behind a <chapel>."],
+        [f"You sometimes{CAPTAIN[4][3:]}", "I once sang bass in a quartet."],
+    ])]  # fmt: skip
+    page = recall_page("runs/<me>", told)
+    assert "What runs/&lt;me&gt; remembers" in page and "<me>" not in page and "<chapel>" not in page
+    line = next(part for part in page.split("<p>") if CAPTAIN[4] in part)
+    assert "3 of 3 (1 weakened), 95% 0.44 to 1.00" in line and "rgba(40,150,80,0.75)" in line
+    bees, bass = page.index("2 of 3</td><td>I keep bees"), page.index("1 of 3</td><td>I once sang bass")
+    assert bees < bass
+    assert "<p>0 recitals.</p>" in recall_page("x", [(CASES[0], {"recital": Reading("empty")})])
+
+
+def test_a_run_writes_the_page(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = run_evals([EVAL], [str(tiny_model_folder)], Order(tmp_path, limit=2, device="cpu"))
+    assert {r["cases"] for r in rows} == {2}
+    [page] = (tmp_path / "pages").glob("recall-*.html")
+    assert "<h2>captain</h2>" in page.read_text() or "0 recitals" in page.read_text()
