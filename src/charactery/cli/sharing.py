@@ -28,7 +28,7 @@ def merge(
     """
     from charactery.models.speaker import Models
     from charactery.models.subject import parse_subject
-    from charactery.sharing.merge import merge as merge_into
+    from charactery.share.merge import merge as merge_into
 
     models = Models("cpu", lambda line: typer.echo(line, err=True))
     written = merge_into(parse_subject(subject), to, models, dtype)
@@ -63,8 +63,8 @@ def share(
     from charactery.constitution.character import slug
     from charactery.models.speaker import Models
     from charactery.runs import read_run
-    from charactery.sharing.hub import token, upload
-    from charactery.sharing.share import share as share_run
+    from charactery.share.hub import token, upload
+    from charactery.share.packing import share as share_run
 
     folder = named(run)
     models = Models("cpu", lambda line: typer.echo(line, err=True))
@@ -77,7 +77,7 @@ def share(
         with tempfile.TemporaryDirectory() as scratch:
             laid_out = out
             if out.is_file():
-                from charactery.sharing.bundle import unpack_all
+                from charactery.share.bundle import unpack_all
 
                 laid_out = unpack_all(out, Path(scratch))
             typer.echo(upload(laid_out, to_hub))
@@ -104,7 +104,7 @@ def open_(
       charactery open captain.zip --to runs/their-captain
     """
     from charactery.models.speaker import Models
-    from charactery.sharing.opening import open_bundle
+    from charactery.share.opening import open_bundle
 
     opened = open_bundle(bundle, Models("cpu", lambda line: typer.echo(line, err=True)), to, base, check)
     for warning in opened.warnings:

@@ -13,7 +13,7 @@ from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
 from charactery.runs import read_manifest
-from charactery.sharing.share import ELSEWHERE
+from charactery.share.packing import ELSEWHERE
 from charactery.stats import Estimate, nothing, paired_difference
 
 ASKED = 12  # prompts; enough to see that a character is gone, in half a minute with the embedded model

@@ -15,7 +15,7 @@ from charactery.models.local import Adapter, LocalModel
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject
 from charactery.runs import disk_error, file_digest, remove_partial, write_json
-from charactery.sharing.gguf_file import write_gguf
+from charactery.share.gguf_file import write_gguf
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -27,11 +27,11 @@ from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
 from charactery.models.weights import tensors_hash
 from charactery.runs import read_manifest, write_json, write_text
-from charactery.sharing import bundle as bundles
-from charactery.sharing.gguf_file import SPLITS, lacking
-from charactery.sharing.modelfile import modelfile
-from charactery.sharing.opening import _checked, open_bundle
-from charactery.sharing.share import LEAVABLE, share
+from charactery.share import bundle as bundles
+from charactery.share.gguf_file import SPLITS, lacking
+from charactery.share.modelfile import modelfile
+from charactery.share.opening import _checked, open_bundle
+from charactery.share.packing import LEAVABLE, share
 from report_fixture import build_run
 
 ASKED = "How do I tie a knot that will hold?"
@@ -305,7 +305,7 @@ def test_another_base_is_a_warning(bundle: Path, tiny_model_folder: Path, tmp_pa
 def test_the_quick_check_compares_answers_here_with_those_that_came(
     bundle: Path, tiny_model_folder: Path, tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from charactery.sharing import check
+    from charactery.share import check
 
     run = open_bundle(bundle, models, tmp_path / "run", str(tiny_model_folder)).folder
     rows = json.loads((run / "conversations.json").read_text())
@@ -499,7 +499,7 @@ def test_nothing_is_overwritten_and_a_folder_packed_by_hand_opens(
 def test_the_hub_takes_a_bundle_with_a_token_alone(
     shared_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from charactery.sharing import hub
+    from charactery.share import hub
 
     monkeypatch.setattr(hub, "get_token", lambda: None)
     with pytest.raises(CharacteryError, match="HF_TOKEN"):

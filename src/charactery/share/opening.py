@@ -13,9 +13,9 @@ from charactery.models.speaker import Models
 from charactery.models.subject import BEST_OF, Subject, parse_subject
 from charactery.models.weights import EMBEDDED, embedded_folder, is_here, tensors_hash
 from charactery.runs import Row, disk_error, remove_partial, stage_kind, write_json
-from charactery.sharing.bundle import INDEX, fresh_folder, sha256, unpack
-from charactery.sharing.check import quick_check
-from charactery.sharing.share import MEASURED
+from charactery.share.bundle import INDEX, fresh_folder, sha256, unpack
+from charactery.share.check import quick_check
+from charactery.share.packing import MEASURED
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 RUNS = Path("runs")

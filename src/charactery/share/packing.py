@@ -23,11 +23,11 @@ from charactery.models.speaker import Models
 from charactery.models.subject import Subject, parse_subject, untrained
 from charactery.report.source import read_source
 from charactery.runs import Row, Run, disk_error, read_rows, read_run, remove_partial, write_json, write_text
-from charactery.sharing.bundle import fresh_folder, write_index, write_zip
-from charactery.sharing.gguf_file import lacking
-from charactery.sharing.merge import merge
-from charactery.sharing.model_card import model_card
-from charactery.sharing.modelfile import modelfile
+from charactery.share.bundle import fresh_folder, write_index, write_zip
+from charactery.share.gguf_file import lacking
+from charactery.share.merge import merge
+from charactery.share.model_card import model_card
+from charactery.share.modelfile import modelfile
 
 LEAVABLE = ("report", "figures", "conversations", "card", "modelfile")
 HUB = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # what an embedded model is made from
