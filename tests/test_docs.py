@@ -73,6 +73,8 @@ def unknown_in(arguments: list[str]) -> list[str]:
         return []
     command: Any = get_command(app)
     while hasattr(command, "commands"):  # a group: what follows is one of its commands
+        if not arguments:  # it is named as a whole
+            return []
         name, *arguments = arguments
         if name not in command.commands:
             return [name]
