@@ -166,6 +166,16 @@ def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
     assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
 
 
+def test_an_eval_may_read_its_figures_in_several_ways() -> None:
+    rows = [
+        {"eval": "took", "source": "bundled", "seed": 0, "version": 1, "judge": "", "metric": metric,
+         "subject": subject, "kind": "rate", **Estimate(0.5, 0.4, 0.6, 50, scoring=way).as_dict()}
+        for metric, way in (("chooses", "prompt_logprobs"), ("breaks", "text"))
+        for subject in ("plain", "captain")
+    ]  # fmt: skip
+    assert [r.metric for r in compare(rows, [], ["plain", "captain"])] == ["chooses", "breaks"]
+
+
 def test_figures_read_in_different_ways_are_not_compared(results: Path, tiny_model_folder: Path) -> None:
     subject = str(tiny_model_folder)
     rows = results_of(results, [subject, f"{subject}+captain"])

@@ -54,11 +54,13 @@ def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[s
 
 
 def _alike(name: str, rows: Sequence[Row]) -> None:
-    ways: dict[str, list[str]] = {}
+    by_metric: dict[str, dict[str, list[str]]] = {}  # one eval may read options in one figure and words in another
     for row in rows:
         if row["scoring"]:
-            ways.setdefault(row["scoring"], []).append(row["subject"])
-    if len(ways) > 1:
+            by_metric.setdefault(row["metric"], {}).setdefault(row["scoring"], []).append(row["subject"])
+    for ways in by_metric.values():
+        if len(ways) == 1:
+            continue
         told = "; ".join(f"{way}: {', '.join(dict.fromkeys(mine))}" for way, mine in ways.items())
         raise CharacteryError(
             f"the figures of {name} were read in different ways ({told}) and do not compare. Measure them alike, with "
