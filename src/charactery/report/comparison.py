@@ -179,7 +179,7 @@ def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command
         for name, mine in by_eval.items()
         for row in mine
         for other, d in row.differences.items()
-        if d.p_holm is not None and d.p_holm < LEVEL and ":" not in row.metric
+        if d.p_holm is not None and d.p_holm < LEVEL
     ]
     said = f"Clear of {subjects[0]}, at 5% by Holm within an eval: {'; '.join(clear) if clear else 'nothing'}."
     return Report(
