@@ -138,16 +138,16 @@ def of(address: str) -> list[str]:
 
 
 def test_columns_from_one_seed_with_the_words_that_differ(several: httpx.Client, desk: Desk) -> None:
-    _, page = ask(several, text="Tea?", against=["ada", " ", "parrot", "bo"])
+    _, page = ask(several, text="Tea?", against=["moe", " ", "parrot", "bo"])
     settle(desk)
     where = page.headers["hx-push-url"]
     told = [store(desk).node(id) for id in of(where)]
-    assert [node.subject for node in told] == ["parrot", "ada", "bo"]
+    assert [node.subject for node in told] == ["parrot", "moe", "bo"]
     assert len({node.parent for node in told}) == len({node.seed for node in told}) == 1
     shown = several.get(where).text
-    assert re.findall(r"<mark>([^<]+)</mark>", shown) == ["parrot", "ada", "bo"] and "Tea, says " in shown
+    assert re.findall(r"<mark>([^<]+)</mark>", shown) == ["parrot", "moe", "bo"] and "Tea, says " in shown
     at = told[0].parent
-    ask(several, "/talk/again", conversation=where.split("/")[2].partition("?")[0], at=at, against=["ada"])
+    ask(several, "/talk/again", conversation=where.split("/")[2].partition("?")[0], at=at, against=["moe"])
     settle(desk)
     assert len({node.seed for node in store(desk).children(where.split("/")[2].partition("?")[0], at)}) == 2
     assert len({name for _, name, _ in events(several, "done-") if name.startswith("piece-")}) == 3
@@ -157,31 +157,31 @@ def test_a_column_that_fails_costs_itself_alone(several: httpx.Client, desk: Des
     voice = desk.voice
 
     def some(how: How) -> Any:
-        if how.subject == "ada":
-            raise RuntimeError("no <ada>")
+        if how.subject == "moe":
+            raise RuntimeError("no <moe>")
         return voice(how)
 
     desk.voice = some
-    _, page = ask(several, text="Tea?", against=["ada", "bo"])
-    assert any("no &lt;ada&gt;" in data for _, _, data in events(several, "failed-"))
+    _, page = ask(several, text="Tea?", against=["moe", "bo"])
+    assert any("no &lt;moe&gt;" in data for _, _, data in events(several, "failed-"))
     settle(desk)
     assert several.get(page.headers["hx-push-url"]).text.count("Go on with this") == 2
 
 
 def test_a_blind_vote_shows_who_is_who_only_after(several: httpx.Client, desk: Desk) -> None:
-    desk.voice = lambda how: Parrot("Tea." if how.subject == "ada" else "No tea.", subject=how.subject)
-    _, page = ask(several, text="Tea?", against=["ada"], blind="1")
+    desk.voice = lambda how: Parrot("Tea." if how.subject == "moe" else "No tea.", subject=how.subject)
+    _, page = ask(several, text="Tea?", against=["moe"], blind="1")
     settle(desk)
     where = page.headers["hx-push-url"]
     conversation, at = re.match(r"/talk/([^?]+)\?at=([0-9a-f-]+)", where).groups()  # type: ignore[union-attr]
     for shown in (page.text, several.get(where).text):
         main = shown[shown.index("<main>") :]
-        assert "ada" not in main and "parrot" not in main and ">A" in main and ">B" in main
+        assert "moe" not in main and "parrot" not in main and ">A" in main and ">B" in main
     first, second = of(where)
-    choice = "first" if store(desk).node(first).subject == "ada" else "second"
+    choice = "first" if store(desk).node(first).subject == "moe" else "second"
     form = {"conversation": conversation, "at": at, "first": first, "second": second, "choice": choice}
     told = several.post("/talk/vote", data=form).text
-    assert "<strong>ada</strong> was preferred to <strong>parrot</strong> in 1 of 1 votes: 1.00" in told
+    assert "<strong>moe</strong> was preferred to <strong>parrot</strong> in 1 of 1 votes: 1.00" in told
     assert "[0.21, 1.00]" in told and "Go on with this" in told
     assert "was preferred" in several.get("/talk/votes").text and "Nobody" in several.get("/private/votes").text
     assert several.post("/talk/vote", data=form | {"second": at}).status_code == 400
@@ -196,9 +196,9 @@ def test_a_blind_vote_shows_who_is_who_only_after(several: httpx.Client, desk: D
 def test_which_comes_first_is_drawn_when_blind(several: httpx.Client, desk: Desk) -> None:
     first = set()
     for _ in range(40):  # all alike once in 2^39
-        page = several.post("/talk/say", data=FORM | {"text": "Tea?", "against": ["ada"], "blind": "1"})
+        page = several.post("/talk/say", data=FORM | {"text": "Tea?", "against": ["moe"], "blind": "1"})
         first.add(desk.jobs[job_in(page.text)].hows[0].subject)
-    assert first == {"parrot", "ada"}
+    assert first == {"parrot", "moe"}
 
 
 WORDS = st.text(alphabet="ab .,茶\n'é", max_size=40)
@@ -370,11 +370,11 @@ def test_bookmarks_notes_and_tags(studio: httpx.Client, desk: Desk) -> None:
 def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> None:
     session = Session(store(desk), Parrot("Aye."))
     asked = session.say("Tea?")
-    form = {"conversation": session.conversation, "at": asked.id, "prefill": "Well now. ", "against": ["ada"]}
+    form = {"conversation": session.conversation, "at": asked.id, "prefill": "Well now. ", "against": ["moe"]}
     _, page = ask(several, "/talk/again", **form)
     settle(desk)
     told = [store(desk).node(id) for id in of(page.headers["hx-push-url"])]
-    assert [node.text for node in told] == [f"Well now.Tea, says {name}." for name in ("parrot", "ada")]
+    assert [node.text for node in told] == [f"Well now.Tea, says {name}." for name in ("parrot", "moe")]
     assert "Begun with" in several.get(page.headers["hx-push-url"].replace("?", "/share?")).text
 
 
@@ -382,15 +382,15 @@ def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> 
 
 
 def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk) -> None:
-    _, page = ask(several, text="Tea? <b>", against=["ada"])
+    _, page = ask(several, text="Tea? <b>", against=["moe"])
     settle(desk)
     where, _, query = page.headers["hx-push-url"].partition("?")
     answer = several.get(f"{where}/share?{query}&without=marks&without=times")
     assert answer.headers["content-disposition"] == 'attachment; filename="tea-b.html"'
-    assert "Tea? &lt;b&gt;" in answer.text and "Tea, says ada." in answer.text and "How this was drawn" in answer.text
+    assert "Tea? &lt;b&gt;" in answer.text and "Tea, says moe." in answer.text and "How this was drawn" in answer.text
     assert "How this was drawn" not in several.get(f"{where}/share?{query}&without=recipe").text
     text = unescape(several.get(f"{where}/markdown?{query}&without=times").text)
-    assert "**user**\n\nTea? <b>\n\n**parrot**\n\nTea, says parrot.\n\n**ada**" in text
+    assert "**user**\n\nTea? <b>\n\n**parrot**\n\nTea, says parrot.\n\n**moe**" in text
     assert several.get(f"{where}/share?at={PAGE}").status_code == 400
     assert several.get(f"{where}/share?{query}&without=everything").status_code == 400
     private = several.get(f"{where.replace('/talk/', '/private/')}/share?{query}")
@@ -399,7 +399,7 @@ def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_talk_goes_out_and_comes_in(several: httpx.Client, desk: Desk, format: str) -> None:
-    _, page = ask(several, text="Tea?", against=["ada"])
+    _, page = ask(several, text="Tea?", against=["moe"])
     settle(desk)
     conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
     kept = store(desk).tree(conversation)

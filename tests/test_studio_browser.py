@@ -24,7 +24,7 @@ WORDS = "one\n two <b>three</b> four five six seven"
 
 
 SAID = {
-    "ada": "Tea, by all means. Let the leaves be counted first, and then the minutes; I keep a table of both.",
+    "moe": "Tea, by all means. Let the leaves be counted first, and then the minutes; I keep a table of both.",
     "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
 }
 
@@ -47,7 +47,7 @@ def pictures(page: Any, folder: Path, name: str) -> None:
 @pytest.fixture
 def page() -> Iterator[Any]:
     """A page on a studio whose parrot speaks slowly; what the browser complains of is a fault."""
-    desk = Desk(private_store(), voice, ["parrot", "ada", "runs/captain", "smollm2+captain"])
+    desk = Desk(private_store(), voice, ["parrot", "moe", "runs/captain", "smollm2+captain"])
     faults: list[str] = []
     with served(desk) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -84,7 +84,7 @@ def test_an_answer_streams_and_the_tree_stands_beside_it(page: Any, tmp_path: Pa
 def test_compare_blind_vote_and_see_who_is_who(page: Any, tmp_path: Path) -> None:
     page.focus(".compare summary")  # all by keyboard
     page.keyboard.press("Enter")
-    page.fill("#how input[name=subject]", "ada")
+    page.fill("#how input[name=subject]", "moe")
     page.focus("input[name=against][value='runs/captain']")
     page.keyboard.press("Space")
     page.focus("input[name=blind]")
@@ -101,7 +101,7 @@ def test_compare_blind_vote_and_see_who_is_who(page: Any, tmp_path: Path) -> Non
     page.focus("button:has-text('B is better')")
     page.keyboard.press("Enter")
     page.wait_for_selector(".tally strong")
-    assert {"ada", "runs/captain"} == {one.strip() for one in page.locator(".answers h2").all_inner_texts()}
+    assert {"moe", "runs/captain"} == {one.strip() for one in page.locator(".answers h2").all_inner_texts()}
     assert "1 of 1" in page.inner_text(".tally") or "0 of 1" in page.inner_text(".tally")
     pictures(page, tmp_path, "voted")
     page.goto("/talk/votes")
@@ -109,7 +109,7 @@ def test_compare_blind_vote_and_see_who_is_who(page: Any, tmp_path: Path) -> Non
 
 
 def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> None:
-    page.fill("#how input[name=subject]", "ada")
+    page.fill("#how input[name=subject]", "moe")
     page.click(".compare summary")
     page.check("input[name=against][value='runs/captain']")
     page.click(".compare summary")
@@ -121,7 +121,7 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     page.click("text=As markdown")
     page.click("button:has-text('Copy')")
     page.wait_for_selector("button:has-text('Copied')")
-    assert SAID["ada"] in page.evaluate("navigator.clipboard.readText()")
+    assert SAID["moe"] in page.evaluate("navigator.clipboard.readText()")
     pictures(page, tmp_path, "share")
     with page.expect_download() as saved:
         page.click("button:has-text('one HTML file')")
@@ -148,7 +148,7 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
 
 
 def test_mark_and_begin_an_answer_by_keyboard(page: Any, tmp_path: Path) -> None:
-    page.fill("#how input[name=subject]", "ada")
+    page.fill("#how input[name=subject]", "moe")
     say(page, "Tea?")
     page.wait_for_selector(".turn.assistant:not(.pending)")
     page.fill("#text", "half a thought")
@@ -180,7 +180,7 @@ def test_mark_and_begin_an_answer_by_keyboard(page: Any, tmp_path: Path) -> None
 
 def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
     page.click(".compare summary")
-    page.check("input[name=against][value=ada]")
+    page.check("input[name=against][value=moe]")
     for n in range(10):  # the one free field, as the page would send more
         page.evaluate(
             """n => {
