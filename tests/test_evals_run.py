@@ -206,6 +206,9 @@ def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pyte
     shown = run(app, ["eval", "who", "--subject", subject, "--limit", "8", "--device", "cpu"])
     assert "who (version 1, bundled, 8 cases)" in shown.stdout and "inspect view --log-dir" in shown.stdout
     assert run(app, ["compare", subject]).exit_code == 0
+    assert run(app, ["compare", subject, "--eval", "who", "--page", "page"]).exit_code == 0
+    page = Path("page/report.md").read_text()
+    assert f"charactery compare {subject} --eval who --seed 0 --out results --page page" in page
     drawn = run(app, ["curve", "who", "--subjects", f"{subject},{subject}+captain", "--limit", "8", "--device", "cpu"])
     assert drawn.exit_code == 0 and "openness" in drawn.stdout and "says: " not in drawn.stdout
     assert Path("results/curve-who.png").read_bytes().startswith(b"\x89PNG")

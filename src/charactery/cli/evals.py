@@ -183,12 +183,15 @@ def compare(
     if latex:
         write_latex(rows, subjects, latex)
     if page:
-        asked = dict.fromkeys(row.eval for row in rows)
-        named = " ".join(f"--subject {shlex.quote(subject)}" for subject in subjects)
-        command = f"charactery eval {' '.join(asked)} {named} --seed {seed} --out {shlex.quote(str(out))}\n"
-        typer.echo(
-            str(write_page(rows, subjects, command + f"charactery compare {shlex.join(subjects)} --page {page}", page))
+        asked = list(dict.fromkeys(row.eval for row in rows))
+        named = [part for subject in subjects for part in ("--subject", subject)]
+        only = [part for name in evals or [] for part in ("--eval", name)]
+        kept = ["--seed", str(seed), "--out", str(out)]
+        commands = (
+            ["charactery", "eval", *asked, *named, *kept],
+            ["charactery", "compare", *subjects, *only, *kept, "--page", str(page)],
         )
+        typer.echo(str(write_page(rows, subjects, "\n".join(map(shlex.join, commands)), page)))
     for path in draw(rows, subjects, plots) if plots else []:
         typer.echo(str(path), err=True)
 
