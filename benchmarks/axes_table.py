@@ -83,7 +83,7 @@ def table(kept: dict[str, Row]) -> str:
     """The page."""
     lines = [
         "# Ranks and optimisers at the same loss", "",
-        "Made by `python benchmarks/axes_table.py --out runs/axes`, on smollm2. Every cell is a run of `charactery train "
+        "Made by `python benchmarks/axes_table.py --out runs/axes`, on smollm2. A cell is a run of `charactery train "
         f"{CHARACTER} --recipe distill --sft-epochs {EPOCHS} --stop-at-loss {LOSS} {' '.join(SIZES)}`. Means over "
         "seeds, with Student's t intervals of 95%; one seed has none. Columns as in [recipes "
         "compared](recipe-table.md); *loss* is where training stopped, in nats a token of answers held back, and "
