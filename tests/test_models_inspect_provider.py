@@ -168,7 +168,7 @@ def test_a_sample_that_is_cancelled_leaves_the_others(speaker: Speaker) -> None:
 
 
 @pytest.mark.parametrize(("config", "most"), [(CONFIG, 50), (CONFIG.model_copy(update={"max_connections": 8}), 8)])
-def test_as_many_are_asked_at_once_as_a_batch_holds(
+def test_as_many_are_asked_at_once_as_there_are(
     config: GenerateConfig, most: int, speaker: Speaker, tmp_path: Path, tiny_model: LocalModel
 ) -> None:
     """Inspect would begin with 20 at once; who asks for fewer gets fewer."""

@@ -103,11 +103,13 @@ class Judging:
     """What a judge is asked of a case once it is answered, and the labelled set that says how far to trust it.
 
     The judge's readings join the subject's under the asks' names. Without a judge they are not there, and `score`
-    leaves judged metrics out. `labelled` holds gold answers and counter-examples alike.
+    leaves judged metrics out. `labelled` holds gold answers and counter-examples alike. `alone` names the
+    case's asks whose answers nobody but the judge reads: without one they are not put.
     """
 
     asks: Callable[[Case, Mapping[str, Reading]], Sequence[Ask]]
     labelled: Callable[[], Sequence[Labelled]]
+    alone: tuple[str, ...] = ()
 
 
 def first_lost(case: Case, readings: Mapping[str, Reading]) -> str:
@@ -151,6 +153,11 @@ class Eval:
             there = ", ".join((BUNDLED, *self.sources))
             raise CharacteryError(f"the {self.name} eval has no source {source!r}; there are {there}")
         return list(self.cases(source, data))
+
+    def without_judge(self, case: Case) -> Case:
+        """The case without the asks whose answers a judge alone reads."""
+        alone = self.judging.alone if self.judging else ()
+        return replace(case, asks=tuple(ask for ask in case.asks if ask.name not in alone))
 
     def scored(self, case: Case, readings: Mapping[str, Reading] | None) -> Scored:
         """A case from its readings, or one that failed as a whole (None): all that it could count for is missing."""

@@ -15,13 +15,16 @@ from charactery.report.forest import NARROW, Axis, Group, forest
 from charactery.report.markdown import render_markdown
 from charactery.report.numbers import short_interval
 from charactery.report.page import render_page
+from charactery.report.palette import LOOKS
 from charactery.report.picture import save_png
 from charactery.runs import write_text
 
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
 AT_CHANCE = "°"
+DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 LONGEST = 36  # letters of a name in a plot
+MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
 
 
 def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
@@ -46,7 +49,8 @@ def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
 def _by_eval(rows: Sequence[Compared]) -> dict[str, list[Compared]]:
     out: dict[str, list[Compared]] = {}
     for row in rows:
-        out.setdefault(row.eval if row.source == "bundled" else f"{row.eval} ({row.source})", []).append(row)
+        told = [] if row.source == "bundled" else [row.source, *([row.data] if row.data else [])]
+        out.setdefault(f"{row.eval} ({', '.join(told)})" if told else row.eval, []).append(row)
     return out
 
 
@@ -58,6 +62,8 @@ def _said(row: Compared, subject: str) -> str:
     estimate = row.estimates.get(subject)
     if estimate is None:
         return "–"
+    if estimate.method.startswith(DECLINED):
+        return DECLINED
     return short_interval(estimate) + (f", {estimate.missing} missing" if estimate.missing else "")
 
 
@@ -74,7 +80,7 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 FIELDS = (
-    "eval", "source", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
+    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
     "difference", "difference_low", "difference_high", "p", "p_holm",
 )  # fmt: skip
 
@@ -87,9 +93,9 @@ def write_csv(rows: Sequence[Compared], path: Path) -> None:
     for row in rows:
         for subject, e in row.estimates.items():
             line = {
-                "eval": row.eval, "source": row.source, "metric": row.metric, "unit": row.unit, "subject": subject,
-                "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing, "method": e.method,
-                "scoring": e.scoring,
+                "eval": row.eval, "source": row.source, "data": row.data, "metric": row.metric, "unit": row.unit,
+                "subject": subject, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing,
+                "method": e.method, "scoring": e.scoring,
             }  # fmt: skip
             if found := row.differences.get(subject):
                 line |= {
@@ -154,12 +160,14 @@ def _plots(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list
 
 
 def _forest(rows: Sequence[Compared], subjects: Sequence[str], axis: Axis, width: int) -> Drawing:
-    most = LONGEST if width >= NARROW else LONGEST // 2
+    close = len(rows) > MOST
+    most = LONGEST if width >= NARROW and not close else LONGEST // 2
+    looks = dict(zip((_short(s, most) for s in subjects), LOOKS.values(), strict=False))
     groups = [
         Group(row.metric, tuple((_short(s, most), row.estimates[s]) for s in subjects if s in row.estimates))
         for row in rows
     ]
-    return forest(groups, axis, width)
+    return forest(groups, axis, width, listed=not close, looks=looks)
 
 
 def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, out: Path) -> Path:
@@ -171,40 +179,81 @@ def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, 
 
 
 def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command: str) -> Report:
-    """One page for all: an eval a section, its figures as a table, their differences from the first, and plots."""
+    """One page for all: what is clear, then an eval a section, its main figures first, as tables and plots."""
     by_eval = _by_eval(rows)
     sections = [_section(name, mine, subjects) for name, mine in by_eval.items()]
-    clear = [
-        f"{name}: {row.metric} of {other} ({short_interval(d.estimate)})"
+    tested = [
+        (name, row, other, d)
         for name, mine in by_eval.items()
         for row in mine
         for other, d in row.differences.items()
-        if d.p_holm is not None and d.p_holm < LEVEL
+        if d.p_holm is not None
     ]
-    said = f"Clear of {subjects[0]}, at 5% by Holm within an eval: {'; '.join(clear) if clear else 'nothing'}."
+    clear = tuple(
+        (name, _label(row), other, short_interval(d.estimate), f"{d.p_holm:.2g}")
+        for name, row, other, d in tested
+        if d.p_holm is not None and d.p_holm < LEVEL
+    )
+    said = f"{len(clear)} of {len(tested)} are clear of nought at 5%, by Holm within an eval."
+    if clear:
+        head = ("Eval", "Metric", "Subject", f"Less {subjects[0]}", "p")
+        sections.insert(0, Section("clear", "What is clear", (Table(head, clear, frozenset(head[3:])),)))
     return Report(
         "Subjects side by side", ", ".join(subjects), (f"{len(by_eval)} evals on {len(subjects)} Subjects.",),
-        ("Differences.", said), (*sections, Section("command", "The command", (Code(command, "sh"),))),
+        (f"Differences from {subjects[0]}.", said),
+        (*sections, Section("command", "The command", (Code(command, "sh"),))),
     )  # fmt: skip
 
 
 def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Section:
-    none = {row.metric: _without(row) for row in mine}
-    table = tuple((_label(row), *(_said(row, s) + _chance(row, s, none[row.metric]) for s in subjects)) for row in mine)
+    main = _main(mine)
+    rest = [row for row in mine if row not in main]
     scoring = next((e.scoring for row in mine for e in row.estimates.values() if e.scoring), "")
-    told = f"Read by {scoring}. " if scoring else ""
-    blocks: list[Block] = [
-        Text(
-            f"{told}{AT_CHANCE} after a figure: its interval holds what a Subject without the behaviour comes out at."
-        ),
-        Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals"),
-    ]
+    blocks: list[Block] = [Text(line) for line in ([f"Read by {scoring}."] if scoring else []) + _warnings(mine)]
+    blocks += _figures(name, main, subjects)
+    if rest:
+        blocks.append(Folded(f"By part: {len(rest)} figures", tuple(_figures(f"{name}, by part", rest, subjects))))
+    return Section("".join(c if c.isalnum() else "-" for c in name), name, tuple(blocks))
+
+
+def _main(mine: Sequence[Compared]) -> list[Compared]:
+    """The figures to look at first: whole metrics, and parts of a metric that has nothing but a few parts."""
+    parts: dict[str, list[Compared]] = {}
+    for row in mine:
+        parts.setdefault(row.metric.partition(": ")[0], []).append(row)
+    main = []
+    for metric, rows in parts.items():
+        whole = [row for row in rows if row.metric == metric]
+        main += whole or (rows if len(rows) <= MOST else [])
+    return main or list(mine)
+
+
+def _warnings(mine: Sequence[Compared]) -> list[str]:
+    """What is said of figures that are declined, or that are as without the behaviour."""
+    reasons: dict[str, list[str]] = {}
+    for row in mine:
+        for subject, e in row.estimates.items():
+            if e.method.startswith(DECLINED):
+                reasons.setdefault(e.method, []).append(f"{row.metric} of {subject}")
+    out = [f"{reason.capitalize()}: {', '.join(of)}." for reason, of in reasons.items()]
+    if any(_chance(row, subject) for row in mine for subject in row.estimates):
+        out.append(
+            f"{AT_CHANCE} after a figure: at chance, that is, its interval holds what a Subject without the behaviour "
+            "comes out at."
+        )
+    return out
+
+
+def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str]) -> list[Block]:
+    """Figures, their differences from the first Subject, and plots."""
+    table = tuple((_label(row), *(_said(row, s) + _chance(row, s) for s in subjects)) for row in rows)
+    blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
     if others := subjects[1:]:
-        changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in mine)
+        changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
         caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
         blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
-    blocks.append(Folded("Plots", tuple(_plots(name, mine, subjects))))
-    return Section("".join(c if c.isalnum() else "-" for c in name), name, tuple(blocks))
+    plots = tuple(_plots(name, rows, subjects))
+    return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]
 
 
 def _without(row: Compared) -> float | None:
@@ -217,8 +266,8 @@ def _without(row: Compared) -> float | None:
         return None
 
 
-def _chance(row: Compared, subject: str, none: float | None) -> str:
-    e = row.estimates.get(subject)
+def _chance(row: Compared, subject: str) -> str:
+    e, none = row.estimates.get(subject), _without(row)
     if none is None or e is None or e.low is None or e.high is None:
         return ""
     return f" {AT_CHANCE}" if e.low <= none <= e.high else ""
