@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError
-from charactery.evals.comparison import Compared, compare
+from charactery.evals.comparison import Compared, Difference, compare
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.registry import find_eval
@@ -185,6 +185,25 @@ def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
     write_page([row], ["coin", "mirror"], "charactery eval sycophancy", tmp_path)
     line, _ = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
     assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
+
+
+def test_a_page_has_main_figures_first_and_says_what_is_declined(tmp_path: Path) -> None:
+    why = "declined: the judge's kappa has the lower bound 0.20, under 0.4"
+    sure, none = Estimate(0.5, 0.4, 0.6, 50), Estimate(None, None, None, 0, method=why)
+    metrics = ["recites: captain", *(f"kept: {n}" for n in range(20)), "looping"]
+    change = {"b": Difference(Estimate(0.2, 0.1, 0.3, 50), 0.001, 0.02)}
+    rows = [
+        Compared("recall", "bundled", "", metric, "", "rate", {"a": sure, "b": none if metric == "looping" else sure},
+                 change if metric == "looping" else {})
+        for metric in metrics
+    ]  # fmt: skip
+    write_page(rows, ["a", "b"], "charactery eval recall", tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert page.index("## What is clear") < page.index("| recall | looping | b | 0.20 [0.10, 0.30] | 0.02 |")
+    assert page.index("| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
+    assert page.index("By part: 20 figures") < page.index("| kept: 0 |")
+    [line] = [line for line in page.splitlines() if line.startswith("| looping | 0.50")]
+    assert line.split("|")[3].strip() == "declined" and f"{why.capitalize()}: looping of b." in page
 
 
 def test_an_eval_may_read_its_figures_in_several_ways() -> None:
