@@ -179,6 +179,22 @@ def test_as_many_are_asked_at_once_as_there_are(
     assert log.status == "success" and sum(sizes) == 50 and max(sizes) == most
 
 
+def test_answers_fill_their_batches_beside_scores(speaker: Speaker, tiny_model: LocalModel) -> None:
+    async def both() -> None:
+        model = inspect_model(speaker, "tiny", {})
+        asked = []
+        for n in range(70):
+            question = ChatMessageUser(content=f"Question {n}?")
+            asked.append(model.generate([question], config=CONFIG))
+            scored = [question, ChatMessageAssistant(content="Aye.")]
+            asked.append(model.generate(scored, config=GenerateConfig(prompt_logprobs=1)))
+        await asyncio.gather(*asked)
+
+    sizes = watch(tiny_model)
+    asyncio.run(both())
+    assert sizes == [70]
+
+
 def scores(model: Model, messages: list[ChatMessage]) -> ModelOutput:
     config = GenerateConfig(prompt_logprobs=1)
     return asyncio.run(model.api.generate(messages, [], "none", config))  # type: ignore[arg-type,return-value]
