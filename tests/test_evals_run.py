@@ -175,8 +175,9 @@ def test_subjects_are_compared_case_by_case(results: Path, tiny_model_folder: Pa
     write_page(rows, subjects, "charactery eval who", tmp_path / "page")
     page = (tmp_path / "page" / "report.md").read_text()
     assert all(f"## {name}" in page for name in ("sycophancy", "who", "The command")) and "charactery eval who" in page
+    assert page.count("who, a profile of each Subject") == 2  # the domains, and the personas
     assert "<svg" in (tmp_path / "page" / "report.html").read_text()
-    assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 5
+    assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 7
 
 
 def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ class Eval:
     settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data;
     where it ends in `...`, other sources are for `cases` to read or to refuse.
     `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
+    `profiles` are metrics that are drawn together, a line a subject; of one with parts, all its parts.
     `outcome` says how a case went. `page` makes an HTML page of a subject's name and all that it answered.
     """
 
@@ -142,6 +143,7 @@ class Eval:
     max_tokens: int = 96
     temperature: float = 0.7
     check: Callable[[Case, Ask, Reading], Reading] | None = None
+    profiles: tuple[tuple[str, ...], ...] = ()
 
     def metric(self, name: str) -> Metric:
         """The metric that a value counts for."""

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as Drawing
 
@@ -15,9 +16,13 @@ from charactery.report.forest import NARROW, Axis, Group, forest
 from charactery.report.markdown import render_markdown
 from charactery.report.numbers import short_interval
 from charactery.report.page import render_page
-from charactery.report.palette import LOOKS
+from charactery.report.palette import LOOKS, Look
 from charactery.report.picture import save_png
+from charactery.report.profile import profile
 from charactery.runs import write_text
+
+if TYPE_CHECKING:
+    from charactery.evals.definition import Eval
 
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
@@ -141,7 +146,7 @@ def draw(rows: Sequence[Compared], subjects: Sequence[str], folder: Path) -> lis
 
 
 def _plots(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list[Plot]:
-    plots = []
+    plots = _profiles(name, mine, subjects)
     for unit, kind in dict.fromkeys((row.unit, row.kind) for row in mine):
         shown = [row for row in mine if (row.unit, row.kind) == (unit, kind)]
         rates = kind == "rate"
@@ -159,15 +164,40 @@ def _plots(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list
     return plots
 
 
+def _profiles(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list[Plot]:
+    """The profiles that an eval names, where two traits and more of them are here."""
+    plots = []
+    eval = _eval(mine[0])
+    for n, metrics in enumerate(eval.profiles if eval else (), 1):
+        shown = [row for row in mine if row.metric.partition(": ")[0] in metrics]
+        if len(shown) > 1:
+            word = "".join(c if c.isalnum() else "-" for c in f"{name} profile {n}")
+            said = "; ".join(f"{row.metric}: {', '.join(_said(row, s) for s in subjects)}" for row in shown)
+            caption = f"{name}, a profile of each Subject; whiskers are 95% intervals."
+            plots.append(Plot(word, caption, said, partial(_profile, shown, subjects)))
+    return plots
+
+
+def _profile(rows: Sequence[Compared], subjects: Sequence[str], width: int) -> Drawing:
+    most = LONGEST // 2
+    return profile(_groups(rows, subjects, most), rows[0].unit, width, _looks(subjects, most), _middle(rows[0].unit))
+
+
 def _forest(rows: Sequence[Compared], subjects: Sequence[str], axis: Axis, width: int) -> Drawing:
     close = len(rows) > MOST
     most = LONGEST if width >= NARROW and not close else LONGEST // 2
-    looks = dict(zip((_short(s, most) for s in subjects), LOOKS.values(), strict=False))
-    groups = [
+    return forest(_groups(rows, subjects, most), axis, width, listed=not close, looks=_looks(subjects, most))
+
+
+def _groups(rows: Sequence[Compared], subjects: Sequence[str], most: int) -> list[Group]:
+    return [
         Group(row.metric, tuple((_short(s, most), row.estimates[s]) for s in subjects if s in row.estimates))
         for row in rows
     ]
-    return forest(groups, axis, width, listed=not close, looks=looks)
+
+
+def _looks(subjects: Sequence[str], most: int) -> dict[str, Look]:
+    return dict(zip((_short(s, most) for s in subjects), LOOKS.values(), strict=False))
 
 
 def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, out: Path) -> Path:
@@ -256,14 +286,20 @@ def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str]) -> li
     return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]
 
 
-def _without(row: Compared) -> float | None:
-    """What a Subject without the behaviour comes out at; None where that is not known, as of an eval in a folder."""
+def _eval(row: Compared) -> "Eval | None":
+    """The eval of a figure; None where it is not among ours, as one in a folder."""
     from charactery.evals.registry import find_eval  # Inspect, which a page of other reports does without
 
     try:
-        return find_eval(row.eval).metric(row.metric).none
-    except (CharacteryError, StopIteration):
+        return find_eval(row.eval)
+    except CharacteryError:
         return None
+
+
+def _without(row: Compared) -> float | None:
+    """What a Subject without the behaviour comes out at; None where that is not known."""
+    eval = _eval(row)
+    return next((m.none for m in eval.metrics if m.name == row.metric.partition(": ")[0]), None) if eval else None
 
 
 def _chance(row: Compared, subject: str) -> str:
