@@ -1,5 +1,6 @@
 """Every eval recovers what its scripted subjects planted, and a broken eval is seen."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def test_every_control_comes_out_as_planted(eval: Eval, tmp_path: Path) -> None:
 def test_its_page_and_its_items_are_marked(eval: Eval) -> None:
     text = about(eval)
     assert lacking_headings(text) == [] and canary(eval.name) in text
+    linked = re.findall(r"\]\((?!https?:)([^)]+)\)", text)  # a wheel has the folder, not the docs
+    assert all((eval.folder / name).resolve().is_relative_to(eval.folder) for name in linked), linked
     for path in eval.folder.glob("*.jsonl"):
         assert CANARY in path.read_text().splitlines()[0], path
 

@@ -5,17 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError
-from charactery.evals.comparison import Compared, compare
+from charactery.evals.comparison import Compared, Difference, compare
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.registry import find_eval
-from charactery.evals.results import RESULTS, SAMPLES, estimate_of, read_table, results_of
+from charactery.evals.results import RESULTS, SAMPLES, add_rows, estimate_of, read_table, results_of
 from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
@@ -131,6 +132,26 @@ def test_the_same_again_computes_nothing_and_replaces_its_rows(
     assert len(read_table(tmp_path, RESULTS)) == len(first)
 
 
+def test_what_a_judge_alone_reads_is_asked_with_a_judge_alone(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, said, asked = str(tiny_model_folder), [], []  # type: ignore[var-annotated]
+    generate = LocalModel.generate
+
+    def counted(self: LocalModel, requests: Any, *rest: Any) -> Any:
+        asked.extend(requests)
+        return generate(self, requests, *rest)
+
+    monkeypatch.setattr(LocalModel, "generate", counted)
+    evals = [find_eval("scaffolds")]
+    plain = run_evals(evals, [subject], Order(tmp_path, limit=1, device="cpu"), said.append)
+    assert asked == [] and "scaffolds: without --judge SUBJECT" in said[0] and "(text) is not asked" in said[0]
+    assert [(r["metric"].partition(":")[0], r["n"], r["missing"]) for r in plain] == [("picks", 1, 0), ("writes", 1, 0)]
+    judged = run_evals(evals, [subject], Order(tmp_path, limit=1, device="cpu", judge=subject), said.append)
+    assert len(asked) == 1 and "judge's kappa" in {r["metric"] for r in judged}
+    assert {r["metric"] for r in plain} < {r["metric"] for r in judged}
+
+
 def test_a_character_in_the_prompt_changes_what_is_read(results: Path, tiny_model_folder: Path) -> None:
     plain, captain = (told(results, f"{tiny_model_folder}{who}", "who") for who in ("", "+captain"))
     assert plain.keys() == captain.keys() and plain != captain
@@ -148,27 +169,47 @@ def test_subjects_are_compared_case_by_case(results: Path, tiny_model_folder: Pa
     assert "sycophancy, read by prompt_logprobs" in text and f"{subjects[1]} less {subjects[0]}" in text
     write_csv(rows, tmp_path / "all.csv")
     lines = (tmp_path / "all.csv").read_text().splitlines()
-    assert len(lines) == 1 + sum(len(r.estimates) for r in rows) and lines[0].startswith("eval,source,metric")
+    assert len(lines) == 1 + sum(len(r.estimates) for r in rows) and lines[0].startswith("eval,source,data,metric")
     write_latex(rows, subjects, tmp_path / "all.tex")
     assert (tmp_path / "all.tex").read_text().count(r"\begin{tabular}") == 2
     write_page(rows, subjects, "charactery eval who", tmp_path / "page")
     page = (tmp_path / "page" / "report.md").read_text()
     assert all(f"## {name}" in page for name in ("sycophancy", "who", "The command")) and "charactery eval who" in page
+    assert page.count("who, a profile of each Subject") == 2  # the domains, and the personas
     assert "<svg" in (tmp_path / "page" / "report.html").read_text()
-    assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 5
+    assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 7
 
 
 def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
     estimates = {"coin": Estimate(0.5, 0.4, 0.6, 50), "mirror": Estimate(0.8, 0.7, 0.9, 50)}
-    row = Compared("sycophancy", "bundled", "matching", "", "rate", estimates, {})
+    row = Compared("sycophancy", "bundled", "", "matching", "", "rate", estimates, {})
     write_page([row], ["coin", "mirror"], "charactery eval sycophancy", tmp_path)
     line, _ = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
     assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
 
 
+def test_a_page_has_main_figures_first_and_says_what_is_declined(tmp_path: Path) -> None:
+    why = "declined: the judge's kappa has the lower bound 0.20, under 0.4"
+    sure, none = Estimate(0.5, 0.4, 0.6, 50), Estimate(None, None, None, 0, method=why)
+    metrics = ["recites: captain", *(f"kept: {n}" for n in range(20)), "looping"]
+    change = {"b": Difference(Estimate(0.2, 0.1, 0.3, 50), 0.001, 0.02)}
+    rows = [
+        Compared("recall", "bundled", "", metric, "", "rate", {"a": sure, "b": none if metric == "looping" else sure},
+                 change if metric == "looping" else {})
+        for metric in metrics
+    ]  # fmt: skip
+    write_page(rows, ["a", "b"], "charactery eval recall", tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert page.index("## What is clear") < page.index("| recall | looping | b | 0.20 [0.10, 0.30] | 0.02 |")
+    assert page.index("| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
+    assert page.index("By part: 20 figures") < page.index("| kept: 0 |")
+    [line] = [line for line in page.splitlines() if line.startswith("| looping | 0.50")]
+    assert line.split("|")[3].strip() == "declined" and f"{why.capitalize()}: looping of b." in page
+
+
 def test_an_eval_may_read_its_figures_in_several_ways() -> None:
     rows = [
-        {"eval": "took", "source": "bundled", "seed": 0, "version": 1, "judge": "", "metric": metric,
+        {"eval": "took", "source": "bundled", "data": "", "seed": 0, "version": 1, "judge": "", "metric": metric,
          "subject": subject, "kind": "rate", **Estimate(0.5, 0.4, 0.6, 50, scoring=way).as_dict()}
         for metric, way in (("chooses", "prompt_logprobs"), ("breaks", "text"))
         for subject in ("plain", "captain")
@@ -185,6 +226,26 @@ def test_figures_read_in_different_ways_are_not_compared(results: Path, tiny_mod
     newer = [{**r, "version": 2} if r["subject"] != subject else r for r in rows]
     with pytest.raises(CharacteryError, match="versions 1, 2"):
         compare(newer, [], [subject, f"{subject}+captain"])
+
+
+def test_figures_on_different_data_stand_side_by_side(tmp_path: Path) -> None:
+    row = {"eval": "refusals", "source": "constitution", "subject": "plain", "seed": 0, "metric": "Brier", "version": 1}
+    for data, value in (("captain", 0.1), ("hhh", 0.2), ("captain", 0.3)):
+        add_rows(tmp_path, RESULTS, [{**row, "data": data, "value": value, "scoring": "", "judge": "j"}])
+    rows = read_table(tmp_path, RESULTS)
+    assert {(r["data"], r["value"]) for r in rows} == {("captain", 0.3), ("hhh", 0.2)}
+    assert [r.data for r in compare(rows, [], ["plain"])] == ["hhh", "captain"]
+
+
+def test_a_table_from_before_data_was_kept_is_read(tmp_path: Path) -> None:
+    row = {"eval": "who", "source": "bundled", "subject": "plain", "seed": 0, "metric": "openness", "value": 3.0}
+    add_rows(tmp_path, RESULTS, [{**row, "data": ""}])
+    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data"])
+    pyarrow.parquet.write_table(old, tmp_path / RESULTS)
+    [found] = read_table(tmp_path, RESULTS)
+    assert found["value"] == 3.0 and found["data"] == ""
+    add_rows(tmp_path, RESULTS, [{**row, "data": "", "value": 4.0}])
+    assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
 
 
 def test_what_was_not_measured_says_how_to(results: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_sample_that_is_cancelled_leaves_the_others(speaker: Speaker) -> None:
 
 
 @pytest.mark.parametrize(("config", "most"), [(CONFIG, 50), (CONFIG.model_copy(update={"max_connections": 8}), 8)])
-def test_as_many_are_asked_at_once_as_a_batch_holds(
+def test_as_many_are_asked_at_once_as_there_are(
     config: GenerateConfig, most: int, speaker: Speaker, tmp_path: Path, tiny_model: LocalModel
 ) -> None:
     """Inspect would begin with 20 at once; who asks for fewer gets fewer."""
@@ -177,6 +177,22 @@ def test_as_many_are_asked_at_once_as_a_batch_holds(
     model = inspect_model(speaker, "tiny", {})
     [log] = inspect_eval(task, model=model, display="none", log_dir=str(tmp_path), log_level="error")
     assert log.status == "success" and sum(sizes) == 50 and max(sizes) == most
+
+
+def test_answers_fill_their_batches_beside_scores(speaker: Speaker, tiny_model: LocalModel) -> None:
+    async def both() -> None:
+        model = inspect_model(speaker, "tiny", {})
+        asked = []
+        for n in range(70):
+            question = ChatMessageUser(content=f"Question {n}?")
+            asked.append(model.generate([question], config=CONFIG))
+            scored = [question, ChatMessageAssistant(content="Aye.")]
+            asked.append(model.generate(scored, config=GenerateConfig(prompt_logprobs=1)))
+        await asyncio.gather(*asked)
+
+    sizes = watch(tiny_model)
+    asyncio.run(both())
+    assert sizes == [70]
 
 
 def scores(model: Model, messages: list[ChatMessage]) -> ModelOutput:

@@ -106,8 +106,9 @@ def _print(rows: list[dict[str, object]]) -> None:
     for row in rows:
         if (head := (row["eval"], row["subject"])) != last:
             last = head
+            where = f"{row['source']} {row['data']}".strip()
             scoring = next((str(r["scoring"]) for r in rows if (r["eval"], r["subject"]) == head and r["scoring"]), "")
-            typer.echo(f"\n{row['eval']} (version {row['version']}, {row['source']}, {row['cases']} cases) on "
+            typer.echo(f"\n{row['eval']} (version {row['version']}, {where}, {row['cases']} cases) on "
                        f"{row['subject']}{f', read by {scoring}' if scoring else ''}")  # fmt: skip
         lost = ", ".join(f"{row[o]} {o}" for o in ("refused", "empty", "unparsable", "failed") if row.get(o))
         declined = str(row["method"]) if str(row["method"]).startswith("declined") else ""
@@ -183,17 +184,27 @@ def compare(
     if latex:
         write_latex(rows, subjects, latex)
     if page:
-        asked = list(dict.fromkeys(row.eval for row in rows))
+        asked: dict[tuple[str, str], dict[str, None]] = {}
+        for row in rows:
+            asked.setdefault((row.source, row.data), {})[row.eval] = None
         named = [part for subject in subjects for part in ("--subject", subject)]
         only = [part for name in evals or [] for part in ("--eval", name)]
         kept = ["--seed", str(seed), "--out", str(out)]
-        commands = (
-            ["charactery", "eval", *asked, *named, *kept],
-            ["charactery", "compare", *subjects, *only, *kept, "--page", str(page)],
-        )
+        commands = [
+            ["charactery", "eval", *names, *named, *_of(source, data), *kept] for (source, data), names in asked.items()
+        ]
+        commands.append(["charactery", "compare", *subjects, *only, *kept, "--page", str(page)])
         typer.echo(str(write_page(rows, subjects, "\n".join(map(shlex.join, commands)), page)))
     for path in draw(rows, subjects, plots) if plots else []:
         typer.echo(str(path), err=True)
+
+
+def _of(source: str, data: str) -> list[str]:
+    """What names a source in a command."""
+    return [
+        *(["--source", source] if source != "bundled" else []),
+        *(["--data", data] if data else []),
+    ]  # fmt: skip
 
 
 @app.command()
@@ -243,7 +254,7 @@ def curve(
     found = [
         one
         for one in compared(results_of(out, row, [eval.name], seed), read_table(out, SAMPLES), row)
-        if one.source == source and (one.metric in metric if metric else ":" not in one.metric)
+        if (one.source, one.data) == (source, data) and (one.metric in metric if metric else ":" not in one.metric)
     ]
     if not found:
         raise CharacteryError(f"{eval.name} gave no {' or '.join(metric or ['figure'])}; `charactery eval` lists them")

@@ -24,6 +24,7 @@ class Compared:
 
     eval: str
     source: str
+    data: str
     metric: str
     unit: str
     kind: str
@@ -34,20 +35,20 @@ class Compared:
 def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], seed: int = 0) -> list[Compared]:
     """All metrics that the first subject has, of rows that share a seed.
 
-    A family for Holm is all differences within one eval and source.
+    A family for Holm is all differences within one eval, source and data.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
     """
-    by_eval: dict[tuple[str, str], list[Row]] = {}
+    by_eval: dict[tuple[str, str, str], list[Row]] = {}
     for row in results:
-        by_eval.setdefault((row["eval"], row["source"]), []).append(row)
+        by_eval.setdefault((row["eval"], row["source"], row["data"]), []).append(row)
     out = []
-    for (name, source), rows in by_eval.items():
+    for (name, source, data), rows in by_eval.items():
         _alike(name, rows)
         metrics = dict.fromkeys(row["metric"] for row in rows if row["subject"] == subjects[0])
         values: dict[tuple[str, str], dict[str, Row]] = {}
         for s in samples:
-            if (s["eval"], s["source"], s["seed"]) == (name, source, rows[0]["seed"]):
+            if (s["eval"], s["source"], s["data"], s["seed"]) == (name, source, data, rows[0]["seed"]):
                 values.setdefault((s["metric"], s["subject"]), {})[s["id"]] = s
         out += _family([_compared(metric, rows, values, subjects, seed) for metric in metrics])
     return out
@@ -92,7 +93,8 @@ def _compared(
         if other in estimates
     }
     return Compared(
-        first["eval"], first["source"], metric, first["unit"] or "", first["kind"], estimates, differences
+        first["eval"], first["source"], first["data"], metric, first["unit"] or "", first["kind"], estimates,
+        differences,
     )  # fmt: skip
 
 

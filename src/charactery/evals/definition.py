@@ -103,11 +103,13 @@ class Judging:
     """What a judge is asked of a case once it is answered, and the labelled set that says how far to trust it.
 
     The judge's readings join the subject's under the asks' names. Without a judge they are not there, and `score`
-    leaves judged metrics out. `labelled` holds gold answers and counter-examples alike.
+    leaves judged metrics out. `labelled` holds gold answers and counter-examples alike. `alone` names the
+    case's asks whose answers nobody but the judge reads: without one they are not put.
     """
 
     asks: Callable[[Case, Mapping[str, Reading]], Sequence[Ask]]
     labelled: Callable[[], Sequence[Labelled]]
+    alone: tuple[str, ...] = ()
 
 
 def first_lost(case: Case, readings: Mapping[str, Reading]) -> str:
@@ -123,6 +125,7 @@ class Eval:
     settings name. They come in an order of which every beginning is a fair sample. `sources` names that public data;
     where it ends in `...`, other sources are for `cases` to read or to refuse.
     `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
+    `profiles` are metrics that are drawn together, a line a subject; of one with parts, all its parts.
     `outcome` says how a case went. `page` makes an HTML page of a subject's name and all that it answered.
     """
 
@@ -140,6 +143,7 @@ class Eval:
     max_tokens: int = 96
     temperature: float = 0.7
     check: Callable[[Case, Ask, Reading], Reading] | None = None
+    profiles: tuple[tuple[str, ...], ...] = ()
 
     def metric(self, name: str) -> Metric:
         """The metric that a value counts for."""
@@ -151,6 +155,11 @@ class Eval:
             there = ", ".join((BUNDLED, *self.sources))
             raise CharacteryError(f"the {self.name} eval has no source {source!r}; there are {there}")
         return list(self.cases(source, data))
+
+    def without_judge(self, case: Case) -> Case:
+        """The case without the asks whose answers a judge alone reads."""
+        alone = self.judging.alone if self.judging else ()
+        return replace(case, asks=tuple(ask for ask in case.asks if ask.name not in alone))
 
     def scored(self, case: Case, readings: Mapping[str, Reading] | None) -> Scored:
         """A case from its readings, or one that failed as a whole (None): all that it could count for is missing."""

@@ -14,10 +14,10 @@ from charactery.runs import Row, disk_error
 from charactery.stats import Estimate
 
 RESULTS, SAMPLES = "results.parquet", "samples.parquet"
-KEY = ("eval", "source", "subject", "seed")
+KEY = ("eval", "source", "data", "subject", "seed")
 _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
-_OF_BOTH = {"eval": _TEXT, "source": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT, "seed": _WHOLE,
-            "scoring": _TEXT}  # fmt: skip
+_OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
+            "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
 _LOST = dict.fromkeys(OUTCOMES[1:], _WHOLE)
 SCHEMAS = {
     RESULTS: pyarrow.schema([*{
@@ -32,7 +32,7 @@ SCHEMAS = {
 
 
 def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]:
-    """Rows of results.parquet; `common` has what is the same for all: source, subject, identity, seed, cases, log."""
+    """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log."""
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
          **f.estimate.as_dict(), **f.missing}
@@ -61,7 +61,7 @@ def estimate_of(row: Row) -> Estimate:
 
 
 def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
-    """Put rows into a table of a results folder, in place of earlier ones of the same eval, source, subject, seed."""
+    """Put rows into a table of a results folder, in place of earlier ones that are alike in KEY."""
     fresh = {tuple(row[k] for k in KEY) for row in rows}
     kept = [row for row in read_table(folder, name) if tuple(row[k] for k in KEY) not in fresh]
     columns = SCHEMAS[name].names
@@ -78,12 +78,18 @@ def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
 
 
 def read_table(folder: Path, name: str) -> list[Row]:
-    """All rows of a table; none where there is no table yet. Raises BadData for a file that is none of ours."""
+    """All rows of a table; none where there is no table yet. Raises BadData for a file that is none of ours.
+
+    Of a table from before data was kept, `data` is empty.
+    """
     path = folder / name
     if not path.exists():
         return []
     try:
         table = pyarrow.parquet.read_table(path)
+        if "data" not in table.column_names:
+            place = SCHEMAS[name].get_field_index("data")
+            table = table.add_column(place, "data", pyarrow.array([""] * len(table), _TEXT))
         return list(table.cast(SCHEMAS[name]).to_pylist())
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise BadData(

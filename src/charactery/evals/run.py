@@ -75,8 +75,12 @@ def run_evals(
 
 def _judge(eval: Eval, order: Order, models: Models, journal: Journal, say: Callable[[str], None]) -> _Judge | None:
     """The judge with its agreement on the eval's labelled set; None where the order names none."""
+    assert eval.judging is not None
     if not order.judge:
-        say(f"{eval.name}: without --judge SUBJECT, its judged metrics are left out")
+        unread = (
+            f", and what a judge alone reads ({', '.join(alone)}) is not asked" if (alone := eval.judging.alone) else ""
+        )
+        say(f"{eval.name}: without --judge SUBJECT, its judged metrics are left out{unread}")
         return None
     model = subject_model(models.speaker(order.judge), journal=journal)
     agreed = agreement(eval, model, order.out / "logs", order.seed)
@@ -96,6 +100,7 @@ def _run(
     from inspect_ai import eval as inspect_eval
 
     subject = speaker.subject
+    cases = cases if judge else [eval.without_judge(case) for case in cases]
     task = task_of(eval, cases, order.source, order.method, order.seed)
     model = subject_model(speaker, journal=journal)
     roles: dict[str, Any] = {"model_roles": {GRADER: judge.model}} if judge else {}
@@ -103,7 +108,7 @@ def _run(
     scored = scored_cases(eval, log, cases)
     if why := failures(log):
         say(f"{eval.name}, {subject.text}: {sum(s.outcome == 'failed' for s in scored)} cases failed: {why[0]}")
-    common = {"source": order.source, "subject": subject.text, "seed": order.seed}
+    common = {"source": order.source, "data": order.data, "subject": subject.text, "seed": order.seed}
     figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
     if judge:
         figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
@@ -111,30 +116,33 @@ def _run(
     rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)
-    _list_duplicates(eval, cases, subject, order.out, say)
+    name = _file_name(eval.name, subject, order)
+    _list_duplicates(cases, subject, order.out / "near_duplicates" / f"{name}.jsonl", eval.name, say)
     if eval.page:
-        path = order.out / "pages" / f"{eval.name}-{_file_name(subject)}.html"
+        path = order.out / "pages" / f"{name}.html"
         write_text(path, eval.page(subject.text, answered_cases(log)))
         say(f"{eval.name}, {subject.text}: {path}")
     return rows
 
 
-def _file_name(subject: Subject) -> str:
-    return "".join(c if c.isalnum() else "-" for c in subject.text).strip("-")
+def _file_name(name: str, subject: Subject, order: Order) -> str:
+    """Of what is kept of an eval and Subject: with the source and the data, where it is not the bundled items."""
+    parts = [name, subject.text, *([] if order.source == BUNDLED else [order.source, order.data])]
+    plain = ("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
+    return "-".join(part for part in plain if part)
 
 
 def _list_duplicates(
-    eval: Eval, cases: Sequence[Case], subject: Subject, out: Path, say: Callable[[str], None]
+    cases: Sequence[Case], subject: Subject, path: Path, name: str, say: Callable[[str], None]
 ) -> None:
     """Of a run, list the cases that are nearly one of its training prompts."""
     prompts = training_prompts(subject)
     if not prompts:
         return
     found = near_duplicates(cases, prompts)
-    path = out / "near_duplicates" / f"{eval.name}-{_file_name(subject)}.jsonl"
     write_rows(path, [asdict(d) for d in found])
     if found:
-        say(f"{eval.name}: {len(found)} cases are nearly training prompts of {subject.text}; see {path}")
+        say(f"{name}: {len(found)} cases are nearly training prompts of {subject.text}; see {path}")
 
 
 def training_prompts(subject: Subject) -> list[tuple[str, str]]:

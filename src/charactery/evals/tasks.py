@@ -36,12 +36,29 @@ def task_of(eval: Eval, cases: Sequence[Case], source: str = BUNDLED, method: st
     return Task(
         name=eval.name,
         dataset=MemoryDataset(samples, name=source),
-        solver=[put_asks(method, seed), *([_put_to_judge(eval, seed)] if eval.judging else [])],
+        solver=[_judged_or_less(eval), put_asks(method, seed), _put_to_judge(eval, seed)]
+        if eval.judging
+        else put_asks(method, seed),
         scorer=_scorer(eval),
         config=GenerateConfig(max_tokens=eval.max_tokens, temperature=eval.temperature, seed=seed),
         version=eval.version,
         fail_on_error=False,
     )
+
+
+def _judged_or_less(eval: Eval) -> Solver:
+    """Without a model in the role of `grader`, takes out of a sample what it alone would read."""
+
+    @solver(name="judged_or_less")
+    def judged_or_less() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            if GRADER not in model_roles():
+                state.metadata |= eval.without_judge(case_from_row(state.metadata)).row()
+            return state
+
+        return solve
+
+    return judged_or_less()
 
 
 def _put_to_judge(eval: Eval, seed: int) -> Solver:

@@ -35,6 +35,7 @@ from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, digest
 
 GATHER = 0.2  # seconds without a new request before a batch is answered
+WAITING = 4096  # requests that may wait together; what answers them takes BATCH at a time
 
 
 Scored = list[tuple[str, float]]  # the tokens of a reply with their log-probabilities
@@ -63,8 +64,9 @@ class CharacteryAPI(ModelAPI):
         **model_args: Any,
     ) -> None:
         if config.max_connections is None and getattr(config, "adaptive_connections", None) is None:
-            # Inspect would begin with 20 requests and see whether the service bears more: batches of 20, then of 40
-            config.max_connections = BATCH
+            # Inspect would begin with 20 requests and see whether the service bears more. All of them wait instead, so
+            # that batches are full where samples ask for answers and for scores
+            config.max_connections = WAITING
         super().__init__(model_name, base_url, api_key, [], config)
         self.model_args = model_args
         self.speaker: Speaker | None = None  # loaded when the first answer is asked for
@@ -160,8 +162,10 @@ class CharacteryAPI(ModelAPI):
                 count = len(self.waiting)
                 await asyncio.sleep(GATHER)
             sampler = self.waiting[0][1]
-            batch = [w for w in self.waiting if w[1] == sampler][: self.max_connections()]
-            self.waiting = [w for w in self.waiting if w not in batch]
+            alike = sorted((w for w in self.waiting if w[1] == sampler), key=lambda w: _length(w[0]))
+            batch = alike[:BATCH]
+            taken = {id(w) for w in batch}
+            self.waiting = [w for w in self.waiting if id(w) not in taken]
             try:
                 answers = await asyncio.to_thread(self._kept_or_made, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
@@ -210,8 +214,8 @@ class CharacteryAPI(ModelAPI):
         return self.speaker
 
     def max_connections(self) -> int:
-        """How many requests may wait together: the size of a batch."""
-        return BATCH
+        """How many requests may wait together; they are answered in batches."""
+        return WAITING
 
     def connection_key(self) -> str:
         """Subjects on one machine share its processor, but each has its own queue."""
@@ -242,6 +246,12 @@ def inspect_model(
     assert isinstance(api, CharacteryAPI)
     api.answers, api.scores, api.scripted = answers, scores or {}, True
     return model
+
+
+def _length(asked: Asked) -> int:
+    """Letters that are read: those of like length are padded least, and the options of a question stay together."""
+    messages = asked.messages if isinstance(asked, Request) else asked[:-1]
+    return sum(len(m["content"]) for m in messages)
 
 
 def _sampler(config: GenerateConfig) -> Sampler:

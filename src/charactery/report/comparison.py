@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as Drawing
 
@@ -15,13 +16,20 @@ from charactery.report.forest import NARROW, Axis, Group, forest
 from charactery.report.markdown import render_markdown
 from charactery.report.numbers import short_interval
 from charactery.report.page import render_page
+from charactery.report.palette import LOOKS, Look
 from charactery.report.picture import save_png
+from charactery.report.profile import profile
 from charactery.runs import write_text
+
+if TYPE_CHECKING:
+    from charactery.evals.definition import Eval
 
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
 AT_CHANCE = "°"
+DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 LONGEST = 36  # letters of a name in a plot
+MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
 
 
 def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
@@ -46,7 +54,8 @@ def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
 def _by_eval(rows: Sequence[Compared]) -> dict[str, list[Compared]]:
     out: dict[str, list[Compared]] = {}
     for row in rows:
-        out.setdefault(row.eval if row.source == "bundled" else f"{row.eval} ({row.source})", []).append(row)
+        told = [] if row.source == "bundled" else [row.source, *([row.data] if row.data else [])]
+        out.setdefault(f"{row.eval} ({', '.join(told)})" if told else row.eval, []).append(row)
     return out
 
 
@@ -58,6 +67,8 @@ def _said(row: Compared, subject: str) -> str:
     estimate = row.estimates.get(subject)
     if estimate is None:
         return "–"
+    if estimate.method.startswith(DECLINED):
+        return DECLINED
     return short_interval(estimate) + (f", {estimate.missing} missing" if estimate.missing else "")
 
 
@@ -74,7 +85,7 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 FIELDS = (
-    "eval", "source", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
+    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
     "difference", "difference_low", "difference_high", "p", "p_holm",
 )  # fmt: skip
 
@@ -87,9 +98,9 @@ def write_csv(rows: Sequence[Compared], path: Path) -> None:
     for row in rows:
         for subject, e in row.estimates.items():
             line = {
-                "eval": row.eval, "source": row.source, "metric": row.metric, "unit": row.unit, "subject": subject,
-                "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing, "method": e.method,
-                "scoring": e.scoring,
+                "eval": row.eval, "source": row.source, "data": row.data, "metric": row.metric, "unit": row.unit,
+                "subject": subject, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing,
+                "method": e.method, "scoring": e.scoring,
             }  # fmt: skip
             if found := row.differences.get(subject):
                 line |= {
@@ -135,7 +146,7 @@ def draw(rows: Sequence[Compared], subjects: Sequence[str], folder: Path) -> lis
 
 
 def _plots(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list[Plot]:
-    plots = []
+    plots = _profiles(name, mine, subjects)
     for unit, kind in dict.fromkeys((row.unit, row.kind) for row in mine):
         shown = [row for row in mine if (row.unit, row.kind) == (unit, kind)]
         rates = kind == "rate"
@@ -153,13 +164,40 @@ def _plots(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list
     return plots
 
 
+def _profiles(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> list[Plot]:
+    """The profiles that an eval names, where two traits and more of them are here."""
+    plots = []
+    eval = _eval(mine[0])
+    for n, metrics in enumerate(eval.profiles if eval else (), 1):
+        shown = [row for row in mine if row.metric.partition(": ")[0] in metrics]
+        if len(shown) > 1:
+            word = "".join(c if c.isalnum() else "-" for c in f"{name} profile {n}")
+            said = "; ".join(f"{row.metric}: {', '.join(_said(row, s) for s in subjects)}" for row in shown)
+            caption = f"{name}, a profile of each Subject; whiskers are 95% intervals."
+            plots.append(Plot(word, caption, said, partial(_profile, shown, subjects)))
+    return plots
+
+
+def _profile(rows: Sequence[Compared], subjects: Sequence[str], width: int) -> Drawing:
+    most = LONGEST // 2
+    return profile(_groups(rows, subjects, most), rows[0].unit, width, _looks(subjects, most), _middle(rows[0].unit))
+
+
 def _forest(rows: Sequence[Compared], subjects: Sequence[str], axis: Axis, width: int) -> Drawing:
-    most = LONGEST if width >= NARROW else LONGEST // 2
-    groups = [
+    close = len(rows) > MOST
+    most = LONGEST if width >= NARROW and not close else LONGEST // 2
+    return forest(_groups(rows, subjects, most), axis, width, listed=not close, looks=_looks(subjects, most))
+
+
+def _groups(rows: Sequence[Compared], subjects: Sequence[str], most: int) -> list[Group]:
+    return [
         Group(row.metric, tuple((_short(s, most), row.estimates[s]) for s in subjects if s in row.estimates))
         for row in rows
     ]
-    return forest(groups, axis, width)
+
+
+def _looks(subjects: Sequence[str], most: int) -> dict[str, Look]:
+    return dict(zip((_short(s, most) for s in subjects), LOOKS.values(), strict=False))
 
 
 def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, out: Path) -> Path:
@@ -171,54 +209,101 @@ def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, 
 
 
 def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command: str) -> Report:
-    """One page for all: an eval a section, its figures as a table, their differences from the first, and plots."""
+    """One page for all: what is clear, then an eval a section, its main figures first, as tables and plots."""
     by_eval = _by_eval(rows)
     sections = [_section(name, mine, subjects) for name, mine in by_eval.items()]
-    clear = [
-        f"{name}: {row.metric} of {other} ({short_interval(d.estimate)})"
+    tested = [
+        (name, row, other, d)
         for name, mine in by_eval.items()
         for row in mine
         for other, d in row.differences.items()
-        if d.p_holm is not None and d.p_holm < LEVEL
+        if d.p_holm is not None
     ]
-    said = f"Clear of {subjects[0]}, at 5% by Holm within an eval: {'; '.join(clear) if clear else 'nothing'}."
+    clear = tuple(
+        (name, _label(row), other, short_interval(d.estimate), f"{d.p_holm:.2g}")
+        for name, row, other, d in tested
+        if d.p_holm is not None and d.p_holm < LEVEL
+    )
+    said = f"{len(clear)} of {len(tested)} are clear of nought at 5%, by Holm within an eval."
+    if clear:
+        head = ("Eval", "Metric", "Subject", f"Less {subjects[0]}", "p")
+        sections.insert(0, Section("clear", "What is clear", (Table(head, clear, frozenset(head[3:])),)))
     return Report(
         "Subjects side by side", ", ".join(subjects), (f"{len(by_eval)} evals on {len(subjects)} Subjects.",),
-        ("Differences.", said), (*sections, Section("command", "The command", (Code(command, "sh"),))),
+        (f"Differences from {subjects[0]}.", said),
+        (*sections, Section("command", "The command", (Code(command, "sh"),))),
     )  # fmt: skip
 
 
 def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Section:
-    none = {row.metric: _without(row) for row in mine}
-    table = tuple((_label(row), *(_said(row, s) + _chance(row, s, none[row.metric]) for s in subjects)) for row in mine)
+    main = _main(mine)
+    rest = [row for row in mine if row not in main]
     scoring = next((e.scoring for row in mine for e in row.estimates.values() if e.scoring), "")
-    told = f"Read by {scoring}. " if scoring else ""
-    blocks: list[Block] = [
-        Text(
-            f"{told}{AT_CHANCE} after a figure: its interval holds what a Subject without the behaviour comes out at."
-        ),
-        Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals"),
-    ]
-    if others := subjects[1:]:
-        changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in mine)
-        caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
-        blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
-    blocks.append(Folded("Plots", tuple(_plots(name, mine, subjects))))
+    blocks: list[Block] = [Text(line) for line in ([f"Read by {scoring}."] if scoring else []) + _warnings(mine)]
+    blocks += _figures(name, main, subjects)
+    if rest:
+        blocks.append(Folded(f"By part: {len(rest)} figures", tuple(_figures(f"{name}, by part", rest, subjects))))
     return Section("".join(c if c.isalnum() else "-" for c in name), name, tuple(blocks))
 
 
-def _without(row: Compared) -> float | None:
-    """What a Subject without the behaviour comes out at; None where that is not known, as of an eval in a folder."""
+def _main(mine: Sequence[Compared]) -> list[Compared]:
+    """The figures to look at first: whole metrics, and parts of a metric that has nothing but a few parts."""
+    parts: dict[str, list[Compared]] = {}
+    for row in mine:
+        parts.setdefault(row.metric.partition(": ")[0], []).append(row)
+    main = []
+    for metric, rows in parts.items():
+        whole = [row for row in rows if row.metric == metric]
+        main += whole or (rows if len(rows) <= MOST else [])
+    return main or list(mine)
+
+
+def _warnings(mine: Sequence[Compared]) -> list[str]:
+    """What is said of figures that are declined, or that are as without the behaviour."""
+    reasons: dict[str, list[str]] = {}
+    for row in mine:
+        for subject, e in row.estimates.items():
+            if e.method.startswith(DECLINED):
+                reasons.setdefault(e.method, []).append(f"{row.metric} of {subject}")
+    out = [f"{reason.capitalize()}: {', '.join(of)}." for reason, of in reasons.items()]
+    if any(_chance(row, subject) for row in mine for subject in row.estimates):
+        out.append(
+            f"{AT_CHANCE} after a figure: at chance, that is, its interval holds what a Subject without the behaviour "
+            "comes out at."
+        )
+    return out
+
+
+def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str]) -> list[Block]:
+    """Figures, their differences from the first Subject, and plots."""
+    table = tuple((_label(row), *(_said(row, s) + _chance(row, s) for s in subjects)) for row in rows)
+    blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
+    if others := subjects[1:]:
+        changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
+        caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
+        blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
+    plots = tuple(_plots(name, rows, subjects))
+    return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]
+
+
+def _eval(row: Compared) -> "Eval | None":
+    """The eval of a figure; None where it is not among ours, as one in a folder."""
     from charactery.evals.registry import find_eval  # Inspect, which a page of other reports does without
 
     try:
-        return find_eval(row.eval).metric(row.metric).none
-    except (CharacteryError, StopIteration):
+        return find_eval(row.eval)
+    except CharacteryError:
         return None
 
 
-def _chance(row: Compared, subject: str, none: float | None) -> str:
-    e = row.estimates.get(subject)
+def _without(row: Compared) -> float | None:
+    """What a Subject without the behaviour comes out at; None where that is not known."""
+    eval = _eval(row)
+    return next((m.none for m in eval.metrics if m.name == row.metric.partition(": ")[0]), None) if eval else None
+
+
+def _chance(row: Compared, subject: str) -> str:
+    e, none = row.estimates.get(subject), _without(row)
     if none is None or e is None or e.low is None or e.high is None:
         return ""
     return f" {AT_CHANCE}" if e.low <= none <= e.high else ""

@@ -3,7 +3,7 @@
 Laid out in CSS pixels (72 to matplotlib's inch), so that text has the same size at every width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from charactery.report.numbers import short_interval
-from charactery.report.palette import INK, MUTED, RULE, SMALL, TEXT, look
+from charactery.report.palette import INK, MUTED, RULE, SMALL, TEXT, Look, look
 from charactery.stats import Estimate
 
 NARROW = 500  # below this width a group's label stands above its rows, not left of them
@@ -57,8 +57,14 @@ class _Layout:
     bottom = 46.0
 
 
-def forest(groups: Sequence[Group], axis: Axis, width: int, listed: bool = True) -> Drawing:
-    """Draw groups of estimates at a width in CSS pixels. `listed` names every row and writes its value beside it."""
+def forest(
+    groups: Sequence[Group], axis: Axis, width: int, listed: bool = True, looks: Mapping[str, Look] | None = None
+) -> Drawing:
+    """Draw groups of estimates at a width in CSS pixels. `listed` names every row and writes its value beside it.
+
+    `looks` are the colours and marks of subjects that are not plain, prompted, trained or sham.
+    """
+    worn = {subject: look(subject) for group in groups for subject, _ in group.points} | dict(looks or {})
     layout = _Layout(width, listed)
     rows, labels, rules, inner = _rows(groups, layout)
     left, right = _margins(groups, layout, axis.percent)
@@ -78,7 +84,7 @@ def forest(groups: Sequence[Group], axis: Axis, width: int, listed: bool = True)
     for y, text in labels:
         _label(axes, 4, y, text, left, bold=listed)
     for y, subject, estimate in rows:
-        _row(axes, y, subject, estimate)
+        _row(axes, y, worn[subject], estimate)
         if listed:
             indent = 4 if layout.narrow else left - 12
             _label(axes, indent, y, subject, left, align="left" if layout.narrow else "right", colour=MUTED)
@@ -87,7 +93,7 @@ def forest(groups: Sequence[Group], axis: Axis, width: int, listed: bool = True)
                           textcoords="offset points", ha="right", va="center", fontsize=SMALL, color=INK,
                           annotation_clip=False)  # fmt: skip
     if not listed:
-        _key(drawing, [subject for _, subject, _ in rows], left, layout)
+        _key(drawing, worn, left, layout)
     return drawing
 
 
@@ -165,23 +171,21 @@ def _label(
                   annotation_clip=False)  # fmt: skip
 
 
-def _row(axes: Axes, y: float, subject: str, estimate: Estimate) -> None:
+def _row(axes: Axes, y: float, how: Look, estimate: Estimate) -> None:
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return
-    how = look(subject)
     axes.plot([estimate.low, estimate.high], [y, y], color=how.colour, linewidth=2, linestyle=how.line,
               solid_capstyle="round", clip_on=False)  # fmt: skip
     axes.plot([estimate.value], [y], marker=how.marker, markersize=6.5, color=how.colour, markeredgewidth=1.4,
               markerfacecolor=how.colour if how.filled else "none", clip_on=False)  # fmt: skip
 
 
-def _key(drawing: Drawing, subjects: Sequence[str], left: float, layout: _Layout) -> None:
-    names = list(dict.fromkeys(subjects))
+def _key(drawing: Drawing, worn: Mapping[str, Look], left: float, layout: _Layout) -> None:
     handles = [
-        Line2D([], [], color=look(n).colour, linestyle=look(n).line, marker=look(n).marker, linewidth=2, markersize=6,
-               markerfacecolor=look(n).colour if look(n).filled else "none", label=n)
-        for n in names
+        Line2D([], [], color=how.colour, linestyle=how.line, marker=how.marker, linewidth=2, markersize=6,
+               markerfacecolor=how.colour if how.filled else "none", label=name)
+        for name, how in worn.items()
     ]  # fmt: skip
     drawing.legend(handles=handles, loc="upper left", bbox_to_anchor=(0 if layout.narrow else left / layout.width, 1),
-                   ncols=len(names), frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.6,
+                   ncols=len(worn), frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.6,
                    columnspacing=1.2 if layout.narrow else 1.8, handletextpad=0.5, borderaxespad=0.2)  # fmt: skip

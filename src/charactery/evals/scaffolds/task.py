@@ -281,7 +281,7 @@ CONTROLS = (
 )
 
 EVAL = Eval(
-    "scaffolds", 1, HERE, cases, score, METRICS, CONTROLS, (OWN,), Judging(_asked, labelled), max_tokens=64
+    "scaffolds", 1, HERE, cases, score, METRICS, CONTROLS, (OWN,), Judging(_asked, labelled, ("text",)), max_tokens=64
 )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     otherwise = None if unread else float(derived.choice != outright.choice)
     values |= {"recites otherwise": otherwise, f"recites otherwise: {kind}": otherwise}
     values["first letter"] = None if outright.choice is None else float(outright.choice == 0)
-    if "verdict" in readings or readings["reply"].outcome != ANSWERED:
+    if "verdict" in readings or ("reply" in readings and readings["reply"].outcome != ANSWERED):
         said = readings["verdict"].choice if "verdict" in readings else None
         name = "says so" if kind == APART else "says so without cause"
         values[name] = None if said is None else float(said == 0)
@@ -220,7 +220,7 @@ CONTROLS = (
 )
 
 EVAL = Eval(
-    "tension", 1, HERE, cases, score, METRICS, CONTROLS, judging=Judging(judge_asks, labelled)
+    "tension", 1, HERE, cases, score, METRICS, CONTROLS, judging=Judging(judge_asks, labelled, ("reply",))
 )  # fmt: skip
 
 

@@ -191,7 +191,7 @@ CONTROLS = (
     Control("always 5 and yes", _one_number, most=dict.fromkeys(DOMAINS, 3.0) | {"says": 0.5}),
 )
 
-EVAL = Eval("who", 1, HERE, cases, score, METRICS, CONTROLS, (PEREZ,))
+EVAL = Eval("who", 1, HERE, cases, score, METRICS, CONTROLS, (PEREZ,), profiles=(DOMAINS, ("persona",)))
 
 
 @task
