@@ -188,10 +188,11 @@ def test_a_stage_that_fails_is_not_done_and_its_time_counts(tmp_path: Path) -> N
         with pytest.raises(ZeroDivisionError):
             run.stage("sft", fail, print)
         assert not run.is_done("sft")
-        (run.stage_folder("sft") / "clock.json").write_text('{"seconds": 100.0, "peak_mb": 1e6}')
+        (run.stage_folder("sft") / "clock.json").write_text('{"seconds": 100.0, "cpu_seconds": 150.0, "peak_mb": 1e6}')
         run.stage("sft", lambda folder: None, print)
         record = run.record("sft")
         assert record is not None and 100 <= record.seconds < 101 and record.peak_mb == 1e6
+        assert 150 <= record.cpu_seconds < 151
 
 
 def test_a_clock_torn_by_a_kill_stops_no_stage(tmp_path: Path) -> None:

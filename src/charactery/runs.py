@@ -145,12 +145,16 @@ class Journal:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage left: its name, folder, seconds over all its attempts, and peak memory in MB."""
+    """What a finished stage left: its name, folder, seconds over all its attempts, and peak memory in MB.
+
+    `cpu_seconds` are those of all cores in the run's first process, which other work on the machine changes less.
+    """
 
     name: str
     folder: Path
     seconds: float
     peak_mb: float
+    cpu_seconds: float = 0.0
 
 
 def stage_kind(name: str) -> str:
@@ -181,7 +185,7 @@ class Run:
         if not (folder / "done").exists():
             return None
         kept = json.loads((folder / "done").read_text())
-        return StageRecord(name, folder, kept["seconds"], kept["peak_mb"])
+        return StageRecord(name, folder, kept["seconds"], kept["peak_mb"], kept.get("cpu_seconds", 0.0))
 
     def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False) -> Path:
         """Do a stage unless it is done, and mark it. Time spent before a kill is counted too.
@@ -195,9 +199,9 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         with _clock(folder / "clock.json") as spent:
             work(folder)
-            seconds, peak_mb = spent()
+            told = spent()
         _give_back_memory()
-        write_json(folder / "done", {"seconds": round(seconds, 2), "peak_mb": round(peak_mb, 1)})
+        write_json(folder / "done", {key: round(value, 2) for key, value in told.items()})
         return folder
 
 
@@ -240,28 +244,33 @@ def _give_back_memory() -> None:
 
 
 @contextmanager
-def _clock(path: Path) -> Iterator[Callable[[], tuple[float, float]]]:
-    """Seconds and peak memory of a stage, kept every few seconds so that a killed attempt counts."""
+def _clock(path: Path) -> Iterator[Callable[[], dict[str, float]]]:
+    """Seconds, those of the processor, and peak memory of a stage, kept so that a killed attempt counts."""
     import threading
 
-    before = {"seconds": 0.0, "peak_mb": 0.0}
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a clock that cannot be read stops no stage
-        before = {key: float(json.loads(path.read_text())[key]) for key in before}
-    started, process, peak = time.monotonic(), psutil.Process(), [float(before["peak_mb"])]
+    before = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mb": 0.0}
+    with suppress(OSError, ValueError, TypeError, AttributeError):  # a clock that cannot be read stops no stage
+        kept = json.loads(path.read_text())
+        before = {key: float(kept.get(key, 0.0)) for key in before}
+    started, worked, process, peak = time.monotonic(), time.process_time(), psutil.Process(), [before["peak_mb"]]
     stop = threading.Event()
 
-    def spent() -> tuple[float, float]:
+    def spent() -> dict[str, float]:
         peak[0] = max(peak[0], process.memory_info().rss / 1e6)
-        return before["seconds"] + time.monotonic() - started, peak[0]
+        return {
+            "seconds": before["seconds"] + time.monotonic() - started,
+            "cpu_seconds": before["cpu_seconds"] + time.process_time() - worked,
+            "peak_mb": peak[0],
+        }
 
     def watch() -> None:
         beats = 0
         while not stop.wait(0.5):
-            seconds, peak_mb = spent()
+            told = spent()
             beats += 1
             if beats % 10 == 0:
                 with suppress(CharacteryError):
-                    write_text(path, json.dumps({"seconds": seconds, "peak_mb": peak_mb}))
+                    write_text(path, json.dumps(told))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
