@@ -6,6 +6,7 @@ log-probability of every token of that reply, and of nothing before it.
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
@@ -35,6 +36,7 @@ from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, digest
 
 GATHER = 0.2  # seconds without a new request before a batch is answered
+PATIENCE = 50  # looks at most
 WAITING = 4096  # requests that may wait together; what answers them takes BATCH at a time
 
 
@@ -157,10 +159,7 @@ class CharacteryAPI(ModelAPI):
 
     async def _answer_waiting(self) -> None:
         while self.waiting:
-            count = -1
-            while count != len(self.waiting):
-                count = len(self.waiting)
-                await asyncio.sleep(GATHER)
+            await self._gathered()
             sampler = self.waiting[0][1]
             alike = sorted((w for w in self.waiting if w[1] == sampler), key=lambda w: _length(w[0]))
             batch = alike[:BATCH]
@@ -176,6 +175,15 @@ class CharacteryAPI(ModelAPI):
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():  # a sample over its time limit has cancelled its own
                     future.set_result(answer)
+
+    async def _gathered(self) -> None:
+        """Returns once requests have stopped coming in. A sleep that ended late was kept from ending by samples that
+        the loop was busy with, and those may be about to ask: it tells nothing."""
+        for _ in range(PATIENCE):
+            count, began = len(self.waiting), time.monotonic()
+            await asyncio.sleep(GATHER)
+            if count == len(self.waiting) and time.monotonic() - began < 1.5 * GATHER:
+                return
 
     def _kept_or_made(self, asked: Sequence[Any], sampler: Sampler | None) -> list[Any]:
         """Answers, or scores where there is no sampler. Scores asked for twice are computed once."""
