@@ -36,7 +36,7 @@ from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, digest
 
 GATHER = 0.2  # seconds without a new request before a batch is answered
-PATIENCE = 50  # looks at most
+PATIENCE = 8  # looks at most
 WAITING = 4096  # requests that may wait together; what answers them takes BATCH at a time
 
 
