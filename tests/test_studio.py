@@ -426,7 +426,7 @@ def test_a_bad_file_is_a_sentence(studio: httpx.Client, desk: Desk, monkeypatch:
         answer = studio.post("/talk/import", files={"file": ("<b>.json", content)})
         assert answer.status_code == 400 and said in unescape(answer.text), answer.text
         assert "<b>" not in answer.text and "/tmp" not in answer.text
-    monkeypatch.setattr("charactery.studio.app.LARGEST", 3)
+    monkeypatch.setattr("charactery.studio.share.LARGEST", 3)
     answer = studio.post("/talk/import", files={"file": ("big.json", b"[1, 2]")})
     assert "big.json: is larger than" in answer.text
     assert store(desk).summaries() == []
