@@ -13,6 +13,8 @@ from charactery.conversations import Session, marks_of
 from charactery.conversations.formats import FORMATS
 from charactery.conversations.votes import tally
 from charactery.errors import CharacteryError
+from charactery.models.subject import has_adapter
+from charactery.share.markup import markup
 from charactery.share.transcript import LEAVABLE
 from charactery.studio.desk import Desk, How, Job
 from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
@@ -32,6 +34,7 @@ class Pages:
         self.templates = jinja2.Environment(
             loader=jinja2.PackageLoader("charactery.studio"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
+        self.templates.filters["markup"] = markup
 
     def drawn(
         self, request: Request, place: str, conversation: str | None, at: str | None, of: Sequence[str] = (),
@@ -48,13 +51,18 @@ class Pages:
         answers = store.children(conversation, at) if conversation and asked else []
         chosen = [answer for id in of for answer in answers if answer.id == id]
         named = [answer.subject for answer in chosen]
+        said = next((node for node in reversed(path) if node.role == "user"), None)
         marks = marks_of(store, conversation) if conversation else []
         shown = {
             "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
             "path": path_view(path, glimpses),
             "answers": column_views(chosen or answers, bool(chosen), blind), "of": of, "blind": blind,
+            "undone": said and said.parent,
             "here": address(place, conversation, at, of, blind) if at else "", "letters": letters(MOST),
             "leavable": LEAVABLE, "formats": FORMATS,
+            "picks": desk.traits.characters(named) if desk.traits and chosen and not blind else {},
+            "reader": desk.traits.reader(named).text if desk.traits and chosen and not blind else "",
+            "strong": [name for name in desk.subjects if has_adapter(name)],
             "bars": bars(tally(store), named) if chosen and not blind else [],
             "lines": tree_view(glimpses, at), "marked": marked_view(marks, glimpses),
             "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,

@@ -5,14 +5,38 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from charactery.conversations import cursor, mark, marks_of, search, unmark
 from charactery.errors import CharacteryError
+from charactery.models.subject import at_strength
 from charactery.studio.desk import How
 from charactery.studio.pages import MOST, Ids, Pages, Text, Texts
 from charactery.studio.views import marked_view
+
+STRONG = 2  # the dial's end; what is written after a Subject goes further
+
+
+Strength = Annotated[float, Form(ge=0, le=STRONG)]
+
+
+async def _strengths(request: Request) -> dict[str, float]:
+    """By Subject, the strength that stands beside it in Compare."""
+    found = {}
+    for key, value in (await request.form()).items():
+        kind, _, name = key.partition("/")
+        if kind == "strength" and name:
+            try:
+                found[name] = float(str(value) or 1)
+            except ValueError:
+                raise CharacteryError(f"the strength of {name} is a number, and not {value!r}") from None
+            if not 0 <= found[name] <= STRONG:
+                raise CharacteryError(f"the strength of {name} goes from 0 to {STRONG}")
+    return found
+
+
+Beside = Annotated[dict[str, float], Depends(_strengths)]
 
 
 def talk_routes(pages: Pages) -> APIRouter:
@@ -50,12 +74,15 @@ def talk_routes(pages: Pages) -> APIRouter:
 
     @router.post("/{place}/say")
     def say(
-        request: Request, place: str, page: Text, text: Text, subject: Text, against: Texts, conversation: Text = "",
+        request: Request, place: str, page: Text, text: Text, subject: Text, against: Texts, beside: Beside,
+        conversation: Text = "",
         at: Text = "", blind: Annotated[bool, Form()] = False,
         temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+        strength: Strength = 1.0,
     ) -> Response:  # fmt: skip
-        hows = _columns(How(subject, temperature, max_tokens, seed), against, n, blind)
+        named = at_strength(subject.strip(), strength)
+        hows = _columns(How(named, temperature, max_tokens, seed), _worn(against, beside), n, blind)
         if not text.strip():
             raise CharacteryError("there is nothing to say yet")
         session = desk.session(place, conversation or None, at or None, hows[0])
@@ -65,11 +92,14 @@ def talk_routes(pages: Pages) -> APIRouter:
     @router.post("/{place}/again")
     def again(
         request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text, against: Texts,
+        beside: Beside,
         prefill: Text = "", blind: Annotated[bool, Form()] = False,
         temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
         max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+        strength: Strength = 1.0,
     ) -> Response:  # fmt: skip
-        hows = _columns(How(subject, temperature, max_tokens, seed), against, n, blind)
+        named = at_strength(subject.strip(), strength)
+        hows = _columns(How(named, temperature, max_tokens, seed), _worn(against, beside), n, blind)
         session = desk.session(place, conversation, at, hows[0])
         return asking(request, page, place, session, hows, n, blind, prefill.strip())
 
@@ -98,6 +128,11 @@ def talk_routes(pages: Pages) -> APIRouter:
         return Response(status_code=204)
 
     return router
+
+
+def _worn(against: Sequence[str], beside: dict[str, float]) -> list[str]:
+    """Those to compare with, each at the strength that stands beside it."""
+    return [at_strength(name, beside.get(name, 1.0)) for name in map(str.strip, against)]
 
 
 def _columns(how: How, against: Sequence[str], n: int, blind: bool) -> list[How]:
