@@ -63,3 +63,4 @@ def _read(pages: Pages, character: Character, asked: Node, answers: Sequence[Nod
         known = isinstance(error, CharacteryError)
         said = str(error) if known else f"the traits cannot be read ({type(error).__name__}: {error})"
         yield f"traits-{answers[0].id}", pages.templates.get_template("fault.html").render(said=said)
+    yield f"read-{asked.id}", ""
