@@ -14,9 +14,10 @@ pytest.importorskip("fastapi")
 from charactery.constitution import find_character
 from charactery.constitution.library import bundled_names
 from charactery.conversations import Session
-from charactery.judges.likelihood import evidence, margins
+from charactery.judges.likelihood import each_margin, evidence
 from charactery.models.chat import user
 from charactery.models.speaker import Models
+from charactery.models.subject import parse_subject
 from charactery.studio import Desk
 from charactery.studio.traits import TraitReader
 from charactery.studio.views import trait_bars
@@ -151,7 +152,7 @@ def compared(studio: httpx.Client, desk: Desk, tiny_model_folder: Path, tmp_path
 
 
 def test_the_traits_are_read_in_each_answer_once_one_may_know(
-    studio: httpx.Client, desk: Desk, compared: tuple[str, list[str]], tiny_model: Any, tmp_path: Path
+    studio: httpx.Client, desk: Desk, compared: tuple[str, list[str]], tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     where, ids = compared
     at = store(desk).node(ids[0]).parent or ""
@@ -168,9 +169,11 @@ def test_the_traits_are_read_in_each_answer_once_one_may_know(
     assert len(told) == 3 and "reads 2 more" in told[0] and "reads" not in last and last.count("<svg") == 3
     assert '<div class="all">' in last and last.rindex("<dt>") == last.index("<dt>Bo</dt>")
     answers = [store(desk).node(id).text for id in ids]
-    held = [one for one in evidence(find_character(picked)) if one.trait]
-    figures = margins(tiny_model, [((user("Tea?"),), answer) for answer in answers], held)
-    for title, (_, mine) in zip(("Counts", "Ropes"), figures.tolist(), strict=True):
+    whole, *traits = evidence(find_character(picked))
+    assert desk.traits is not None
+    model = desk.traits.models.base(parse_subject(str(tiny_model_folder)))
+    figures = each_margin(model, [((user("Tea?"),), answer) for answer in answers], [*traits, whole])
+    for title, (_, mine) in zip(("Counts", "Ropes"), figures, strict=False):
         assert f"{mine:+.2f}".replace("-", "−") in last.split(f"<dt>{title}</dt>")[1].split("</dd>")[0]
 
 

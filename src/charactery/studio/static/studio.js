@@ -27,8 +27,10 @@ document.addEventListener("input", ({ target }) => {
 
 // A swap takes away what had the focus: it goes on to where one goes on.
 let inside = false;
+let keyed = false; // by a key, with the focus nowhere
+document.addEventListener("pointerdown", () => { keyed = false; });
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "main") inside = event.detail.target.contains(document.activeElement);
+  if (event.detail.target.id === "main") inside = keyed || event.detail.target.contains(document.activeElement);
 });
 document.addEventListener("htmx:afterSettle", () => {
   if (!inside || document.activeElement !== document.body) return;
@@ -96,5 +98,6 @@ document.addEventListener("keydown", (event) => {
   if (key === "Escape") return press("#stop");
   if (!single() || !Object.hasOwn(onward, key) || target.closest("input, textarea, select, [contenteditable]")) return;
   event.preventDefault();
+  keyed = true;
   onward[key]();
 });
