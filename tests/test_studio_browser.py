@@ -221,7 +221,7 @@ def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
         )
     page.click(".compare summary")
     say(page, "Tea?")
-    page.wait_for_selector(".pending .turn:nth-child(12) .text span")
+    page.wait_for_selector(".answers .turn:nth-child(12) .text:not(:empty)")
     page.wait_for_selector(".answers:not(.pending)")
     assert page.locator(".answers .turn").count() == 12 and page.locator("mark").count() > 0
     pictures(page, tmp_path, "twelve")
