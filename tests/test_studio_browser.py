@@ -37,13 +37,14 @@ SAID = {
         "| black | 4 |\n\n```py\nprint('<b>tea</b>')\n```\n\n> Aye, said [he](https://elsewhere.example/). "
         "![a pot](https://elsewhere.example/pot.png)"
     ),
+    "slow": "One leaf. And another. " * 100,
     "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
 }
 
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
-    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID else 0.1, subject=how.subject)
+    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID and name != "slow" else 0.1, subject=how.subject)
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
@@ -212,7 +213,7 @@ def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
     for n in range(10):  # the one free field, as the page would send more
         page.evaluate(
             """n => {
-            const free = document.querySelector(".compare fieldset label:last-child");
+            const free = document.querySelector(".compare fieldset > label:last-child");
             const more = free.cloneNode(true);
             more.querySelector("input").value = `somebody ${n}`;
             free.before(more);
@@ -320,14 +321,16 @@ def test_traits_under_each_answer(page: Any, tmp_path: Path) -> None:
 
 
 def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
-    page.fill("#how input[name=subject]", "moe")
+    page.fill("#how input[name=subject]", "slow")
     page.focus("#text")
     page.keyboard.type("Tea?")
     page.keyboard.press("Control+Enter")
     page.wait_for_selector("#stop:focus")
-    page.wait_for_selector("#heard p:has-text('Tea, by all means.')", state="attached")
+    page.wait_for_selector("#heard p:has-text('One leaf.')", state="attached")
+    page.keyboard.press("Enter")
+    page.fill("#how input[name=subject]", "moe")
     page.wait_for_selector(".turn.assistant:not(.pending)")
-    page.wait_for_selector("#text:focus")
+    page.focus("#text")
     page.keyboard.type("?")
     assert page.input_value("#text") == "?" and not page.is_visible("#keys")
     page.fill("#text", "")
@@ -342,6 +345,8 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     page.locator("#text").blur()
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("text=1 of 2")
+    page.fill("#how input[name=subject]", "slow")
+    page.locator("#how input[name=subject]").blur()
     page.keyboard.press("a")
     page.wait_for_selector(".pending .text span")
     page.keyboard.press("Escape")
