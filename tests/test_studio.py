@@ -259,8 +259,8 @@ def test_a_private_talk_is_nowhere_else(studio: httpx.Client, desk: Desk) -> Non
     assert studio.get(where).headers["cache-control"] == "no-store"
 
 
-def events(studio: httpx.Client, until: str, after: str = "") -> list[tuple[str, str, str]]:
-    """The page's events up to one of this name: number, name, data."""
+def events(studio: httpx.Client, until: str | tuple[str, ...], after: str = "") -> list[tuple[str, str, str]]:
+    """The page's events up to one whose name begins so: number, name, data."""
     found, event = [], {"data": ""}
     with studio.stream("GET", f"/events/{PAGE}", headers={"last-event-id": after} if after else {}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")

@@ -71,7 +71,8 @@ def test_columns_answer_at_once_and_each_is_whole_when_it_has_been_said(studio: 
     meet = threading.Barrier(3)
     desk.voice = lambda how: Together(how.subject, meet)
     job, page = ask(studio, text="Tea?", against=["moe", "bo"])
-    told = events(studio, "done-")  # one after another, they would wait for each other in vain
+    told = events(studio, ("done-", "failed-"))
+    assert told[-1][1] == f"done-{job}"  # one after another, they would wait for each other in vain
     for n, name in enumerate(["parrot", "moe", "bo"]):
         whole = [data for _, event, data in told if event == f"piece-{job}-{n}"][-1]
         assert 'hx-swap-oob="innerHTML"' in whole and f"<strong>{name}</strong>" in whole
