@@ -10,7 +10,7 @@ import pytest
 
 from charactery.constitution import Character, Section, Trait, find_character, system_prompt
 from charactery.errors import CharacteryError
-from charactery.judges.likelihood import FOILS, READ, Evidence, evidence, margins
+from charactery.judges.likelihood import FOILS, READ, Evidence, each_margin, evidence, margins
 from charactery.models.chat import Message, prompt_tokens, system, user
 from charactery.models.local import LocalModel
 
@@ -51,6 +51,17 @@ def test_a_margin_is_nats_per_token_over_the_mean_foil(tiny_model: LocalModel) -
             if answer:
                 own, *foils = (by_hand(tiny_model, messages, answer, text) for text in (held.text, *held.foils))
                 assert found_E_N[e, n] == pytest.approx(own - sum(foils) / 3, abs=1e-4)
+
+
+def test_margins_come_one_by_one_and_are_the_same(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = margins(tiny_model, CASES, EVIDENCES)
+    asked: list[int] = []
+    score = tiny_model.score
+    monkeypatch.setattr(tiny_model, "score", lambda pairs: asked.append(len(pairs)) or score(pairs))
+    for n, margin in enumerate(each_margin(tiny_model, CASES, EVIDENCES)):
+        np.testing.assert_allclose(margin, together[n], atol=1e-5)
+        assert len(asked) == n + 1
+    assert asked == [12, 12, 3]  # three answers under 4 texts; the foils of both traits are read once
 
 
 def test_an_empty_answer_is_no_number(tiny_model: LocalModel) -> None:

@@ -1,7 +1,9 @@
 """Generating and scoring in batches gives what one prompt at a time through transformers gives, adapters and all."""
 
 import math
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -608,3 +610,37 @@ def test_a_batch_ends_where_its_rows_would_no_longer_share_their_start(tiny_mode
     # what hardly anything is lost by goes together: two questions with two options each
     few = [([first] * 100 + [3], [n]) for first in (1, 2) for n in (6, 7)]
     assert tiny_model._fill([*range(4)], few, 2500) == [*range(4)]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_threads_take_turns_token_by_token_each_with_its_adapter(
+    tiny_model: LocalModel, tiny_adapters: list[Path], own: bool
+) -> None:
+    tiny_model.decodes = own  # else through transformers' code, which wears one adapter at a time
+    worn = [None, Adapter(tiny_adapters[0]), Adapter(tiny_adapters[0], 0.5), Adapter(tiny_adapters[1], 2)]
+    asked = [Request((user("Tea?"),), 7)]
+    alone = [tiny_model.generate(asked, DRAWN, adapter) for adapter in worn]
+    assert len({answers[0].text for answers in alone}) == 4
+    order: list[int] = []
+    with ThreadPoolExecutor(len(worn)) as pool:
+        with tiny_model._turns:  # until all of them wait
+            told = [pool.submit(tiny_model.generate, asked, DRAWN, a, lambda _, n=n: order.append(n))
+                    for n, a in enumerate(worn)]  # fmt: skip
+            while len(tiny_model._turns._waiting) < len(worn):
+                time.sleep(0.001)
+        assert [one.result() for one in told] == alone
+    rounds = order[: len(worn)]
+    assert len({*rounds}) == (len(worn) if own else 1)
+    assert [tiny_model.generate(asked, DRAWN, adapter) for adapter in worn] == alone
+
+
+def test_a_thread_that_is_cut_short_lets_the_others_go_on(tiny_model: LocalModel) -> None:
+    asked = [Request((user("Tea?"),), 7)]
+
+    def stop(token: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_model.generate(asked, DRAWN, None, stop)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(tiny_model.generate, asked, DRAWN).result(30) == tiny_model.generate(asked, DRAWN)

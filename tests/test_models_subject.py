@@ -8,7 +8,7 @@ import pytest
 
 from charactery.constitution import find_character
 from charactery.errors import BadCharacter, CharacteryError, ModelNotFound, RunConflict
-from charactery.models.subject import expand_subjects, parse_subject, run_character
+from charactery.models.subject import at_strength, expand_subjects, has_adapter, parse_subject, run_character
 
 
 def make_run(folder: Path, adapters: tuple[str, ...] = ("02-dpo/adapter",), **manifest: Any) -> Path:
@@ -83,6 +83,40 @@ def test_runs(here: Path, text: str, adapter: str, strength: float, character: s
     assert subject.adapter == Path("runs/captain/stages") / adapter
     assert subject.run == Path("runs/captain")
     assert subject.character == (find_character(character) if character else None)
+
+
+def test_a_strength_is_put_where_none_is_written(here: Path) -> None:
+    make_run(here / "runs/captain")
+    make_run(here / "runs/odd@2")
+    for text, strength, named in (
+        ("runs/captain", 0.5, "runs/captain@0.5"), ("runs/captain", 1, "runs/captain"),
+        ("runs/captain", 0, "runs/captain@0"),
+        ("runs/captain@1.5", 0.5, "runs/captain@1.5"), ("runs/odd@2", 0.5, "runs/odd@2@0.5"), ("nobody", 1, "nobody"),
+        ("http://localhost:8000/v1#runs/captain", 2, "http://localhost:8000/v1#runs/captain@2"),
+        ("runs/captain:dpo+hhh", 1, "runs/captain:dpo+hhh"), ("runs/captain+hhh", 0.05, "runs/captain+hhh@0.05"),
+    ):  # fmt: skip
+        assert at_strength(text, strength) == named
+    assert parse_subject(at_strength("runs/captain+hhh", 0.7)).strength == 0.7
+    with pytest.raises(ModelNotFound, match="needs a run"):
+        at_strength("smollm2+captain", 0.5)
+
+
+def test_what_has_an_adapter(here: Path) -> None:
+    make_run(here / "runs/captain", ("01-sft/adapter", "02-dpo/adapter"))
+    make_run(here / "runs/unfinished", ())
+    (here / "runs/salt+pepper").mkdir()
+    for text in ("runs/captain", "runs/captain@0.5", "runs/captain:sft", "http://localhost:8000/v1#runs/captain"):
+        assert has_adapter(text)
+    for text in (
+        "runs/unfinished",
+        "runs/salt+pepper",
+        "runs/nobody",
+        "smollm2",
+        "smollm2+captain",
+        "runs/captain:ppo",
+        "\0",
+    ):
+        assert not has_adapter(text)
 
 
 def test_a_path_wins_over_a_hub_id_and_over_the_marks_in_its_name(here: Path) -> None:

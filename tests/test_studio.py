@@ -259,8 +259,8 @@ def test_a_private_talk_is_nowhere_else(studio: httpx.Client, desk: Desk) -> Non
     assert studio.get(where).headers["cache-control"] == "no-store"
 
 
-def events(studio: httpx.Client, until: str, after: str = "") -> list[tuple[str, str, str]]:
-    """The page's events up to one of this name: number, name, data."""
+def events(studio: httpx.Client, until: str | tuple[str, ...], after: str = "") -> list[tuple[str, str, str]]:
+    """The page's events up to one whose name begins so: number, name, data."""
     found, event = [], {"data": ""}
     with studio.stream("GET", f"/events/{PAGE}", headers={"last-event-id": after} if after else {}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -426,7 +426,7 @@ def test_a_bad_file_is_a_sentence(studio: httpx.Client, desk: Desk, monkeypatch:
         answer = studio.post("/talk/import", files={"file": ("<b>.json", content)})
         assert answer.status_code == 400 and said in unescape(answer.text), answer.text
         assert "<b>" not in answer.text and "/tmp" not in answer.text
-    monkeypatch.setattr("charactery.studio.app.LARGEST", 3)
+    monkeypatch.setattr("charactery.studio.share.LARGEST", 3)
     answer = studio.post("/talk/import", files={"file": ("big.json", b"[1, 2]")})
     assert "big.json: is larger than" in answer.text
     assert store(desk).summaries() == []

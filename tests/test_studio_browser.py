@@ -11,26 +11,40 @@ pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 from playwright.sync_api import sync_playwright
 
+from charactery.constitution import find_character
 from charactery.conversations import private_store
+from charactery.models.local import LocalModel
+from charactery.models.speaker import Models
+from charactery.models.subject import Subject, parse_subject
 from charactery.studio import Desk
 from charactery.studio.desk import How
+from charactery.studio.traits import TraitReader
 from conversing import Parrot
+from test_models_subject import make_run
 from test_studio import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 WORDS = "one\n two <b>three</b> four five six seven"
+SHOWN = "one\ntwo <b>three</b> four five six seven"  # markdown has no space at a line's beginning
 
 
 SAID = {
     "moe": "Tea, by all means. Let the leaves be counted first, and then the minutes; I keep a table of both.",
+    "notes": (
+        "# Tea\n\n1. **Boil** the water.\n2. Wait; `four` minutes.\n\n| leaf | minutes |\n|---|--:|\n| green | 2 |\n"
+        "| black | 4 |\n\n```py\nprint('<b>tea</b>')\n```\n\n> Aye, said [he](https://elsewhere.example/). "
+        "![a pot](https://elsewhere.example/pot.png)"
+    ),
+    "slow": "One leaf. And another. " * 100,
     "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
 }
 
 
 def voice(how: How) -> Parrot:
-    return Parrot(SAID.get(how.subject, WORDS), pause=0.02 if how.subject in SAID else 0.1, subject=how.subject)
+    name = how.subject.partition("@")[0]
+    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID and name != "slow" else 0.1, subject=how.subject)
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
@@ -44,10 +58,25 @@ def pictures(page: Any, folder: Path, name: str) -> None:
     page.set_viewport_size({"width": 1400, "height": 900})
 
 
+class Tiny(Models):
+    """The tiny model in every base's place."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("cpu")
+        self.tiny = parse_subject(str(folder))
+
+    def base(self, subject: Subject) -> LocalModel:
+        return super().base(self.tiny)
+
+
 @pytest.fixture
-def page() -> Iterator[Any]:
+def page(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A page on a studio whose parrot speaks slowly; what the browser complains of is a fault."""
-    desk = Desk(private_store(), voice, ["parrot", "moe", "runs/captain", "smollm2+captain"])
+    monkeypatch.chdir(tmp_path)
+    character = make_run(Path("runs/captain")) / "character.md"
+    character.write_text(Path(str(find_character("captain").path)).read_text())
+    subjects = ["parrot", "moe", "runs/captain", "smollm2+captain"]
+    desk = Desk(private_store(), voice, subjects, TraitReader(Tiny(tiny_model_folder)))
     faults: list[str] = []
     with served(desk) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -74,10 +103,10 @@ def test_an_answer_streams_and_the_tree_stands_beside_it(page: Any, tmp_path: Pa
     page.wait_for_selector(".pending .text span:nth-child(2)")
     assert WORDS.startswith(page.inner_text(".pending .text").rstrip())
     page.wait_for_selector(".turn.assistant:not(.pending)")
-    assert page.inner_text(".turn.assistant .text") == WORDS
+    assert page.inner_text(".turn.assistant .text") == SHOWN
     assert "/talk/" in page.url and page.locator(".tree li").count() == 2
     page.reload()
-    assert page.inner_text(".turn.assistant .text") == WORDS
+    assert page.inner_text(".turn.assistant .text") == SHOWN
     pictures(page, tmp_path, "talk")
 
 
@@ -184,7 +213,7 @@ def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
     for n in range(10):  # the one free field, as the page would send more
         page.evaluate(
             """n => {
-            const free = document.querySelector(".compare fieldset label:last-child");
+            const free = document.querySelector(".compare fieldset > label:last-child");
             const more = free.cloneNode(true);
             more.querySelector("input").value = `somebody ${n}`;
             free.before(more);
@@ -193,7 +222,7 @@ def test_twelve_columns_at_once(page: Any, tmp_path: Path) -> None:
         )
     page.click(".compare summary")
     say(page, "Tea?")
-    page.wait_for_selector(".pending .turn:nth-child(12) .text span")
+    page.wait_for_selector(".answers .turn:nth-child(12) .text:not(:empty)")
     page.wait_for_selector(".answers:not(.pending)")
     assert page.locator(".answers .turn").count() == 12 and page.locator("mark").count() > 0
     pictures(page, tmp_path, "twelve")
@@ -212,7 +241,7 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     page.wait_for_selector(".pending .text span")
     page.click("text=Stop")
     page.wait_for_selector("small:has-text('stopped')")
-    assert WORDS.startswith(page.inner_text(".turn.assistant .text").rstrip())
+    assert SHOWN.startswith(page.inner_text(".turn.assistant .text").rstrip())
     page.wait_for_selector(".turn.assistant:not(.pending)")
     page.evaluate("history.go(-2)")  # the browser's own Back is undo
     page.wait_for_url(chosen)
@@ -258,3 +287,82 @@ def test_by_keyboard_alone(page: Any) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Go on with this")
     assert "Tea?" in page.inner_text("main") and page.url != talked  # it went to the turn of the tree
+
+
+def test_markdown_is_drawn_when_it_has_been_said(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "notes")
+    say(page, "Tea?")
+    page.wait_for_selector(".pending .text:has-text('**Boil**')")  # as it comes, as it stands
+    page.wait_for_selector(".turn.assistant:not(.pending) strong:has-text('Boil')")
+    assert page.locator(".drawn td.right").count() == 2 and page.locator(".drawn img, .drawn b").count() == 0
+    assert "<b>tea</b>" in page.inner_text(".drawn pre") and page.locator(".drawn a[rel~=noopener]").count() == 2
+    pictures(page, tmp_path, "markdown")
+
+
+def test_traits_under_each_answer(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "moe")
+    page.click(".compare summary")
+    page.check("input[name=against][value='runs/captain']")
+    page.fill("input[name='strength/runs/captain']", "0.5")
+    page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector(".traits .all >> nth=1")
+    assert "runs/captain@0.5" in page.inner_text(".answers")
+    assert (
+        page.locator(".traits").first.locator("svg").count() == page.locator(".traits").last.locator("svg").count() > 5
+    )
+    assert page.input_value(".reading select").endswith("character.md")
+    page.click(".reading summary")
+    pictures(page, tmp_path, "traits")
+    page.select_option(".reading select", "hhh")
+    page.wait_for_selector(".traits dt:has-text('Assistant')")
+    page.reload()
+    page.wait_for_selector(".traits .all >> nth=1")
+
+
+def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "slow")
+    page.focus("#text")
+    page.keyboard.type("Tea?")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#stop:focus")
+    page.wait_for_selector("#heard p:has-text('One leaf.')", state="attached")
+    page.keyboard.press("Enter")
+    page.fill("#how input[name=subject]", "moe")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.focus("#text")
+    page.keyboard.type("?")
+    assert page.input_value("#text") == "?" and not page.is_visible("#keys")
+    page.fill("#text", "")
+    page.locator("#text").blur()
+    page.keyboard.press("?")
+    page.wait_for_selector("#keys[open]")
+    pictures(page, tmp_path, "keys")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#keys", state="hidden")
+    page.keyboard.press("a")
+    page.wait_for_selector("text=2 of 2")
+    page.locator("#text").blur()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("text=1 of 2")
+    page.fill("#how input[name=subject]", "slow")
+    page.locator("#how input[name=subject]").blur()
+    page.keyboard.press("a")
+    page.wait_for_selector(".pending .text span")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("small:has-text('stopped')")
+    page.wait_for_selector("#text:focus")
+    page.locator("#text").blur()
+    page.keyboard.press("/")
+    page.wait_for_selector("#text:focus")
+    page.locator("#text").blur()
+    page.keyboard.press("?")
+    page.uncheck("#letters")
+    page.click("#keys button")
+    page.keyboard.press("u")
+    page.wait_for_timeout(200)
+    assert "at=" in page.url
+    page.click("#undo")  # undo is a click: before the first word there is a page without a word
+    page.wait_for_url("**/talk")
+    page.keyboard.press("?")
+    assert not page.is_visible("#keys")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from charactery.conversations import Voice
+    from charactery.models.speaker import Models
     from charactery.studio.desk import How
 
 
@@ -40,9 +41,12 @@ def studio(
     import socket
 
     from charactery.conversations import open_store
+    from charactery.models.speaker import Models
     from charactery.studio.guard import LOOPBACK
+    from charactery.studio.traits import TraitReader
 
-    desk = Desk(open_store(store), _voices(device), _subjects(subject))
+    models = Models(device, lambda line: typer.echo(line, err=True))
+    desk = Desk(open_store(store), _voices(models), _subjects(subject), TraitReader(models))
     token = None if host in LOOPBACK else secrets.token_urlsafe(16)
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -71,14 +75,11 @@ def _subjects(first: str | None) -> list[str]:
     return list(dict.fromkeys([*named, *runs, *bundled, DEFAULT]))
 
 
-def _voices(device: str) -> "Callable[[How], Voice]":
+def _voices(models: "Models") -> "Callable[[How], Voice]":
     """Voices of Subjects, each base loaded once."""
     from charactery.models.local import Sampler
-    from charactery.models.speaker import Models
     from charactery.models.subject import parse_subject
     from charactery.models.voice import SpeakerVoice
-
-    models = Models(device, lambda line: typer.echo(line, err=True))
 
     def voice(how: "How") -> "Voice":
         sampler = Sampler(how.max_tokens, how.temperature)

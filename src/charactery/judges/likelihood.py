@@ -5,7 +5,7 @@ the same under foil characters of like length. Against no character in place of 
 what is measured then is "some character", not this one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,15 +66,35 @@ def margins(
 
     `cases` are (messages up to the last user turn, answer). NaN where the answer is empty.
     """
-    texts = list(dict.fromkeys(text for e in evidences for text in (e.text, *e.foils)))
+    means = _means(model, cases, [text for e in evidences for text in (e.text, *e.foils)])
+    return np.array([_margin(e, means) for e in evidences]).reshape(len(evidences), len(cases))
+
+
+def each_margin(
+    model: LocalModel, cases: Sequence[tuple[Sequence[Message], str]], evidences: Sequence[Evidence]
+) -> Iterator[np.ndarray]:
+    """The same, one evidence after another as it is read: of shape (len(cases),). A foil is read once for all."""
+    means: dict[str, np.ndarray] = {}
+    for e in evidences:
+        means |= _means(model, cases, [text for text in (e.text, *e.foils) if text not in means])
+        yield _margin(e, means)
+
+
+def _margin(e: Evidence, means: dict[str, np.ndarray]) -> np.ndarray:
+    margin: np.ndarray = means[e.text] - np.mean([means[foil] for foil in e.foils], axis=0)
+    return margin
+
+
+def _means(
+    model: LocalModel, cases: Sequence[tuple[Sequence[Message], str]], texts: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Under each text the mean log-probability of an answer's token: (len(cases),), NaN where it is empty."""
+    texts = list(dict.fromkeys(texts))
     answers = [model.tokenizer(a, add_special_tokens=False)["input_ids"][:READ] for _, a in cases]
     asked = [n for n, ids in enumerate(answers) if ids]
     pairs = [
         (prompt_tokens(model.tokenizer, as_character(cases[n][0], text)), answers[n]) for text in texts for n in asked
     ]
-    means = np.array([float(values.mean()) for values in model.score(pairs)]).reshape(len(texts), len(asked))
-    by_text = {text: means[row] for row, text in enumerate(texts)}
-    out_E_N = np.full((len(evidences), len(cases)), np.nan)
-    for row, e in enumerate(evidences):
-        out_E_N[row, asked] = by_text[e.text] - np.mean([by_text[f] for f in e.foils], axis=0)
-    return out_E_N
+    mean_T_N = np.full((len(texts), len(cases)), np.nan)
+    mean_T_N[:, asked] = np.reshape([float(values.mean()) for values in model.score(pairs)], (len(texts), len(asked)))
+    return dict(zip(texts, mean_T_N, strict=True))

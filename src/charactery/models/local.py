@@ -21,6 +21,7 @@ from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
 from charactery.models.decoder import Decoder, adds_plainly, decodes
 from charactery.models.gradients import LOG2_E, cached
 from charactery.models.network import Network
+from charactery.models.turns import Turns
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
 BLOCK = 128  # tokens whose weights are added up together when one is drawn
@@ -94,7 +95,11 @@ def derive_seed(*parts: object) -> int:
 
 
 class LocalModel:
-    """A causal language model and its tokenizer, loaded once."""
+    """A causal language model and its tokenizer, loaded once.
+
+    Several threads may ask it at once. Where our own decoder reads, they take turns token by token, each with its own
+    adapter, and each gets what it would get alone; else one waits for the other.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, device: str = "cpu") -> None:
         self.model, self.tokenizer, self.name, self.device = model.to(device).eval(), tokenizer, name, device
@@ -113,6 +118,7 @@ class LocalModel:
         self._decoders: dict[tuple[str, float] | None, Decoder] = {}
         self._adapters: dict[tuple[Path, int], str] = {}
         self._peft: Any = None
+        self._turns = Turns()
 
     @classmethod
     def load(
@@ -209,8 +215,7 @@ class LocalModel:
         systems = [
             r.messages[0]["content"] if r.messages[:1] and r.messages[0]["role"] == "system" else "" for r in requests
         ]
-        with torch.inference_mode(), self.adapted(adapter) as network:
-            reader = self._reader(network, adapter)
+        with self._reading(adapter) as reader:
             tokens = self._drawn(reader, prompts, [r.seed for r in requests], sampler, systems, on_token)
         return [self.answer_of(ids, r.prefill) for ids, r in zip(tokens, requests, strict=True)]
 
@@ -224,9 +229,9 @@ class LocalModel:
         of `adapter`.
         """
         if learning is None:
-            with torch.inference_mode(), self.adapted(adapter) as network:
-                return self._drawn(self._reader(network, adapter), prompts, seeds, sampler)
-        with torch.inference_mode():
+            with self._reading(adapter) as reader:
+                return self._drawn(reader, prompts, seeds, sampler)
+        with self._turns, torch.inference_mode():
             return self._drawn(self._reader_of(learning), prompts, seeds, sampler)
 
     def answer_of(self, ids: Sequence[int], prefill: str = "") -> Answer:
@@ -285,6 +290,7 @@ class LocalModel:
             going_B &= ~torch.isin(next_B, ends)
             if step == sampler.max_tokens - 1 or not going_B.any():
                 break
+            self._pass_on(reader)
             if (~going_B).sum() * IDLE >= len(live_B):
                 start, kept = 0, []
                 for state in states:
@@ -298,6 +304,22 @@ class LocalModel:
                 live_B, next_B, going_B = live_B[stay], next_B[stay], going_B[stay]
             logits_B_V = reader.step(next_B, states)
         return out
+
+    @contextmanager
+    def _reading(self, adapter: Adapter | None) -> Iterator[Decoder | Network]:
+        """What reads with an adapter on, while it is this thread's turn."""
+        with self._turns, torch.inference_mode():
+            with self.adapted(adapter) as network:
+                reader = self._reader(network, adapter)
+                if isinstance(reader, Network):
+                    yield reader
+                    return
+            yield reader  # the adapter is in what it multiplies with: the network may wear another meanwhile
+
+    def _pass_on(self, reader: Decoder | Network) -> None:
+        """Let other threads have their turn. A network that wears an adapter while it reads cannot be shared."""
+        if isinstance(reader, Decoder):
+            self._turns.pass_on()
 
     def _reader(self, network: Any, adapter: Adapter | None) -> Decoder | Network:
         """What reads for this network: our own decoder where it knows the model, else transformers' code.
@@ -342,9 +364,10 @@ class LocalModel:
         results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
         fit = [i for i, (context, continuation) in enumerate(pairs) if len(context) + len(continuation) <= self.context]
         order = sorted(fit, key=lambda i: (pairs[i][0], len(pairs[i][1])))
-        with torch.inference_mode(), self.adapted(adapter) as network:
-            reader, start = self._reader(network, adapter), 0
+        with self._reading(adapter) as reader:
+            start = 0
             while start < len(order):
+                self._pass_on(reader)
                 batch = self._fill(order[start:], pairs, batch_tokens)
                 for index, values in zip(batch, self._score_fitting([pairs[i] for i in batch], reader), strict=True):
                     results[index] = values

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -73,7 +74,7 @@ class Speaker:
 
 
 class Models:
-    """The models of one command: each base is loaded once, whatever subjects share it.
+    """The models of one command: each base is loaded once, whatever subjects and threads share it.
 
     `choosing` makes what picks for a Subject that is the best of several answers: judges, which this layer has none of.
     """
@@ -87,6 +88,7 @@ class Models:
         self.device, self.say, self.choosing = device, say, choosing
         self._bases: dict[str, LocalModel] = {}
         self._servers: dict[str, ServerModel] = {}
+        self._loading = threading.RLock()
 
     def folder(self, subject: Subject) -> Path | str:
         """Where a local subject's weights lie: a folder, or a hub id."""
@@ -100,9 +102,10 @@ class Models:
         """The base model of a local subject. Raises ModelNotFound for one behind an API or on a server."""
         if not subject.here:
             raise ModelNotFound(f"{subject.base} answers over an API; this step needs a model on this machine")
-        if subject.base not in self._bases:
-            self._bases[subject.base] = LocalModel.load(self.folder(subject), subject.base, self.device)
-        return self._bases[subject.base]
+        with self._loading:
+            if subject.base not in self._bases:
+                self._bases[subject.base] = LocalModel.load(self.folder(subject), subject.base, self.device)
+            return self._bases[subject.base]
 
     def release(self) -> None:
         """Let go of the loaded bases, before a trainer needs the memory; they are loaded anew when asked for."""
@@ -124,6 +127,10 @@ class Models:
 
     def speaker(self, subject: Subject | str) -> Speaker:
         """Load what a Subject names."""
+        with self._loading:
+            return self._speaker(subject)
+
+    def _speaker(self, subject: Subject | str) -> Speaker:
         subject = parse_subject(subject) if isinstance(subject, str) else subject
         if subject.kind == "inspect":
             return Speaker(subject, None, None, subject.base)

@@ -17,6 +17,7 @@ from charactery.errors import CharacteryError, ModelNotFound, RunConflict
 from charactery.models.weights import EMBEDDED
 from charactery.runs import read_manifest, read_run, stage_kind
 
+WRITTEN = re.compile(r"(.+)@(-?\d+(?:\.\d+)?)")  # a Subject with a strength
 STRONGEST = 10  # times what was trained; far beyond where any adapter still speaks
 Kind = Literal["embedded", "folder", "hub", "gguf", "server", "inspect"]
 # Inspect's providers; a name that begins with one of these and a slash is not a hub id.
@@ -57,7 +58,7 @@ def parse_subject(text: str) -> Subject:
     if os.path.exists(text):  # not Path.exists, which raises for a text too long to be a name
         return _model(text, text, None, None, 1.0)
     rest, strength = text, 1.0
-    if found := re.fullmatch(r"(.+)@(-?\d+(?:\.\d+)?)", rest):
+    if found := WRITTEN.fullmatch(rest):
         rest, strength = found[1], float(found[2])
         if abs(strength) > STRONGEST:
             raise ModelNotFound(f"{text!r}: a strength goes from -{STRONGEST} to {STRONGEST}")
@@ -154,6 +155,29 @@ def _trained(text: str, path: Path, character: Character | None, stage: str | No
         what = f"checkpoints there: {', '.join(kept)}" if kept else f"`{command}` goes on with the training"
         raise ModelNotFound(f"has no finished adapter for {stage or name!r}; {what}", path)
     return Subject(text, base.base, base.kind, character, adapter, strength, path)
+
+
+def at_strength(text: str, strength: float) -> str:
+    """A Subject at a strength: `runs/captain` at 0.5 is `runs/captain@0.5`. A strength that is written in it stays.
+
+    Raises as `parse_subject` where it has no adapter and the strength is not 1.
+    """
+    if strength == 1 or (WRITTEN.fullmatch(text) and not os.path.exists(text)):
+        return text
+    named = f"{text}@{round(strength, 3):g}"
+    parse_subject(named)
+    return named
+
+
+def has_adapter(text: str) -> bool:
+    """Whether a Subject is a run whose adapter is there to be applied more or less strongly."""
+    name = text.partition("#")[2] or text
+    if not any(os.path.exists(f"{run}/manifest.json") for run in (name, re.split("[:+@]", name)[0])):
+        return False  # most are none: their characters need not be read
+    try:
+        return parse_subject(text).adapter is not None
+    except CharacteryError:
+        return False
 
 
 def expand_subjects(text: str) -> list[str]:

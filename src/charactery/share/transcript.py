@@ -19,6 +19,7 @@ from charactery.conversations.beside import marks_of
 from charactery.errors import CharacteryError
 from charactery.runs import Row
 from charactery.share.differences import differences
+from charactery.share.markup import markup, markup_beside
 
 # What may be left out, and how a person would say it
 LEAVABLE = {
@@ -133,7 +134,9 @@ def as_html(shared: Transcript) -> str:
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("charactery.share"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    return pages.get_template("transcript.html").render(shared=shared)
+    pages.filters["markup"] = markup
+    beside = markup_beside([said.text for said in shared.columns]) if shared.columns else []
+    return pages.get_template("transcript.html").render(shared=shared, beside=beside)
 
 
 def as_markdown(shared: Transcript) -> str:

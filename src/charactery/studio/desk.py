@@ -2,14 +2,21 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
-from charactery.conversations import Session, Stop, Store, Voice, private_store
+from charactery.conversations import Node, Session, Stop, Store, Voice, private_store
 from charactery.errors import CharacteryError
+from charactery.share.markup import markup
+from charactery.share.transcript import ENDED
 from charactery.studio.streams import Streams
+
+if TYPE_CHECKING:
+    from charactery.studio.traits import TraitReader
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,20 @@ class Job:
 
 
 class Desk:
-    """Everything the pages stand on. One answer, or batch of answers, is drawn at a time."""
+    """Everything the pages stand on.
 
-    def __init__(self, store: Store, voice: Callable[[How], Voice], subjects: list[str]) -> None:
+    One answer, batch of answers or comparison is drawn at a time, and the columns of a comparison at once: `voice` is
+    called from several threads. `traits`, if given, reads the traits in answers side by side.
+    """
+
+    def __init__(
+        self, store: Store, voice: Callable[[How], Voice], subjects: list[str], traits: "TraitReader | None" = None
+    ) -> None:
         self.stores = {"talk": store, "private": private_store()}
-        self.voice, self.subjects = voice, subjects
+        self.voice, self.subjects, self.traits = voice, subjects, traits
         self.streams, self.jobs = Streams(), dict[str, Job]()
         self._worker, self._lock = ThreadPoolExecutor(1, "answers"), threading.Lock()
+        self._behind, self._wanted = ThreadPoolExecutor(1, "traits"), dict[str, object]()  # the latter by page
 
     def store(self, place: str) -> Store:
         """The store of a place: `talk`, or `private`, which is memory alone."""
@@ -79,11 +93,24 @@ class Desk:
             if job.begun:
                 return
             job.begun = True
+        self._wanted.pop(job.page, None)
         self._worker.submit(self._answer, job)
 
     def stop(self, id: str) -> None:
         """Cut short. What was said is kept."""
         self._job(id).stopped.set()
+
+    def behind(self, page: str, events: Iterable[tuple[str, str]]) -> None:
+        """Tell a page events, name and data, as they are worked out; until there are others, or answers, for it."""
+        wanted = self._wanted[page] = object()
+
+        def tell() -> None:
+            for name, data in events:
+                if self._wanted.get(page) is not wanted:
+                    return
+                self.streams.tell(page, name, data)
+
+        self._behind.submit(tell)
 
     def answering(self, conversation: str) -> bool:
         """Whether an answer in this conversation is under way."""
@@ -95,18 +122,26 @@ class Desk:
         return self.jobs[id]
 
     def _answer(self, job: Job) -> None:
-        name, failed = f"piece-{job.id}", False
+        name = f"piece-{job.id}"
         if job.ids:  # columns draw from one seed, so each is the same place among the answers
             asked = job.session.asked()
             place = job.session.answered(asked.id) if asked else 0
-            for n, (how, id) in enumerate(zip(job.hows, job.ids, strict=True)):
-                failed |= self._told(job, how, f"{name}-{n}", 1, place, (id,))
+
+            def column(n: int) -> bool:
+                session = copy(job.session)  # it stands elsewhere while it answers
+                return self._told(job, session, job.hows[n], f"{name}-{n}", 1, place, (job.ids[n],))
+
+            with ThreadPoolExecutor(len(job.ids), "column") as columns:
+                failed = any([*columns.map(column, range(len(job.ids)))])
         else:
-            failed = self._told(job, job.hows[0], name, job.n)
+            failed = self._told(job, job.session, job.hows[0], name, job.n)
         del self.jobs[job.id]
         self.streams.tell(job.page, f"{'failed' if failed else 'done'}-{job.id}", "")
 
-    def _told(self, job: Job, how: How, name: str, n: int, place: int | None = None, ids: tuple[str, ...] = ()) -> bool:
+    def _told(
+        self, job: Job, session: Session, how: How, name: str, n: int, place: int | None = None,
+        ids: tuple[str, ...] = (),
+    ) -> bool:  # fmt: skip
         """Draw answers of one Subject and tell the page as they come; returns whether that failed."""
 
         def on_text(text: str) -> None:
@@ -118,8 +153,9 @@ class Desk:
             if not job.stopped.is_set():
                 voice = self.voice(how)  # loads the model, if it is not loaded yet
                 if not ids:
-                    job.session.voice = voice  # the talk goes on from its answer
-                job.session.again(n, on_text, voice if ids else None, place, ids, job.prefill)
+                    session.voice = voice  # the talk goes on from its answer
+                for node in session.again(n, on_text, voice if ids else None, place, ids, job.prefill)[: len(ids)]:
+                    self.streams.tell(job.page, name, _whole(name, node))
             return False
         except CharacteryError as error:
             said = str(error)
@@ -127,3 +163,12 @@ class Desk:
             said = f"the answer broke off ({type(error).__name__}: {error})"
         self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
         return True
+
+
+def _whole(name: str, node: Node) -> str:
+    """What is put in the place of a column's pieces when it has been said, while others still answer."""
+    ended = escape(ENDED.get(node.ending, ""))
+    return (
+        f'<div id="{name}" hx-swap-oob="innerHTML">{markup(node.text)}</div>'
+        f'<small id="state-{name}" hx-swap-oob="innerHTML">{ended or "answered"}</small>'
+    )

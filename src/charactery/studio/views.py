@@ -1,5 +1,6 @@
 """What a page shows, as data for its templates."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +8,10 @@ from textwrap import shorten
 
 from charactery.conversations import Glimpse, Mark, Node
 from charactery.conversations.votes import Tally
-from charactery.share.differences import Parts, differences
+from charactery.share.markup import markup, markup_beside
+from charactery.share.transcript import ENDED
 
-ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "error": "broken off"}
+WIDEST = 0.5  # nats a token that the longest bar of a trait stands for, unless there are larger ones
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,12 @@ class TurnView:
 
 @dataclass(frozen=True)
 class Column:
-    """An answer beside others: under whose name, or which letter, and its text in pieces, of which some are marked."""
+    """An answer beside others: under whose name, or which letter, and what it says, as HTML."""
 
     node: Node
     name: str
     ended: str
-    parts: Parts
+    html: str
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,10 @@ def marked_view(marks: Sequence[Mark], glimpses: Sequence[Glimpse]) -> dict[str,
 def column_views(nodes: Sequence[Node], compared: bool, blind: bool) -> list[Column]:
     """Answers side by side; `compared` with the words that differ marked, `blind` under letters in place of names."""
     texts = [node.text for node in nodes]
-    parts = differences(texts) if compared and nodes else [[(text, False)] for text in texts]
+    htmls = markup_beside(texts) if compared and nodes else map(markup, texts)
     names = letters(len(nodes)) if blind else [node.subject or node.role for node in nodes]
-    rows = zip(nodes, names, parts, strict=True)
-    return [Column(node, name, ENDED.get(node.ending, ""), pieces) for node, name, pieces in rows]
+    rows = zip(nodes, names, htmls, strict=True)
+    return [Column(node, name, ENDED.get(node.ending, ""), html) for node, name, html in rows]
 
 
 def letters(n: int) -> list[str]:
@@ -169,3 +171,27 @@ def bars(tallies: Sequence[Tally], among: Sequence[str] | None = None) -> list[B
         won, low, high = (share.value or 0) * share.n, share.low or 0, 1 if share.high is None else share.high
         told.append(Bar(one, other, round(won), share.n, share.missing, share.value, 100 * low, 100 * high))
     return told
+
+
+@dataclass(frozen=True)
+class TraitBar:
+    """A trait in one answer: nats a token, None where the answer is empty, and its bar in hundredths of the width."""
+
+    trait: str
+    nats: float | None
+    left: float
+    width: float
+
+
+def trait_bars(read: Sequence[tuple[str, Sequence[float]]]) -> list[list[TraitBar]]:
+    """The traits of each answer on one scale with nought in the middle, of each trait's figures in all answers."""
+    widest = max([WIDEST, *(abs(value) for _, values in read for value in values if not math.isnan(value))])
+
+    def bar(trait: str, value: float) -> TraitBar:
+        if math.isnan(value):
+            return TraitBar(trait, None, 50, 0)
+        width = 50 * abs(value) / widest
+        return TraitBar(trait, value, 50 - width if value < 0 else 50, width)
+
+    columns = zip(*(values for _, values in read), strict=True)
+    return [[bar(trait, value) for (trait, _), value in zip(read, column, strict=True)] for column in columns]

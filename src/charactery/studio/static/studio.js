@@ -19,3 +19,85 @@ document.addEventListener("click", async (event) => {
     button.textContent = "Selected: copy it";
   }
 });
+
+// What a slider stands at.
+document.addEventListener("input", ({ target }) => {
+  if (target.dataset?.shows) document.getElementById(target.dataset.shows).textContent = target.value;
+});
+
+// A swap takes away what had the focus: it goes on to where one goes on.
+let inside = false;
+let keyed = false; // by a key, with the focus nowhere
+document.addEventListener("pointerdown", () => { keyed = false; });
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id === "main") inside = keyed || event.detail.target.contains(document.activeElement);
+});
+document.addEventListener("htmx:afterSettle", () => {
+  if (!inside || document.activeElement !== document.body) return;
+  inside = false;
+  const types = matchMedia("(pointer: fine)").matches && "#text"; // on a phone it would bring up the keyboard
+  for (const where of ["#stop", ".answers", types, "main .turn[tabindex]"]) {
+    const next = where && document.querySelector(where);
+    if (next) return next.focus({ preventScroll: where !== "#stop" && where !== "#text" });
+  }
+});
+
+// Read aloud what streams in, sentence by sentence; of answers side by side, that each is there.
+let unread = "";
+const tell = (text) => {
+  const line = document.createElement("p");
+  line.textContent = text;
+  document.getElementById("heard")?.append(line);
+};
+document.addEventListener("htmx:sseMessage", ({ detail: { type, data } }) => {
+  if (type.startsWith("done-") || type.startsWith("failed-")) {
+    if (unread.trim()) tell(unread);
+    unread = "";
+    if (type.startsWith("done-")) tell("The answer is complete.");
+  }
+  if (!/^piece-.{36}$/.test(type)) return;
+  unread += new DOMParser().parseFromString(data, "text/html").body.textContent;
+  const end = unread.search(/[.!?。！？\n](?=\s|$)(?!.*[.!?。！？\n](?=\s|$))/su);
+  if (end < 0) return;
+  tell(unread.slice(0, end + 1));
+  unread = unread.slice(end + 1);
+});
+
+// Keys. Those of a single letter can be switched off, for who speaks to the machine.
+const single = () => localStorage.getItem("letters") !== "off";
+const press = (where) => document.querySelector(where)?.click();
+const onward = {
+  "?": () => open("keys"),
+  "/": () => document.getElementById("text")?.focus(),
+  s: () => document.getElementById("q")?.focus(),
+  n: () => press("header nav a"),
+  u: () => press("#undo"),
+  a: () => [...document.querySelectorAll("form[hx-post$='/again'] > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
+  ArrowLeft: () => press("#before"),
+  ArrowRight: () => press("#after"),
+};
+function open(id) {
+  document.getElementById("letters").checked = single();
+  document.getElementById(id).showModal();
+}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-opens]");
+  if (button) open(button.dataset.opens);
+});
+document.addEventListener("change", ({ target }) => {
+  if (target.id === "letters") localStorage.setItem("letters", target.checked ? "on" : "off");
+});
+document.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  if (key === "Enter" && (event.ctrlKey || event.metaKey) && target.form?.hasAttribute("hx-post")) {
+    event.preventDefault();
+    target.form.requestSubmit();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (key === "Escape") return press("#stop");
+  if (!single() || !Object.hasOwn(onward, key) || target.closest("input, textarea, select, [contenteditable]")) return;
+  event.preventDefault();
+  keyed = true;
+  onward[key]();
+});

@@ -1,0 +1,66 @@
+"""Compare: votes on answers side by side and what they come to, and the traits in them."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from charactery.constitution import Character, find_character
+from charactery.conversations import Node
+from charactery.conversations.votes import tally, vote
+from charactery.errors import CharacteryError
+from charactery.studio.pages import Pages, Text, Texts, address
+from charactery.studio.views import bars, trait_bars
+
+
+def compare_routes(pages: Pages) -> APIRouter:
+    """The addresses under which one votes. They go before the talk's, whose patterns take these in."""
+    router = APIRouter()
+    desk, templates, drawn = pages.desk, pages.templates, pages.drawn
+
+    @router.get("/{place}/votes")
+    def votes(request: Request, place: str) -> Response:
+        return HTMLResponse(templates.get_template("votes.html").render(
+            place=place, bars=bars(tally(desk.store(place))), key=request.state.key, page=str(uuid.uuid4())
+        ))  # fmt: skip
+
+    @router.post("/{place}/vote")
+    def voted(
+        request: Request, place: str, conversation: Text, at: Text, first: Text, second: Text, choice: Text
+    ) -> Response:
+        vote(desk.store(place), first, second, choice)
+        page = drawn(request, place, conversation, at, (first, second))
+        page.headers["hx-push-url"] = address(place, conversation, at, (first, second))
+        return page
+
+    @router.post("/{place}/traits")
+    def traits(place: str, page: Text, at: Text, of: Texts, character: Text) -> Response:
+        store = desk.store(place)
+        asked, answers = store.node(at), [store.node(id) for id in of]
+        if not answers or any(answer.parent != at for answer in answers):
+            raise CharacteryError("traits are read in answers to the same turn")
+        desk.behind(page, _read(pages, find_character(character), asked, answers))
+        return Response(status_code=204)
+
+    return router
+
+
+def _read(pages: Pages, character: Character, asked: Node, answers: Sequence[Node]) -> Iterator[tuple[str, str]]:
+    """What is told under each answer, trait after trait."""
+    subjects, template = [answer.subject for answer in answers], pages.templates.get_template("traits.html")
+    reader = pages.desk.traits
+    assert reader is not None
+    read: list[tuple[str, Sequence[float]]] = []
+    count = len([*character.traits()]) + 1
+    try:
+        for one in reader.read(character, subjects, asked.text, [answer.text for answer in answers]):
+            read.append((one[0] or character.name, one[1]))
+            for answer, bars in zip(answers, trait_bars(read), strict=True):
+                html = template.render(bars=bars, whole=len(read) == count, left=count - len(read))
+                yield f"traits-{answer.id}", html
+    except Exception as error:  # the page is told
+        known = isinstance(error, CharacteryError)
+        said = str(error) if known else f"the traits cannot be read ({type(error).__name__}: {error})"
+        yield f"traits-{answers[0].id}", pages.templates.get_template("fault.html").render(said=said)
+    yield f"read-{asked.id}", ""

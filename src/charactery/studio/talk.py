@@ -1,0 +1,147 @@
+"""Talk: where one stands, saying something, having it answered again, marking turns."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from charactery.conversations import cursor, mark, marks_of, search, unmark
+from charactery.errors import CharacteryError
+from charactery.models.subject import at_strength
+from charactery.studio.desk import How
+from charactery.studio.pages import MOST, Ids, Pages, Text, Texts
+from charactery.studio.views import marked_view
+
+STRONG = 2  # the dial's end; what is written after a Subject goes further
+
+
+Strength = Annotated[float, Form(ge=0, le=STRONG)]
+
+
+async def _strengths(request: Request) -> dict[str, float]:
+    """By Subject, the strength that stands beside it in Compare."""
+    found = {}
+    for key, value in (await request.form()).items():
+        kind, _, name = key.partition("/")
+        if kind == "strength" and name:
+            try:
+                found[name] = float(str(value) or 1)
+            except ValueError:
+                raise CharacteryError(f"the strength of {name} is a number, and not {value!r}") from None
+            if not 0 <= found[name] <= STRONG:
+                raise CharacteryError(f"the strength of {name} goes from 0 to {STRONG}")
+    return found
+
+
+Beside = Annotated[dict[str, float], Depends(_strengths)]
+
+
+def talk_routes(pages: Pages) -> APIRouter:
+    """The addresses under which one talks."""
+    router = APIRouter()
+    desk, templates, drawn, asking = pages.desk, pages.templates, pages.drawn, pages.asking
+
+    @router.get("/")
+    def home() -> Response:
+        return RedirectResponse("/talk", 303)
+
+    @router.get("/search")
+    def found(q: str = "") -> Response:
+        rows = search(desk.store("talk"), q, most=50) if q.strip() else []
+        return HTMLResponse(templates.get_template("found.html").render(rows=rows, q=q))
+
+    @router.get("/events/{page}")
+    def events(request: Request, page: uuid.UUID) -> Response:
+        last = request.headers.get("last-event-id", "0")
+        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+        return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
+
+    @router.get("/{place}")
+    def begin(request: Request, place: str) -> Response:
+        return drawn(request, place, None, None)
+
+    @router.get("/{place}/{conversation}")
+    def talk(
+        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | None = None, blind: bool = False
+    ) -> Response:
+        here = cursor(desk.store(place), str(conversation)) if at is None else None
+        if here is not None:  # an address that goes on showing the same
+            return RedirectResponse(f"/{place}/{conversation}?at={here}", 303)
+        return drawn(request, place, str(conversation), str(at) if at else None, [str(id) for id in of], blind)
+
+    @router.post("/{place}/say")
+    def say(
+        request: Request, place: str, page: Text, text: Text, subject: Text, against: Texts, beside: Beside,
+        conversation: Text = "",
+        at: Text = "", blind: Annotated[bool, Form()] = False,
+        temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
+        max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+        strength: Strength = 1.0,
+    ) -> Response:  # fmt: skip
+        named = at_strength(subject.strip(), strength)
+        hows = _columns(How(named, temperature, max_tokens, seed), _worn(against, beside), n, blind)
+        if not text.strip():
+            raise CharacteryError("there is nothing to say yet")
+        session = desk.session(place, conversation or None, at or None, hows[0])
+        session.say(text)
+        return asking(request, page, place, session, hows, n, blind)
+
+    @router.post("/{place}/again")
+    def again(
+        request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text, against: Texts,
+        beside: Beside,
+        prefill: Text = "", blind: Annotated[bool, Form()] = False,
+        temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
+        max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+        strength: Strength = 1.0,
+    ) -> Response:  # fmt: skip
+        named = at_strength(subject.strip(), strength)
+        hows = _columns(How(named, temperature, max_tokens, seed), _worn(against, beside), n, blind)
+        session = desk.session(place, conversation, at, hows[0])
+        return asking(request, page, place, session, hows, n, blind, prefill.strip())
+
+    @router.post("/{place}/mark")
+    def marked(place: str, node: Text, kind: Text, text: Text = "", off: Annotated[bool, Form()] = False) -> Response:
+        store, text = desk.store(place), text.strip()
+        conversation = store.conversation_of(node)
+        if conversation is None:
+            raise CharacteryError(f"there is no turn {node[:8]} here")
+        if kind != "bookmark" and not text:
+            raise CharacteryError(f"write the {kind} first")
+        (unmark if off else mark)(store, node, kind, text)
+        marked = marked_view(marks_of(store, conversation), store.glimpses(conversation, letters=60))
+        return HTMLResponse(templates.get_template("marks.html").render(
+            place=place, conversation=conversation, node=node, marked=marked, alone=True,
+        ))  # fmt: skip
+
+    @router.post("/answers/{job}/start")
+    def start(job: uuid.UUID) -> Response:
+        desk.start(str(job))
+        return Response(status_code=204)
+
+    @router.post("/answers/{job}/stop")
+    def stop(job: uuid.UUID) -> Response:
+        desk.stop(str(job))
+        return Response(status_code=204)
+
+    return router
+
+
+def _worn(against: Sequence[str], beside: dict[str, float]) -> list[str]:
+    """Those to compare with, each at the strength that stands beside it."""
+    return [at_strength(name, beside.get(name, 1.0)) for name in map(str.strip, against)]
+
+
+def _columns(how: How, against: Sequence[str], n: int, blind: bool) -> list[How]:
+    """How each Subject is asked: the one named, and those ticked to be compared with it."""
+    subjects = list(dict.fromkeys(name for name in (how.subject, *map(str.strip, against)) if name))
+    if len(subjects) > MOST:
+        raise CharacteryError(f"at most {MOST} Subjects are compared at once, and these are {len(subjects)}")
+    if len(subjects) > 1 and n > 1:
+        raise CharacteryError("a comparison has one answer of each: set Answers to 1, or tick nobody in Compare")
+    if blind and len(subjects) != 2:
+        raise CharacteryError("a blind comparison is of two: tick one other in Compare")
+    return [replace(how, subject=subject) for subject in subjects]
