@@ -26,7 +26,9 @@ from charactery.errors import BadData, CharacteryError
 from charactery.share.transcript import LEAVABLE, as_html, as_markdown, transcript
 from charactery.studio.desk import Desk, How, Job
 from charactery.studio.guard import LOOPBACK, Guard
+from charactery.studio.run_pages import run_routes
 from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
+from charactery.studio.write_pages import write_routes
 
 MOST = 16  # answers at once
 LARGEST = 200_000_000  # bytes of a file that a page takes in
@@ -51,6 +53,8 @@ def _pages(desk: Desk) -> FastAPI:
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("charactery.studio"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    app.include_router(write_routes(desk, templates))
+    app.include_router(run_routes(desk, templates))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
 
     def drawn(
@@ -120,8 +124,8 @@ def _pages(desk: Desk) -> FastAPI:
         return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
 
     @app.get("/{place}")
-    def begin(request: Request, place: str) -> Response:
-        return drawn(request, place, None, None)
+    def begin(request: Request, place: str, subject: str = "") -> Response:
+        return drawn(request, place, None, None, who=subject)
 
     @app.get("/{place}/votes")
     def votes(request: Request, place: str) -> Response:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 from charactery.conversations import Session, Stop, Store, Voice, private_store
 from charactery.errors import CharacteryError
+from charactery.studio.shelf import Shelf
 from charactery.studio.streams import Streams
+from charactery.studio.trainings import Trainings
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,20 @@ class Job:
 class Desk:
     """Everything the pages stand on. One answer, or batch of answers, is drawn at a time."""
 
-    def __init__(self, store: Store, voice: Callable[[How], Voice], subjects: list[str]) -> None:
+    def __init__(
+        self, store: Store, voice: Callable[[How], Voice], subjects: list[str], characters: Path = Path("characters"),
+        runs: Path = Path("runs"),
+    ) -> None:  # fmt: skip
+        self.shelf, self.trainings = Shelf(characters), Trainings(runs)
         self.stores = {"talk": store, "private": private_store()}
         self.voice, self.subjects = voice, subjects
         self.streams, self.jobs = Streams(), dict[str, Job]()
         self._worker, self._lock = ThreadPoolExecutor(1, "answers"), threading.Lock()
+
+    def know(self, subject: str) -> None:
+        """Put a new Subject among those that pages suggest."""
+        if subject not in self.subjects:
+            self.subjects.insert(1, subject)
 
     def store(self, place: str) -> Store:
         """The store of a place: `talk`, or `private`, which is memory alone."""

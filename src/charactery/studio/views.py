@@ -1,15 +1,24 @@
 """What a page shows, as data for its templates."""
 
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import Any
+
+from fastapi import Request
 
 from charactery.conversations import Glimpse, Mark, Node
 from charactery.conversations.votes import Tally
 from charactery.share.differences import Parts, differences
 
 ENDED = {None: "half an answer", "stopped": "stopped", "length": "cut off", "error": "broken off"}
+
+
+def shell(request: Request) -> dict[str, Any]:
+    """What every page needs: the key for what it changes, and the number of its stream of events."""
+    return {"key": request.state.key, "page": str(uuid.uuid4())}
 
 
 @dataclass(frozen=True)
