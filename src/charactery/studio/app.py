@@ -17,6 +17,7 @@ from fastapi import FastAPI, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from charactery.conversations import Added, Session, cursor, mark, marks_of, put, search, unmark
@@ -101,6 +102,11 @@ def _pages(desk: Desk) -> FastAPI:
     @app.exception_handler(CharacteryError)
     def said(request: Request, error: CharacteryError) -> Response:
         return HTMLResponse(templates.get_template("fault.html").render(said=str(error)), 400)
+
+    @app.exception_handler(HTTPException)
+    def missed(request: Request, error: HTTPException) -> Response:
+        said = templates.get_template("fault.html").render(said=error.detail)
+        return HTMLResponse(said, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from charactery.constitution import load_character
@@ -86,11 +85,12 @@ class Card:
 
 
 def cards(runs: Path, trainings: Trainings) -> list[Card]:
-    """All runs of a folder, those at work first, then by when something last happened to them."""
+    """All runs of a folder, those at work first, then by when something last happened to them, the damaged last."""
     names = {path.parent.name for path in runs.glob("*/manifest.json")} | {*trainings.names()}
     names = {name for name in names if NAMED.fullmatch(name)}
     drawn = [(card(runs, name, trainings), _touched(runs / name)) for name in names]
-    return [one for one, _ in sorted(drawn, key=lambda pair: (pair[0].state != "working", -pair[1], pair[0].name))]
+    rank = {"working": 0, "damaged": 2}
+    return [one for one, _ in sorted(drawn, key=lambda pair: (rank.get(pair[0].state, 1), -pair[1], pair[0].name))]
 
 
 def _touched(folder: Path) -> float:
@@ -114,7 +114,7 @@ def card(runs: Path, name: str, trainings: Trainings) -> Card:
         return _card(read_run(folder), trainings, at_work, ended if begun else "stopped")
     except CharacteryError as error:
         fault = str(error)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
         fault = f"is damaged ({type(error).__name__}: {error}); restore it, or delete the run"
     return Card(name, str(folder), "damaged", name, fault=fault, begun_here=begun is not None)
 
@@ -201,5 +201,11 @@ def _line(run: Run) -> tuple[str, str]:
     for row in read_rows(path) if path.exists() else []:
         answer: Any = (row.get("answers") or {}).get("trained")
         if row.get("condition") == TURN and not row.get("history") and answer:
-            return shorten(str(row.get("prompt", "")), 160, placeholder="…"), shorten(str(answer), 280, placeholder="…")
+            return _begins(str(row.get("prompt", "")), 160), _begins(str(answer), 280)
     return "", ""
+
+
+def _begins(text: str, most: int) -> str:
+    """The beginning of a text, cut between words, its lines as they are."""
+    text = text.strip()
+    return text if len(text) <= most else f"{text[:most].rpartition(' ')[0] or text[:most]}…"

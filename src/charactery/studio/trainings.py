@@ -64,6 +64,7 @@ class Plan:
     scale: str = "shipped"
     seed: int = 0
     sham: bool = False
+    profile: str = ""
     dials: tuple[tuple[str, float], ...] = ()
 
     def order(self, shelf: Shelf, runs: Path) -> Order:
@@ -79,7 +80,7 @@ class Plan:
             raise CharacteryError("give the model to train: a name, folder, .gguf or hub id")
         if "/" in self.recipe or self.recipe.endswith(".toml"):
             raise CharacteryError("choose one of the recipes; `charactery train --recipe FILE` takes your own")
-        character = named_character(self.character, shelf).turned(dict(self.dials))
+        character = named_character(self.character, shelf, self.profile).turned(dict(self.dials))
         if not any(True for _ in character.traits()):
             raise CharacteryError("has no traits (### headings under ## sections)", character.path)
         return Order(
@@ -99,6 +100,7 @@ class Plan:
         said = ["charactery", "train", who, "--out", str(runs / self.name)]
         said += ["--recipe", self.recipe] if self.recipe != DEFAULT else []
         said += ["--model", self.model] if self.model != "smollm2" else []
+        said += ["--profile", self.profile] if self.profile else []
         for name, value in self.dials:
             said += ["--dial", f"{name}={value:g}"]
         said += ["--seed", str(self.seed)] if self.seed else []
@@ -113,13 +115,12 @@ def is_own(character: str) -> bool:
     return character.endswith(".md")
 
 
-def named_character(character: str, shelf: Shelf) -> Character:
-    """A character of a Plan. Raises CharacteryError where there is none."""
-    if is_own(character):
-        return find_character(str(shelf.path(character.removesuffix(".md"))))
-    if not re.fullmatch(r"[\w-]+", character):
+def named_character(character: str, shelf: Shelf, profile: str = "") -> Character:
+    """A character of a Plan, deployed under a profile. Raises CharacteryError where there is none."""
+    if not is_own(character) and not re.fullmatch(r"[\w-]+", character):
         raise CharacteryError(f"there is no character {character[:80]!r}")
-    return find_character(character)
+    name = str(shelf.path(character.removesuffix(".md"))) if is_own(character) else character
+    return find_character(name).deployed(profile) if profile else find_character(name)
 
 
 def default_recipe(character: Character) -> str:

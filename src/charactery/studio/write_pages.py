@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from charactery.constitution import slug
 from charactery.errors import CharacteryError
 from charactery.pipeline.plan import foresee
-from charactery.pipeline.recipe import find_recipe, recipes
+from charactery.pipeline.recipe import recipes
 from charactery.report.numbers import duration
 from charactery.studio.desk import Desk
 from charactery.studio.look import READERS, Look, look, positions
@@ -41,17 +41,18 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         base = text_hash(text) if opened else ""
         seen = look(text, {}, "", "prompt", None)
         return page(
-            request, "editor.html", name=name, opened=opened, base=base, text=text, folder=shelf.folder,
+            request, "editor.html", name=name, base=base, text=text, folder=shelf.folder,
             **beside(seen, text, opened, base),
         )  # fmt: skip
 
-    def beside(seen: Look, text: str, opened: str, base: str) -> dict[str, Any]:
+    def beside(seen: Look, text: str, opened: str, base: str, profile: str = "") -> dict[str, Any]:
         """What the fragments beside an editor are drawn from."""
         saved = bool(base) and text_hash(text) == base
-        query = urlencode([("character", f"{opened}.md"), *(("dial", turned) for turned in seen.turned)])
+        query = [("character", f"{opened}.md"), *(("dial", turned) for turned in seen.turned)]
+        query += [("profile", profile)] if profile in seen.profiles else []
         return {
-            "look": seen, "readers": READERS, "reader": "prompt", "profile": "",
-            "train": f"/train?{query}" if saved and seen.traits else "", "mix": None,
+            "look": seen, "readers": READERS, "profile": profile, "opened": opened, "saved": saved,
+            "train": f"/train?{urlencode(query)}" if saved and seen.traits else "",
         }  # fmt: skip
 
     @router.get("/write")
@@ -70,20 +71,22 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
 
     @router.post("/write/look")
     def looked(
-        text: Text, dial: Texts, turned: Texts, opened: Text = "", base: Text = "", profile: Text = "",
+        dial: Texts, turned: Texts, text: Text = "", opened: Text = "", base: Text = "", profile: Text = "",
         reader: Text = "prompt", mix: Mix = None, hx_trigger_name: Annotated[str, Header()] = "",
     ) -> Response:  # fmt: skip
         # what a profile sets its dials to is seen where it is chosen, and can be turned on from there
         chosen = {} if hx_trigger_name == "profile" else positions(turned, dial)
         text = text.replace("\r\n", "\n")
         seen = look(text, chosen, profile, reader, mix)
-        shown = beside(seen, text, opened, base) | {"reader": reader, "profile": profile, "mix": mix}
+        shown = beside(seen, text, opened, base, profile)
         return HTMLResponse(
             templates.get_template("look.html").render(**shown, sliding=hx_trigger_name == "dial", later=True)
         )
 
     @router.post("/write/save")
-    def save(text: Text, name: Text, opened: Text = "", base: Text = "") -> Response:
+    def save(
+        name: Text, dial: Texts, turned: Texts, text: Text = "", opened: Text = "", base: Text = "", profile: Text = ""
+    ) -> Response:
         text, name = text.replace("\r\n", "\n"), name.strip()
         try:
             shelf.save(name, text, base if name == opened else "")
@@ -92,34 +95,35 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
             return HTMLResponse(
                 templates.get_template("changed.html").render(said=str(error), lines=list(lines), name=name), 409
             )
-        shown = beside(look(text, {}, "", "prompt", None), text, name, text_hash(text))
+        base = text_hash(text)
+        seen = look(text, positions(turned, dial), profile, "prompt", None)
         saved = templates.get_template("saved.html").render(
-            **shown, name=name, opened=name, base=text_hash(text), path=shelf.path(name), fresh=name != opened
+            **beside(seen, text, name, base, profile), base=base, done=True
         )
         return HTMLResponse(saved, headers={"hx-push-url": f"/write/{quote(name)}", "hx-trigger": "saved"})
 
     # -- train
 
     @router.get("/train")
-    def plan(request: Request, character: str, dial: Words) -> Response:
-        who = named_character(character, shelf)
-        turned = positions([one.partition("=")[0] for one in dial], [one.partition("=")[2] for one in dial])
-        turned = {name: dial.default for name, dial in who.dials.items()} | turned
-        who.turned(turned)
+    def plan(request: Request, character: str, dial: Words, profile: str = "") -> Response:
+        who = named_character(character, shelf, profile)
+        who = who.turned(positions([one.partition("=")[0] for one in dial], [one.partition("=")[2] for one in dial]))
         return page(
-            request, "train.html", character=character, who=who, own=is_own(character), dials=turned,
+            request, "train.html", character=character, who=who, own=is_own(character), profile=profile,
+            dials={name: who.settings.get(name, dial.default) for name, dial in who.dials.items()},
             recipes=[recipe.name for recipe in recipes()], recipe=default_recipe(who), scales=SCALES,
             name=desk.trainings.free(slug(character.removesuffix(".md")) or "character"), runs=desk.trainings.runs,
         )  # fmt: skip
 
     def planned(
         character: Text, name: Text, model: Text, recipe: Text, scale: Text, dial: Texts, turned: Texts,
-        seed: Seed = 0, sham: Annotated[bool, Form()] = False,
+        profile: Text = "", seed: Seed = 0, sham: Annotated[bool, Form()] = False,
     ) -> Callable[[], Plan]:  # fmt: skip
         def plan() -> Plan:
-            who, at = named_character(character, shelf), positions(turned, dial)
-            moved = {k: v for k, v in at.items() if k not in who.dials or v != who.dials[k].default}
-            return Plan(character, name.strip(), model.strip(), recipe, scale, seed, sham, tuple(moved.items()))
+            who, at = named_character(character, shelf, profile), positions(turned, dial)
+            as_it_is = {k: who.settings.get(k, one.default) for k, one in who.dials.items()}
+            dials = tuple((k, v) for k, v in at.items() if as_it_is.get(k) != v)
+            return Plan(character, name.strip(), model.strip(), recipe, scale, seed, sham, profile, dials)
 
         return plan
 
@@ -130,8 +134,8 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         shown: dict[str, Any] = {"busy": [one for one in desk.trainings.names() if desk.trainings.at_work(one)]}
         try:
             plan = planned()
-            shown["about"] = find_recipe(plan.recipe)
-            seen = foresee(plan.order(shelf, desk.trainings.runs))
+            order = plan.order(shelf, desk.trainings.runs)
+            shown["about"], seen = order.recipe, foresee(order)
             shown |= {"seen": seen, "minutes": duration(60 * sum(seen.minutes.values()))}
             shown["command"] = shlex.join(plan.command(shelf, desk.trainings.runs))
         except CharacteryError as error:
