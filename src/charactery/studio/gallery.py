@@ -111,7 +111,9 @@ def card(runs: Path, name: str, trainings: Trainings) -> Card:
         state = "working" if at_work else ended
         return Card(name, str(folder), state, name, command=begun.line, begun_here=True)
     try:
-        return _card(read_run(folder), trainings, at_work, ended if begun else "stopped")
+        run = read_run(folder)
+        at_work = at_work or (begun is None and _beats(run))
+        return _card(run, trainings, at_work, ended if begun else "stopped")
     except CharacteryError as error:
         fault = str(error)
     except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -121,7 +123,6 @@ def card(runs: Path, name: str, trainings: Trainings) -> Card:
 
 def _card(run: Run, trainings: Trainings, at_work: bool, ended: str) -> Card:
     name, manifest, settings = run.folder.name, run.manifest, run.manifest["settings"]
-    at_work = at_work or _beats(run)
     stages = stage_views(run, trainings.lines(name, 200) if at_work else ())
     complete = all(stage.state == "done" for stage in stages)
     kept = run.folder / "character.md"
