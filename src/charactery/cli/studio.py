@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 def studio(
     subject: Annotated[str | None, typer.Argument(help="Who answers at first.", show_default="smollm2+captain")] = None,
     store: Store = None,
+    characters: Annotated[Path, typer.Option(help="The folder of the character files to write.")] = Path("characters"),
+    runs: Annotated[Path, typer.Option(help="Where the runs are.")] = Path("runs"),
     host: Annotated[str, typer.Option(help="Where to listen. Beyond this machine a token is asked for.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8421,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
 ) -> None:
-    """Talk to characters in the browser, with the tree of all that was said beside the talk.
+    """Talk to characters in the browser, write them, train them, and look through the runs.
 
     Needs `pip install charactery[studio]`. Nothing leaves this machine.
 
@@ -46,7 +48,7 @@ def studio(
     from charactery.studio.traits import TraitReader
 
     models = Models(device, lambda line: typer.echo(line, err=True))
-    desk = Desk(open_store(store), _voices(models), _subjects(subject), TraitReader(models))
+    desk = Desk(open_store(store), _voices(models), _subjects(subject, runs), TraitReader(models), characters, runs)
     token = None if host in LOOPBACK else secrets.token_urlsafe(16)
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -62,14 +64,14 @@ def studio(
     server.run(sockets=[listening])
 
 
-def _subjects(first: str | None) -> list[str]:
+def _subjects(first: str | None, folder: Path) -> list[str]:
     """Who can be talked to: the one named, the runs here, and the bundled characters in the embedded model's prompt."""
     from charactery.constitution.library import bundled_names
     from charactery.models.subject import DEFAULT, parse_subject
 
     if first is not None:
         parse_subject(first)
-    runs = sorted(str(path.parent) for path in Path("runs").glob("*/manifest.json"))
+    runs = sorted(str(path.parent) for path in folder.glob("*/manifest.json"))
     bundled = [f"{DEFAULT}+{name}" for name in bundled_names()]
     named = [first] if first else [f"{DEFAULT}+captain"]
     return list(dict.fromkeys([*named, *runs, *bundled, DEFAULT]))

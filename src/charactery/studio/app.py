@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from charactery.errors import CharacteryError
@@ -16,8 +17,10 @@ from charactery.studio.compare import compare_routes
 from charactery.studio.desk import Desk
 from charactery.studio.guard import LOOPBACK, Guard
 from charactery.studio.pages import Pages
+from charactery.studio.run_pages import run_routes
 from charactery.studio.share import share_routes
 from charactery.studio.talk import talk_routes
+from charactery.studio.write_pages import write_routes
 
 
 def create_app(desk: Desk, hosts: frozenset[str] = LOOPBACK, token: str | None = None) -> ASGIApp:
@@ -34,11 +37,18 @@ def _pages(desk: Desk) -> FastAPI:
     app = FastAPI(title="Charactery studio", lifespan=running, docs_url=None, redoc_url=None)
     pages = Pages(desk)
     templates = pages.templates
+    app.include_router(write_routes(desk, templates))
+    app.include_router(run_routes(desk, templates))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
 
     @app.exception_handler(CharacteryError)
     def said(request: Request, error: CharacteryError) -> Response:
         return HTMLResponse(templates.get_template("fault.html").render(said=str(error)), 400)
+
+    @app.exception_handler(HTTPException)
+    def missed(request: Request, error: HTTPException) -> Response:
+        said = templates.get_template("fault.html").render(said=error.detail)
+        return HTMLResponse(said, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:

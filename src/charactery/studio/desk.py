@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charactery.conversations import Node, Session, Stop, Store, Voice, private_store
 from charactery.errors import CharacteryError
 from charactery.share.markup import markup
 from charactery.share.transcript import ENDED
+from charactery.studio.shelf import Shelf
 from charactery.studio.streams import Streams
+from charactery.studio.trainings import Trainings
 
 if TYPE_CHECKING:
     from charactery.studio.traits import TraitReader
@@ -53,17 +56,25 @@ class Desk:
     """Everything the pages stand on.
 
     One answer, batch of answers or comparison is drawn at a time, and the columns of a comparison at once: `voice` is
-    called from several threads. `traits`, if given, reads the traits in answers side by side.
+    called from several threads. `traits`, if given, reads the traits in answers side by side. Character files are kept
+    in the folder `characters`, trainings in `runs`.
     """
 
     def __init__(
-        self, store: Store, voice: Callable[[How], Voice], subjects: list[str], traits: "TraitReader | None" = None
-    ) -> None:
+        self, store: Store, voice: Callable[[How], Voice], subjects: list[str], traits: "TraitReader | None" = None,
+        characters: Path = Path("characters"), runs: Path = Path("runs"),
+    ) -> None:  # fmt: skip
+        self.shelf, self.trainings = Shelf(characters), Trainings(runs)
         self.stores = {"talk": store, "private": private_store()}
         self.voice, self.subjects, self.traits = voice, subjects, traits
         self.streams, self.jobs = Streams(), dict[str, Job]()
         self._worker, self._lock = ThreadPoolExecutor(1, "answers"), threading.Lock()
         self._behind, self._wanted = ThreadPoolExecutor(1, "traits"), dict[str, object]()  # the latter by page
+
+    def know(self, subject: str) -> None:
+        """Put a new Subject among those that pages suggest."""
+        if subject not in self.subjects:
+            self.subjects.insert(1, subject)
 
     def store(self, place: str) -> Store:
         """The store of a place: `talk`, or `private`, which is memory alone."""

@@ -60,8 +60,8 @@ def talk_routes(pages: Pages) -> APIRouter:
         return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
 
     @router.get("/{place}")
-    def begin(request: Request, place: str) -> Response:
-        return drawn(request, place, None, None)
+    def begin(request: Request, place: str, subject: str = "") -> Response:
+        return drawn(request, place, None, None, who=subject)
 
     @router.get("/{place}/{conversation}")
     def talk(

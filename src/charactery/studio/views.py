@@ -1,10 +1,14 @@
 """What a page shows, as data for its templates."""
 
 import math
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import Any
+
+from fastapi import Request
 
 from charactery.conversations import Glimpse, Mark, Node
 from charactery.conversations.votes import Tally
@@ -12,6 +16,11 @@ from charactery.share.markup import markup, markup_beside
 from charactery.share.transcript import ENDED
 
 WIDEST = 0.5  # nats a token that the longest bar of a trait stands for, unless there are larger ones
+
+
+def shell(request: Request) -> dict[str, Any]:
+    """What every page needs: the key for what it changes, and the number of its stream of events."""
+    return {"key": request.state.key, "page": str(uuid.uuid4())}
 
 
 @dataclass(frozen=True)
