@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +22,15 @@ MARGIN = 36
 COLOURS = {
     "light": {
         "paper": "#fdfcfa", "card": "#ffffff", "ink": "#1c1d20", "muted": "#62636a", "rule": "#dfddd7",
-        "wash": "#f4f2ed", "link": "#00578a", "mark": "#cfe5f3", "code": "#efece5", "green": "#3b6e22", "violet": "#7b3fa0",
+        "wash": "#f4f2ed",
+        "link": "#00578a", "mark": "#cfe5f3", "code": "#efece5",
+        "green": "#3b6e22", "violet": "#7b3fa0",
     },
     "dark": {
         "paper": "#16171a", "card": "#1c1d21", "ink": "#e8e6e1", "muted": "#a09fa5", "rule": "#35363c",
-        "wash": "#202126", "link": "#5ab4e6", "mark": "#1d4560", "code": "#292a31", "green": "#9ccc7c", "violet": "#c9a0e8",
+        "wash": "#202126",
+        "link": "#5ab4e6", "mark": "#1d4560", "code": "#292a31",
+        "green": "#9ccc7c", "violet": "#c9a0e8",
     },
 }  # fmt: skip
 
@@ -61,18 +64,6 @@ def _cropped(picture: bytes) -> bytes:
         out = io.BytesIO()
         image.crop((0, 0, image.width, height)).save(out, "PNG")
     return out.getvalue()
-
-
-def as_png(shared: Transcript, name: str, dark: bool = False) -> tuple[bytes, str]:
-    """A file and its ending: .png where one picture holds all, .zip of NAME-1.png and on where not."""
-    pages = as_pictures(shared, dark)
-    if len(pages) == 1:
-        return pages[0], ".png"
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as file:
-        for n, page in enumerate(pages, 1):
-            file.writestr(zipfile.ZipInfo(f"{name}-{n:0{len(str(len(pages)))}}.png"), page)
-    return packed.getvalue(), ".zip"
 
 
 def as_pdf(shared: Transcript, dark: bool = False) -> bytes:

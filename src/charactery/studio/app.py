@@ -23,7 +23,8 @@ from charactery.conversations import Added, Session, cursor, mark, marks_of, put
 from charactery.conversations.formats import FORMATS, export_text, file_name, read_file
 from charactery.conversations.votes import tally, vote
 from charactery.errors import BadData, CharacteryError
-from charactery.share.transcript import LEAVABLE, as_html, as_markdown, transcript
+from charactery.share.files import KINDS, as_files, zipped
+from charactery.share.transcript import LEAVABLE, as_markdown, transcript
 from charactery.studio.desk import Desk, How, Job
 from charactery.studio.guard import LOOPBACK, Guard
 from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
@@ -139,10 +140,17 @@ def _pages(desk: Desk) -> FastAPI:
         return drawn(request, place, str(conversation), str(at) if at else None, [str(id) for id in of], blind)
 
     @app.get("/{place}/{conversation}/share")
-    def share(place: str, conversation: uuid.UUID, at: uuid.UUID, of: Ids, without: Words) -> Response:
+    def share(
+        place: str, conversation: uuid.UUID, at: uuid.UUID, of: Ids, without: Words, kind: str = "html",
+        dark: bool = False,
+    ) -> Response:  # fmt: skip
         shared = transcript(desk.store(place), str(at), [str(id) for id in of], without)
         name = re.sub(r"[^a-z0-9]+", "-", shared.title.lower()).strip("-") or "talk"
-        return _file(as_html(shared), f"{name}.html", "text/html")
+        files = as_files(shared, kind, name, dark)
+        if len(files) > 1:
+            return _file(zipped(files), f"{name}.zip", "application/zip")
+        name, whole = files.popitem()
+        return _file(whole, name, KINDS[kind])
 
     @app.get("/{place}/{conversation}/markdown")
     def markdown(place: str, conversation: uuid.UUID, at: uuid.UUID, of: Ids, without: Words) -> Response:
@@ -245,10 +253,10 @@ def address(place: str, conversation: str | None, at: str | None, of: Sequence[s
     return f"/{place}/{conversation}?at={at}{''.join(f'&of={id}' for id in of)}{'&blind=1' if blind else ''}"
 
 
-def _file(text: str, name: str, kind: str) -> Response:
+def _file(content: str | bytes, name: str, kind: str) -> Response:
     """A file to be saved, under a name that every header can carry."""
     safe = name.encode("ascii", "ignore").decode().lstrip("-.") or "talk"
-    return Response(text, media_type=kind, headers={"content-disposition": f'attachment; filename="{safe}"'})
+    return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{safe}"'})
 
 
 def _columns(how: How, against: Sequence[str], n: int, blind: bool) -> list[How]:
