@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from charactery import typeset
 from charactery.constitution.formats import png
-from charactery.conversations import Session, Store, open_store, private_store
+from charactery.conversations import Prompt, Session, Store, open_store, private_store
 from charactery.errors import CharacteryError
 from charactery.share import markdown
 from charactery.share.files import as_files, zipped
@@ -148,6 +148,9 @@ def test_letters_of_the_world_have_fonts_and_emoji_have_colour() -> None:
 def test_what_no_font_has_is_told() -> None:
     shared = shown("cuneiform \U00012000 here")
     assert "Nofonthere" in said(as_pdf(shared)) and "U12000" in said(as_pdf(shared))
+    read = [replace(turn.recipe, prompt=Prompt(0, "\U00012000")) if turn.recipe else None for turn in shared.turns]
+    turns = [replace(turn, text="Aye.", recipe=recipe) for turn, recipe in zip(shared.turns, read, strict=True)]
+    assert "Nofonthere" not in said(as_pdf(replace(shared, turns=tuple(turns))))  # a prompt is not on the page
 
 
 def test_a_machines_own_fonts_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +174,7 @@ def test_formulae_are_drawn_or_shown_as_they_are_written() -> None:
     (paragraph, displayed) = blocks("So $x_i \\le \\frac{1}{2}$, at $5 or $6, and\n\n\\[ \\sum_i x_i \\]")
     assert [run[0] for run in paragraph["runs"] if run[1] == "m"] == ["x_i \\le \\frac{1}{2}"]
     assert all("path" in it["svg"] for it in (paragraph["runs"][1][2], displayed))
-    assert formula(r"\begin{matrix}1\end{matrix}") is None and formula("x" * 1000) is None
+    assert [formula(tex) for tex in (r"\begin{matrix}1\end{matrix}", "x" * 1000, r"\text{茶}", "{" * 50)] == [None] * 4
     read = said(as_pdf(shown(r"Take \(\begin{matrix}1\end{matrix}\) now.")))
     assert "beginmatrix1endmatrix" in read
     nothing_is_cut(as_pictures(shown(r"\[" + "x + " * 90 + r"y\]")))

@@ -36,7 +36,8 @@ def formula(tex: str, displayed: bool = False) -> Formula | None:
 
     What mathtext takes: matplotlib.org/stable/users/explain/text/mathtext.html.
     """
-    if not tex or len(tex) > LONGEST or "$" in tex or _depth(tex) > DEEPEST:
+    known_letters = all(letter < "\u0500" or "\u2000" <= letter < "\u2300" for letter in tex)  # else it draws boxes
+    if not tex or len(tex) > LONGEST or "$" in tex or _depth(tex) > DEEPEST or not known_letters:
         return None
     from matplotlib.path import Path
     from matplotlib.textpath import TextPath

@@ -42,7 +42,7 @@ def as_pictures(shared: Transcript, dark: bool = False) -> list[bytes]:
     """
     width = {0: 600, 1: 600, 2: 800}.get(len(shared.columns), 1000)
     paper = {"kind": "tall", "width": width, "height": TALLEST, "margin": MARGIN}
-    *before, last = map(_cropped, draw(TEMPLATE, _filled(shared, dark, paper), "png"))
+    *before, last = map(_cropped, draw(TEMPLATE, _filled(shared, dark, paper), "png", shared.recipe))
     if shared.recipe:
         text = RECIPE.encode() + b"\0\1\0\0\0" + zlib.compress(shared.recipe.encode("utf-8", "replace"))
         header, *rest = png.chunks(last)
@@ -70,7 +70,7 @@ def as_pdf(shared: Transcript, dark: bool = False) -> bytes:
     """Pages of A4, upright, or across where more than two answers lie side by side; the recipe is attached as JSON."""
     width, height = (842, 595) if len(shared.columns) > 2 else (595, 842)
     paper = {"kind": "sheets", "width": width, "height": height, "margin": 48}
-    (whole,) = draw(TEMPLATE, _filled(shared, dark, paper), "pdf")
+    (whole,) = draw(TEMPLATE, _filled(shared, dark, paper), "pdf", shared.recipe)
     return whole
 
 
@@ -84,7 +84,7 @@ def _filled(shared: Transcript, dark: bool, paper: dict[str, Any]) -> dict[str, 
         "title": shared.title, "shown": runs(shared.title), "colours": COLOURS["dark" if dark else "light"],
         "paper": paper, "turns": [_said(said, blocks(said.text)) for said in shared.turns],
         "rows": [beside[n : n + most] for n in range(0, len(beside), most)],
-        "how": [runs(line) for line in how], "recipe": shared.recipe,
+        "how": [runs(line) for line in how],
         "made": f"{inside}Made with Charactery {__version__}. The models' words are drawn by a machine.",
     }  # fmt: skip
 

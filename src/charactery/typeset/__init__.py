@@ -5,6 +5,7 @@ What is set reaches typst as JSON, so text in it is text: a template decides how
 
 import json
 import unicodedata
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,19 +24,19 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def draw(template: Path, data: dict[str, Any], kind: Literal["png", "pdf"]) -> list[bytes]:
+def draw(template: Path, data: dict[str, Any], kind: Literal["png", "pdf"], attached: str = "") -> list[bytes]:
     """The pages of a template filled with `data`, as PNG of two pixels a point each; or one PDF of all of them.
 
     The template finds the data in `sys.inputs.data` as JSON, with `fonts`, the families to set text in, and `lacking`,
-    the letters that no font here has. A machine's own fonts are used for what is in none of those that come along.
+    the letters that no font here has; and in `sys.inputs.attached` what goes along and is not set. A machine's own
+    fonts are used for what is in none of those that come along.
     """
     text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace").decode()  # half of a pair is no letter
     here = _not_in_fonts(text)
     lacking = "".join(sorted(here - _in_system_fonts(here))) if here else ""
     filled = json.dumps({**json.loads(text), "fonts": list(FAMILIES), "lacking": lacking}, ensure_ascii=False)
-    compiler = typst.Compiler(
-        template, template.parent, _fonts(bool(here)), ignore_system_fonts=not here, sys_inputs={"data": filled}
-    )
+    inputs = {"data": filled, "attached": attached.encode("utf-8", "replace").decode()}
+    compiler = typst.Compiler(template, template.parent, _fonts(bool(here)), not here, inputs)
     pages = compiler.compile(format=kind, ppi=SCALE, timestamp=0)
     assert pages is not None  # no `output` was named
     return [pages] if isinstance(pages, bytes) else pages
@@ -62,7 +63,8 @@ def _in_system_fonts(wanted: frozenset[str]) -> frozenset[str]:
     left = set(wanted)
     for font in _fonts(True).fonts():
         if left and font.path and font.weight == 400 and font.style == "normal":
-            left -= _letters(Path(font.path), font.index)
+            with suppress(Exception):  # a font that cannot be read is no help, whatever is wrong with it
+                left -= _letters(Path(font.path), font.index)
     return wanted - left
 
 

@@ -14,9 +14,8 @@ def plate(character: Character) -> bytes:
     """A PNG of 800 by 1200 pixels. The same character has the same plate: all of it is drawn from the name's hash and
     the summary."""
     digest = hashlib.sha256(character.name.encode("utf-8", "replace")).digest()
-    (picture,) = draw(TEMPLATE, {
-        "name": _shortened(character.name, NAME) or "?", "line": _shortened(character.summary, LINE), "hash": list(digest),
-    }, "png")  # fmt: skip
+    name, line = _shortened(character.name, NAME) or "?", _shortened(character.summary, LINE)
+    (picture,) = draw(TEMPLATE, {"name": name, "line": line, "hash": list(digest)}, "png")
     return picture
 
 
