@@ -27,6 +27,7 @@ from charactery.constitution import (
     system_prompt,
 )
 from charactery.constitution.formats import FORMATS, export_character, import_character, png, write_import
+from charactery.constitution.formats.plate import plate
 from charactery.constitution.formats.slots import clean, read, show
 from charactery.errors import BadCharacter, BadData, CharacteryError, CharacteryWarning
 
@@ -425,10 +426,10 @@ def test_png_with_both_versions(tmp_path: Path) -> None:
 def test_plate_for_a_card_without_picture(tmp_path: Path) -> None:
     character = import_character(put(tmp_path / "a.json", card("card-v3")))
     export_character(character, tmp_path / "b.png")
-    assert Image.open(tmp_path / "b.png").size == (400, 600)
+    assert Image.open(tmp_path / "b.png").size == (800, 1200)
     assert card_in((tmp_path / "b.png").read_bytes(), "ccv3") == card("card-v3")
     for name in ("", "A" * 500, "日本 語", "one two three four five six seven eight nine ten eleven"):
-        assert Image.open(io.BytesIO(png.plate(name))).size == (400, 600)
+        assert Image.open(io.BytesIO(plate(Character(name)))).size == (800, 1200)
 
 
 def bomb(kind: bytes) -> bytes:

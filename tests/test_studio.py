@@ -393,6 +393,11 @@ def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk
     assert "**user**\n\nTea? <b>\n\n**parrot**\n\nTea, says parrot.\n\n**moe**" in text
     assert several.get(f"{where}/share?at={PAGE}").status_code == 400
     assert several.get(f"{where}/share?{query}&without=everything").status_code == 400
+    for kind, begins in {"png": b"\x89PNG", "pdf": b"%PDF"}.items():
+        file = several.get(f"{where}/share?{query}&kind={kind}&dark=1")
+        assert file.headers["content-disposition"] == f'attachment; filename="tea-b.{kind}"'
+        assert file.content.startswith(begins) and kind in file.headers["content-type"]
+    assert several.get(f"{where}/share?{query}&kind=gif").status_code == 400
     private = several.get(f"{where.replace('/talk/', '/private/')}/share?{query}")
     assert private.status_code == 400 and "Tea" not in private.text
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
@@ -155,6 +156,14 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     with page.expect_download() as saved:
         page.click("button:has-text('one HTML file')")
     saved.value.save_as(tmp_path / "shared.html")
+    page.check("input[name=dark]")
+    for button, ending in (("As a picture", "png"), ("As PDF", "pdf")):
+        with page.expect_download() as drawn:
+            page.click(f"button:has-text('{button}')")
+        assert drawn.value.suggested_filename == f"tea.{ending}"
+        drawn.value.save_as(tmp_path / f"tea.{ending}")
+    with Image.open(tmp_path / "tea.png") as picture:
+        assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
     with page.expect_download() as exported:
         page.click("button:has-text('Export')")
     exported.value.save_as(tmp_path / "talk.jsonl")

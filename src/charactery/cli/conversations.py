@@ -1,4 +1,4 @@
-"""Commands on what was said: list, show, search, export, import."""
+"""Commands on what was said: list, show, search, export, share, import."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charactery.cli import app
-from charactery.errors import CharacteryError
+from charactery.errors import BadData, CharacteryError
 
 if TYPE_CHECKING:
     from charactery.conversations import Glimpse, Node, Tree
@@ -182,6 +182,51 @@ def export(
         typer.echo(f"{path} written")
     if done.left_out:
         typer.echo(f"{done.left_out:,} turns have no place in the format and are left out", err=True)
+
+
+@conversations.command()
+def share(
+    id: Id,
+    out: Annotated[Path, typer.Option(help="The file to write: .html, .png, .pdf or .md.", show_default=False)],
+    of: Annotated[
+        list[str] | None,
+        typer.Option(help="An answer to this turn, to lay beside others. May be given again.", show_default=False),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out names, recipe, prompts, marks or times. May be given again.", show_default=False),
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="A dark picture or PDF.")] = False,
+    store: Store = None,
+) -> None:
+    """Write a conversation to where it stands, or to a turn, for somebody to read, with how each answer was drawn.
+
+    A page or a PDF is one file; of a long talk there are several pictures, FILE-1.png and on.
+
+    \b
+    Examples:
+      charactery conversations share 1a2b3c4d --out talk.png
+      charactery conversations share 5e6f7a8b --of 9c0d1e2f --of 3a4b5c6d --without prompts --out answers.pdf
+    """
+    from charactery.conversations import cursor, open_store
+    from charactery.runs import write_bytes
+    from charactery.share.files import as_files
+    from charactery.share.transcript import transcript
+
+    opened = open_store(store)
+    conversation, turn = opened.find(id)
+    at = turn or cursor(opened, conversation)
+    if at is None:
+        raise CharacteryError(f"nothing was said yet in {id}", opened.place)
+    beside = [opened.find(answer)[1] or answer for answer in of or ()]
+    shared = transcript(opened, at, beside, without or ())
+    files = {out.with_name(name): data for name, data in as_files(shared, out.suffix[1:], out.stem, dark).items()}
+    for path in files:
+        if path.exists():
+            raise BadData("is there already; choose another name, or move it away", path)
+    for path, data in files.items():
+        write_bytes(path, data)
+        typer.echo(f"{path} written")
 
 
 @conversations.command("import")

@@ -12,7 +12,8 @@ from fastapi.responses import HTMLResponse, Response
 from charactery.conversations import Added, cursor, put
 from charactery.conversations.formats import FORMATS, export_text, file_name, read_file
 from charactery.errors import BadData
-from charactery.share.transcript import as_html, as_markdown, transcript
+from charactery.share.files import KINDS, as_files, zipped
+from charactery.share.transcript import as_markdown, transcript
 from charactery.studio.pages import Ids, Pages, Words, address
 
 LARGEST = 200_000_000  # bytes of a file that a page takes in
@@ -24,10 +25,17 @@ def share_routes(pages: Pages) -> APIRouter:
     desk, templates, drawn = pages.desk, pages.templates, pages.drawn
 
     @router.get("/{place}/{conversation}/share")
-    def share(place: str, conversation: uuid.UUID, at: uuid.UUID, of: Ids, without: Words) -> Response:
+    def share(
+        place: str, conversation: uuid.UUID, at: uuid.UUID, of: Ids, without: Words, kind: str = "html",
+        dark: bool = False,
+    ) -> Response:  # fmt: skip
         shared = transcript(desk.store(place), str(at), [str(id) for id in of], without)
         name = re.sub(r"[^a-z0-9]+", "-", shared.title.lower()).strip("-") or "talk"
-        return _file(as_html(shared), f"{name}.html", "text/html")
+        files = as_files(shared, kind, name, dark)
+        if len(files) > 1:
+            return _file(zipped(files), f"{name}.zip", "application/zip")
+        name, whole = files.popitem()
+        return _file(whole, name, KINDS[kind])
 
     @router.get("/{place}/{conversation}/markdown")
     def markdown(place: str, conversation: uuid.UUID, at: uuid.UUID, of: Ids, without: Words) -> Response:
@@ -67,7 +75,7 @@ def share_routes(pages: Pages) -> APIRouter:
     return router
 
 
-def _file(text: str, name: str, kind: str) -> Response:
+def _file(content: str | bytes, name: str, kind: str) -> Response:
     """A file to be saved, under a name that every header can carry."""
     safe = name.encode("ascii", "ignore").decode().lstrip("-.") or "talk"
-    return Response(text, media_type=kind, headers={"content-disposition": f'attachment; filename="{safe}"'})
+    return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{safe}"'})

@@ -13,6 +13,7 @@ from charactery.constitution.character import Character
 from charactery.constitution.formats import png
 from charactery.constitution.formats.card import SPECS, V1, card_data, to_card, to_character
 from charactery.constitution.formats.json_text import Style, parse_json
+from charactery.constitution.formats.plate import plate
 from charactery.constitution.formats.slots import PICTURE
 from charactery.errors import BadCharacter, BadData
 
@@ -58,7 +59,7 @@ def write_png(character: Character, format: str | None = None) -> bytes:
     """
     card = to_card(character, format)
     source = picture(character)
-    data = source.read_bytes() if source else png.plate(character.name)
+    data = source.read_bytes() if source else plate(character)
     parts = png.chunks(data, source)
     old = _cards(parts, source or Path(character.name)) if source else {}
     names = _chunk_names(card, old, format)

@@ -1,12 +1,11 @@
 """PNG files as lists of chunks: text in and out without touching the pixels.
 
-Format: PNG specification (w3.org/TR/png), sections 5 and 11.3.3. Pillow draws a plate where there is no picture; it
-does not read or rewrite pictures here, since a re-save drops chunks that it does not know.
+Format: PNG specification (w3.org/TR/png), sections 5 and 11.3.3. Pillow does not read or rewrite pictures here, since a
+re-save drops chunks that it does not know.
 """
 
 import struct
 import zlib
-from io import BytesIO
 
 from charactery.errors import BadData
 
@@ -98,22 +97,3 @@ def with_texts(parts: list[Chunk], texts: dict[str, bytes]) -> list[Chunk]:
             out.append((b"tEXt", name.encode("latin-1") + b"\0" + left.pop(name)))
     at = next((n for n, part in enumerate(out) if part[0] in (b"IDAT", b"IEND")), len(out))
     return out[:at] + [(b"tEXt", name.encode("latin-1") + b"\0" + body) for name, body in left.items()] + out[at:]
-
-
-def plate(name: str) -> bytes:
-    """A plain picture with a name on it, 400 by 600, for a card without one."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    image = Image.new("RGB", (400, 600), (38, 50, 64))
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((24, 24, 375, 575), outline=(214, 190, 140), width=3)
-    words, lines = name.split() or ["?"], [""]
-    for word in words:
-        joined = f"{lines[-1]} {word}".strip()
-        lines[-1:] = [joined] if len(joined) <= 14 else [*filter(None, [lines[-1]]), word]
-    lines = [line[:18] for line in lines[:8]]
-    font = ImageFont.load_default(size=40 if len(lines) < 5 else 28)
-    draw.multiline_text((200, 300), "\n".join(lines), (240, 232, 214), font, anchor="mm", align="center", spacing=14)
-    out = BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
