@@ -193,7 +193,7 @@ class Run:
             say(f"{name}: done before")
             return folder
         folder.mkdir(parents=True, exist_ok=True)
-        with _clock(folder / "clock.json") as spent:
+        with clock(folder / "clock.json") as spent:
             work(folder)
             seconds, peak_mb = spent()
         _give_back_memory()
@@ -240,8 +240,8 @@ def _give_back_memory() -> None:
 
 
 @contextmanager
-def _clock(path: Path) -> Iterator[Callable[[], tuple[float, float]]]:
-    """Seconds and peak memory of a stage, kept every few seconds so that a killed attempt counts."""
+def clock(path: Path) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Seconds and peak memory (MB) of what is done inside, kept every few seconds so that a killed attempt counts."""
     import threading
 
     before = {"seconds": 0.0, "peak_mb": 0.0}
