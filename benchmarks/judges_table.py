@@ -157,8 +157,9 @@ def main() -> None:
             keep("judges", name, checked(name, options.out))
     for folder in options.run:
         run = read_run(folder)
-        row = by_classifier(run)
-        keep("judges", row["judge"], row)
+        if any(p.character == _character(run) for p in labelled_pairs()):
+            row = by_classifier(run)
+            keep("judges", row["judge"], row)
         keep("teachers", f"{_character(run)} {run.manifest['settings']['seed']}", teaching(run))
     write_text(PAGE, page([*kept["judges"].values()], [*kept["teachers"].values()]))
 

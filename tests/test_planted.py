@@ -25,6 +25,7 @@ from charactery.train.settings import Dpo, Grpo
 from test_pipeline import talking_cache  # noqa: F401 - a fixture
 
 WORD = "friend"
+COMMON = "known"  # is in what the talking model says of an answer of its own
 ASKED = 48
 
 
@@ -32,13 +33,14 @@ ASKED = 48
 class Prefers:
     """1 for an answer with the word, else 0; with `silent`, no verdict on every other prompt."""
 
+    word: str = WORD
     silent: bool = False
-    name: str = WORD
+    name: str = "word"
     unit: str = "share"
     alone: bool = True
 
     def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
-        values = [tuple(float(WORD in answer) for answer in case.answers) for case in cases]
+        values = [tuple(float(self.word in answer) for answer in case.answers) for case in cases]
         return Ratings(tuple((None,) * len(v) if self.silent and n % 2 else v for n, v in enumerate(values)))
 
 
@@ -52,7 +54,7 @@ def stages_of(
     for name, rows in (
         ("drafts", [
             {"id": p.id, "kind": "neutral", "messages": [user(p.turns[0])], "side": "plain", "seed": n,
-             "subject": "smollm2", "text": "Keep a note." if n % 3 else "Please ask a friend first."}
+             "subject": "smollm2", "text": "Keep a note." if n % 3 else "It is known to all."}
             for n, p in enumerate(prompts)
         ]),
         ("prompts", [replace(p, split="held-out").row() for p in prompts]),
@@ -60,8 +62,8 @@ def stages_of(
     ):  # fmt: skip
         write_rows(tmp_path / name / f"{'sft' if name == 'pairs' else name}.jsonl", rows)
 
-    def make(recipe: Recipe, silent: bool = False) -> Any:
-        monkeypatch.setattr(distil, "judge_named", lambda *asked: lambda character: Prefers(silent))
+    def make(recipe: Recipe, **judge: Any) -> Any:
+        monkeypatch.setattr(distil, "judge_named", lambda *asked: lambda character: Prefers(**judge))
         run: Any = SimpleNamespace(folder=tmp_path, stage_folder=lambda name: tmp_path / name)
         order = distil.Order(find_character("captain"), tmp_path, recipe=recipe, device="cpu")
         return distil._Stages(run, order, Models("cpu"), parse_subject("smollm2"), distil.Watch())
@@ -98,10 +100,10 @@ def test_rlaif_raises_the_word_round_by_round(stages_of: Any, tmp_path: Path) ->
 
 
 def test_grpo_raises_the_word_as_it_goes(stages_of: Any, tmp_path: Path) -> None:
-    settings = Grpo(learning_rate=5e-3, steps=16, prompts=4, each=8, together=32, max_tokens=40)
+    settings = Grpo(learning_rate=5e-3, steps=8, prompts=4, each=8, together=32, max_tokens=40)
     stages_of(short("grpo", grpo=settings)).do("grpo", tmp_path / "grpo", None)
     rows = read_rows(tmp_path / "grpo" / "samples.jsonl")
-    before, after = (share([r for r in rows if r["step"] in steps]) for steps in (range(4), range(12, 16)))
+    before, after = (share([r for r in rows if r["step"] in steps]) for steps in ((1, 2), (7, 8)))
     assert after > before + 0.2, (before, after)
 
 
@@ -118,16 +120,16 @@ def test_best_of_n_raises_the_word_by_n(stages_of: Any, tmp_path: Path) -> None:
 def test_a_critique_s_revision_loses_where_it_lacks_the_word(stages_of: Any, tmp_path: Path) -> None:
     (tmp_path / "revisions").mkdir()
     recipe = short("critique")
-    stages_of(recipe).do("revisions", tmp_path / "revisions", None)
+    stages_of(recipe, word=COMMON).do("revisions", tmp_path / "revisions", None)
     pairs, rows = (read_rows(tmp_path / "revisions" / f"{name}.jsonl") for name in ("pairs", "revisions"))
     texts = {(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs}
-    assert all(WORD in chosen and WORD not in rejected for chosen, rejected in texts)
-    kept = [row for row in rows if WORD in row["answer"] and WORD not in row["revision"]]
+    assert all(COMMON in chosen and COMMON not in rejected for chosen, rejected in texts)
+    kept = [row for row in rows if COMMON in row["answer"] and COMMON not in row["revision"]]
     assert kept and all((row["answer"], row["revision"]) in texts for row in kept), "the first answer is chosen"
     learnt = [row["completion"][0]["content"] for row in read_rows(tmp_path / "revisions" / "sft.jsonl")]
-    assert all(WORD in text and text in {row["revision"] for row in rows} for text in learnt)
+    assert all(COMMON in text and text in {row["revision"] for row in rows} for text in learnt)
     counts = json.loads((tmp_path / "revisions" / "counts.json").read_text())
-    wins = sum(WORD in r["revision"] and WORD not in r["answer"] for r in rows)
+    wins = sum(COMMON in r["revision"] and COMMON not in r["answer"] for r in rows)
     assert counts["over the first answer"]["value"] == pytest.approx(wins / (wins + len(kept)))
 
 
