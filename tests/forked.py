@@ -4,6 +4,7 @@
 in and out), forks, and answers with the exit status. A child is a process of its own: it can be killed like any other.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -31,6 +32,7 @@ def run(
                 env={**environment, "OMP_NUM_THREADS": "1"},
             )
         )  # fmt: skip
+        atexit.register(_stop)
     server = _servers[0]
     assert server.stdin and server.stdout
     with tempfile.TemporaryDirectory() as scratch:
@@ -43,6 +45,14 @@ def run(
         status = int(server.stdout.readline())
         out, err = (Path(path).read_text(errors="replace") for path in files[1:])
     return subprocess.CompletedProcess(arguments, status, out, err)
+
+
+def _stop() -> None:
+    """Let the server end, and wait for it, so that its seconds are among those of the tests."""
+    for server in _servers:
+        assert server.stdin
+        server.stdin.close()
+        server.wait()
 
 
 def _serve() -> None:
