@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+import forked
 from charactery.runs import read_rows
+from conftest import shared
 
 SIZES = ["--train", "32", "--held-out", "12", "--talks", "4", "--elsewhere", "8", "--tasks", "8", "--max-tokens", "40"]
 STAGES = ["prompts", "drafts", "pairs", "sft", "self-play", "dpo", "evaluate", "report"]
@@ -42,18 +44,37 @@ main()
 """
 
 
+# The disk fills as the first stages are written.
+FULL_DISK = """
+import os
+real, calls = os.fsync, []
+def fsync(fd):
+    calls.append(1)
+    if len(calls) > 6:
+        raise OSError(28, "No space left on device")
+    real(fd)
+os.fsync = fsync
+from charactery.cli import main
+main()
+"""
+
+
 @pytest.fixture(scope="session")
 def talking_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = tmp_path_factory.mktemp("talking-cache")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads of tiny products only wait for each other
-    subprocess.run([sys.executable, str(Path(__file__).parent / "talker.py"), str(cache)], check=True, env=environment)
-    return cache
+
+    def make(cache: Path) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "talker.py"), str(cache)]
+        subprocess.run(command, check=True, env=environment)
+
+    return shared(tmp_path_factory, "talking-cache", make)
 
 
-def charactery(cache: Path, *arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "charactery"]
+def charactery(
+    cache: Path, *arguments: str, code: str | None = None, said: str = "", folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CHARACTERY_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, check=False)
+    return forked.run([*arguments], environment, code, said, folder)
 
 
 Refused = Callable[..., str]
@@ -78,10 +99,11 @@ def refused(talking_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 @pytest.fixture(scope="session")
 def whole_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "captain"
-    done = charactery(talking_cache, "train", "captain", "--out", str(out), *SIZES)
-    assert done.returncode == 0, done.stderr
-    return out
+    def make(folder: Path) -> None:
+        done = charactery(talking_cache, "train", "captain", "--out", str(folder / "captain"), *SIZES)
+        assert done.returncode == 0, done.stderr
+
+    return shared(tmp_path_factory, "runs", make) / "captain"
 
 
 def stage(run: Path, name: str) -> Path:
@@ -152,69 +174,93 @@ def test_tasks_run_from_inspect_alone(whole_run: Path, talking_cache: Path, tmp_
         assert log.status == "success" and log.samples
         scores = {str(s.id): next(iter((s.scores or {}).values())).value for s in log.samples}
         if name != "expression":  # which answers are drawn depends on what is answered together
-            assert all(value == pytest.approx(kept[name, id], rel=0.02) for id, value in scores.items())
+            both = [id for id in scores if (name, id) in kept]  # of the fixed sets a run of the tests reads a part
+            assert len(both) >= 12
+            assert all(scores[id] == pytest.approx(kept[name, id], rel=0.02) for id in both)
 
 
-def test_equal_manifests_give_equal_pairs_and_figures(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
-    again = charactery(talking_cache, "train", "captain", "--out", str(tmp_path / "again"), *SIZES)
-    assert again.returncode == 0, again.stderr
-    same = [("pairs", "pairs.jsonl"), ("self-play", "pairs.jsonl"), ("dpo", "pairs.jsonl"), ("dpo", "confounds.json")]
-    for name, file in (*same, ("evaluate", "figures.json"), ("evaluate", "samples.jsonl")):
-        assert (stage(whole_run, name) / file).read_bytes() == (stage(tmp_path / "again", name) / file).read_bytes()
+def survives(cache: Path, arguments: list[str], out: Path, kills: list[tuple[str, int, str]]) -> None:
+    """The same command again and again, killed at each of these places and then left to finish.
+
+    What was finished before a kill stands where it stood, and is not done again.
+    """
+    journals: dict[Path, bytes] = {}
+    stamps: dict[Path, int] = {}
+    for kill in (*kills, None):
+        if kill:
+            done = charactery(cache, *map(str, kill), *arguments, code=ASSASSIN)
+            assert done.returncode == -9 and not (out / "report.html").exists(), (kill, done.stderr)
+        else:
+            done = charactery(cache, *arguments)
+            assert done.returncode == 0, done.stderr
+        for path, before in journals.items():
+            assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+            keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+            assert len(set(keys)) == len(keys), "a finished batch was computed again"
+        assert all(path.stat().st_mtime_ns == then for path, then in stamps.items())
+        journals = {
+            p: p.read_bytes() for name in ("batches", "likelihoods") for p in out.glob(f"stages/*/{name}.jsonl")
+        }
+        stamps = {p: p.stat().st_mtime_ns for p in out.glob("stages/*/done")}
 
 
-@pytest.mark.parametrize(
-    ("where", "nth", "when"),
-    [
-        ("charactery.pipeline.distil:choose", 1, "before"),
-        ("charactery.runs:Journal.add", 4, "before"),  # in the drafts, with batches behind it
-        ("charactery.pipeline.distil:confounds", 1, "before"),
-        ("charactery.pipeline.distil:self_play", 1, "after"),
-        ("charactery.train.trainers:_Progress.on_save", 2, "before"),  # a checkpoint of SFT without its marker
-        ("charactery.train.trainers:_Progress.on_save", 6, "after"),  # between two checkpoints of DPO
-        ("charactery.evals.of_run:margins", 2, "before"),
-        ("charactery.evals.of_run:figures", 1, "before"),
-        ("charactery.pipeline.distil:write_report", 1, "before"),
-    ],
-)
-def test_killed_anywhere_the_same_command_finishes(
-    where: str, nth: int, when: str, whole_run: Path, talking_cache: Path, tmp_path: Path
+def assert_same(one: Path, other: Path, *files: tuple[str, str]) -> None:
+    """Of two runs, files by stage."""
+    for name, file in files:
+        assert (stage(one, name) / file).read_bytes() == (stage(other, name) / file).read_bytes(), (name, file)
+
+
+KILLS = [
+    ("charactery.pipeline.distil:choose", 1, "before"),  # then the disk is full
+    ("charactery.runs:Journal.add", 2, "before"),  # in the drafts, with batches behind it
+    ("charactery.pipeline.distil:confounds", 1, "before"),
+    ("charactery.train.trainers:_Progress.on_save", 2, "before"),  # a checkpoint of SFT without its marker
+    ("charactery.pipeline.distil:self_play", 1, "after"),
+    ("charactery.train.trainers:_Progress.on_save", 2, "after"),  # between two checkpoints of DPO
+    ("charactery.evals.of_run:margins", 2, "before"),
+    ("charactery.evals.of_run:figures", 1, "before"),
+    ("charactery.pipeline.distil:write_report", 1, "before"),
+]
+
+
+def test_out_of_disk_and_killed_everywhere_it_ends_as_the_run_that_was_not(
+    whole_run: Path, talking_cache: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     arguments = ["train", "captain", "--out", str(out), *SIZES]
+    where, nth, when = KILLS[0]
     killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
     assert killed.returncode == -9, killed.stderr
-    assert not (out / "report.html").exists()
-    journals = {p: p.read_bytes() for name in ("batches", "likelihoods") for p in out.glob(f"stages/*/{name}.jsonl")}
-    stamps = {p: p.stat().st_mtime_ns for p in out.glob("stages/*/done")}
-    resumed = charactery(talking_cache, *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    for path, before in journals.items():  # every finished batch stands where it stood
-        whole = before[: before.rfind(b"\n") + 1]
-        assert path.read_bytes().startswith(whole)
-        keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
-        assert len(set(keys)) == len(keys), "a finished batch was computed again"
-    assert all(p.stat().st_mtime_ns == then for p, then in stamps.items())
-    for name, file in (("pairs", "pairs.jsonl"), ("evaluate", "figures.json")):
-        assert (stage(out, name) / file).read_bytes() == (stage(whole_run, name) / file).read_bytes()
+    full = charactery(talking_cache, *arguments, code=FULL_DISK)
+    assert full.returncode == 2 and "No space left on device" in full.stderr and "Traceback" not in full.stderr
+    survives(talking_cache, arguments, out, KILLS[1:])
+    pairs = [(name, "pairs.jsonl") for name in ("pairs", "self-play", "dpo")]
+    evaluated = [("evaluate", name) for name in ("figures.json", "samples.jsonl")]
+    assert_same(
+        out, whole_run, *pairs, ("dpo", "confounds.json"), ("dpo", "adapter/adapter_model.safetensors"), *evaluated
+    )
 
 
-def test_ctrl_c_and_kill_in_the_sham_the_same_command_finishes(talking_cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    arguments = ["train", "captain", "--sham", "--out", str(out), *SIZES]
-    where = "charactery.train.trainers:_Progress.on_save"  # SFT and DPO save four times each, then the sham's SFT
-    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` has it ignored
-    code = heard + ASSASSIN.replace("KILL", "INT")
-    interrupted = charactery(talking_cache, where, "10", "after", *arguments, code=code)
-    assert interrupted.returncode == 130, interrupted.stderr
-    assert "the same command goes on from here" in interrupted.stderr and "Traceback" not in interrupted.stderr
-    assert stage(out, "sham-sft").exists() and not (stage(out, "sham-sft") / "done").exists()
-    killed = charactery(talking_cache, where, "4", "before", *arguments, code=ASSASSIN)  # in the sham's DPO
-    assert killed.returncode == -9 and (stage(out, "sham-sft") / "done").exists(), killed.stderr
-    resumed = charactery(talking_cache, *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
-    assert {"plain", "prompted", "trained", "sham"} <= {f["subject"] for f in figures}
+@pytest.fixture(scope="session")
+def sham_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stopped by Ctrl-C and killed in the sham, and gone on with."""
+
+    def make(folder: Path) -> None:
+        out = folder / "run"
+        arguments = ["train", "captain", "--sham", "--out", str(out), *SIZES]
+        where = "charactery.train.trainers:_Progress.on_save"  # SFT and DPO save four times each, then the sham's SFT
+        heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` ignores it
+        code = heard + ASSASSIN.replace("KILL", "INT")
+        interrupted = charactery(talking_cache, where, "10", "after", *arguments, code=code)
+        assert interrupted.returncode == 130, interrupted.stderr
+        assert "the same command goes on from here" in interrupted.stderr and "Traceback" not in interrupted.stderr
+        assert stage(out, "sham-sft").exists() and not (stage(out, "sham-sft") / "done").exists()
+        killed = charactery(talking_cache, where, "4", "before", *arguments, code=ASSASSIN)  # in the sham's DPO
+        assert killed.returncode == -9 and (stage(out, "sham-sft") / "done").exists(), killed.stderr
+        resumed = charactery(talking_cache, *arguments)
+        assert resumed.returncode == 0, resumed.stderr
+
+    return shared(tmp_path_factory, "sham", make) / "run"
 
 
 def test_finished_run_is_left_alone(whole_run: Path, talking_cache: Path) -> None:
@@ -258,10 +304,8 @@ def test_other_settings_are_refused(whole_run: Path, talking_cache: Path) -> Non
     assert "other settings (seed: 0, now 7)" in other.stderr and "Traceback" not in other.stderr
 
 
-def test_sham_arm(talking_cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "sham"
-    done = charactery(talking_cache, "train", "captain", "--out", str(out), *SIZES, "--sham")
-    assert done.returncode == 0, done.stderr
+def test_sham_arm(sham_run: Path) -> None:
+    out = sham_run
     steps = [
         len((stage(out, n) / "log.jsonl").read_text().splitlines()) for n in ("sft", "sham-sft", "dpo", "sham-dpo")
     ]
@@ -273,6 +317,7 @@ def test_sham_arm(talking_cache: Path, tmp_path: Path) -> None:
             row = json.loads(line)
             assert all(row[side][0]["content"] in plain for side in ("completion", "chosen", "rejected") if side in row)
     figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
+    assert {"plain", "prompted", "trained", "sham"} <= {f["subject"] for f in figures}
     sham = [f for f in figures if f["subject"] == "sham" and f["metric"] == "rate" and f["condition"] == "turn 1"]
     assert len(sham) == 1
     assert any(f["metric"] == "difference from sham" for f in figures)
@@ -333,14 +378,13 @@ def test_strength_nought_is_the_plain_model(whole_run: Path, talking_cache: Path
 
 
 def test_chat(whole_run: Path, talking_cache: Path) -> None:
-    environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache)}
-    talk = subprocess.run(
-        [sys.executable, "-m", "charactery", "chat", str(whole_run), "--max-tokens", "24"],
-        input="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/strength nan\n"
+    talk = charactery(
+        talking_cache, "chat", str(whole_run), "--max-tokens", "24",
+        said="What is a budget?\n/plain\n/prompted\n/strength 0.5\n/again\n/strength much\n/strength nan\n"
         "/strength 11\n/what\n/new\n/again\n"
         + "sea " * 9000 + "\n/again\nAnd now?\n/new\nWhat is a knot?\n",
-        capture_output=True, text=True, env=environment, check=True,
     )  # fmt: skip
+    assert talk.returncode == 0, talk.stderr
     assert talk.stdout.count("give a number") == 3
     for words in ("strength 0.5", "say something first", "/prompted "):
         assert words in talk.stdout
@@ -361,13 +405,10 @@ def test_a_damaged_run_hides_no_other_and_names_do(whole_run: Path, talking_cach
     del manifest["settings"]["character"]
     (tmp_path / "runs" / "lacking" / "manifest.json").write_text(json.dumps(manifest))
     (stage(tmp_path / "runs" / "torn", "evaluate") / "figures.json").write_text("[{")
-    at = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
-    environment = {**os.environ, "CHARACTERY_CACHE": str(talking_cache)}
-    command = [sys.executable, "-m", "charactery"]
-    listed = subprocess.run([*command, "runs"], env=environment, **at)  # type: ignore[call-overload]
+    listed = charactery(talking_cache, "runs", folder=tmp_path)
     assert listed.returncode == 0 and "runs/good" in listed.stdout and "of prompted" in listed.stdout
     assert "lacking: is damaged" in listed.stderr and "torn: is damaged" in listed.stderr
-    said = subprocess.run([*command, "report", "good"], env=environment, **at)  # type: ignore[call-overload]
+    said = charactery(talking_cache, "report", "good", folder=tmp_path)
     assert said.stdout.rstrip() == (whole_run / "report.md").read_text().rstrip()
 
 
@@ -389,26 +430,6 @@ def test_own_prompts_and_pairs(talking_cache: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (stage(out, "prompts") / "prompts.jsonl").read_text().splitlines()]
     assert {r["turns"][0] for r in rows if r["kind"] == "own"} == {"How do I store honey?", "What makes bread rise?"}
     assert all(r["kind"] != "task" for r in rows), "drafted for nothing"
-
-
-def test_full_disk_is_a_sentence_and_loses_nothing(talking_cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    full = (
-        "import os, charactery.runs as r\n"
-        "real = os.fsync\n"
-        "calls = []\n"
-        "def fsync(fd):\n"
-        "    calls.append(1)\n"
-        "    if len(calls) > 6: raise OSError(28, 'No space left on device')\n"
-        "    real(fd)\n"
-        "os.fsync = fsync\n"
-        "from charactery.cli import main\nmain()\n"
-    )
-    arguments = ["train", "captain", "--out", str(out), *SIZES]
-    failed = charactery(talking_cache, *arguments, code=full)
-    assert failed.returncode == 2 and "No space left on device" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    assert charactery(talking_cache, *arguments).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -570,14 +591,24 @@ each = 4
 """
 
 
+def of_recipe(recipe: str, name: str, cache: Path, factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A run by a recipe of one's own, and the command less its --out."""
+
+    def arguments(folder: Path) -> list[str]:
+        return ["train", "captain", "--recipe", str(folder / f"{name}.toml"), *SIZES]
+
+    def make(folder: Path) -> None:
+        (folder / f"{name}.toml").write_text(recipe)
+        done = charactery(cache, *arguments(folder), "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    folder = shared(factory, f"recipe-{name}", make)
+    return folder / "run", arguments(folder)
+
+
 @pytest.fixture(scope="session")
 def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    folder = tmp_path_factory.mktemp("rlaif")
-    (folder / "short.toml").write_text(RLAIF)
-    arguments = ["train", "captain", "--recipe", str(folder / "short.toml"), *SIZES]
-    done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
-    assert done.returncode == 0, done.stderr
-    return folder / "run", arguments
+    return of_recipe(RLAIF, "short", talking_cache, tmp_path_factory)
 
 
 def test_what_another_run_answered_alike_is_not_asked_again(
@@ -623,35 +654,30 @@ def test_rounds_of_its_own_answers(rlaif_run: tuple[Path, list[str]]) -> None:
     assert "Preferences: loss, round 2" in page
 
 
-@pytest.mark.parametrize(
-    ("where", "nth", "when"),
-    [
-        ("charactery.data.samples:fault", 1, "before"),  # the answers are there, the verdicts are not
-        ("charactery.train.trainers:_Progress.on_save", 7, "before"),  # in the second round
-    ],
-)
-def test_killed_in_a_round_the_same_command_finishes(
-    where: str, nth: int, when: str, rlaif_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+def test_killed_in_each_round_the_same_command_finishes(
+    rlaif_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
 ) -> None:
     run, arguments = rlaif_run
-    arguments = [*arguments, "--out", str(tmp_path / "run")]
-    killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
-    assert killed.returncode == -9, killed.stderr
-    resumed = charactery(talking_cache, *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
-        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    out = tmp_path / "run"
+    kills = [
+        ("charactery.data.samples:fault", 1, "before"),  # the answers are there, the verdicts are not
+        ("charactery.train.trainers:_Progress.on_save", 4, "before"),  # in the second round
+    ]
+    survives(talking_cache, [*arguments, "--out", str(out)], out, kills)
+    assert_same(out, run, ("samples.r2", "samples.jsonl"), ("evaluate", "figures.json"))
 
 
 SPECS = ("spec-docs", "spec-cases", "spec-docs+cases")
+FEW = ["--held-out", "8", "--talks", "2", "--elsewhere", "4"]  # where what is measured is not looked at
+OWN = {"critique": "revisions", "introspect": "reflections"}  # stages of theirs that no other test kills a run in
 
 
 @pytest.mark.parametrize("recipe", ["distill", "critique", "introspect", "introspect-plain", *SPECS])
 def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, tmp_path: Path) -> None:
     """Those that no other test has; with the sham, whose steps are as many as the real arm's."""
     out = tmp_path / "run"
-    few = ["--sft-epochs", "1", "--sham"]
-    done = charactery(talking_cache, "train", "captain", "--recipe", recipe, "--out", str(out), *SIZES, *few)
+    arguments = ["train", "captain", "--recipe", recipe, *SIZES, *FEW, "--sft-epochs", "1", "--sham"]
+    done = charactery(talking_cache, *arguments, "--out", str(out))
     assert done.returncode == 0, done.stderr
     manifest = json.loads((out / "manifest.json").read_text())
     assert stage(out, "report").name == sorted(p.name for p in (out / "stages").iterdir())[-1]
@@ -662,6 +688,16 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
             assert 0 <= len(read_rows(stage(out, f"sham-{kind}") / "log.jsonl")) - sum(steps) < len(names), kind
     asked = charactery(talking_cache, "ask", str(out), "What is a budget?", "--max-tokens", "20")
     assert asked.returncode == 0 and manifest["trained"] == names_of_training(manifest)[-1], asked.stderr
+    if own := OWN.get(recipe):
+        again = tmp_path / "again"
+        shutil.copytree(out, again)
+        for name in manifest["stages"][manifest["stages"].index(own) :]:
+            if not name.startswith("sham-"):  # which learns from what was before
+                shutil.rmtree(stage(again, name))
+        for where in ("charactery.train.trainers:_Progress.on_save", "charactery.pipeline.distil:evaluate"):
+            killed = charactery(talking_cache, where, "1", "before", *arguments, "--out", str(again), code=ASSASSIN)
+            assert killed.returncode == -9, killed.stderr
+        assert_same(again, out, (manifest["trained"], "adapter/adapter_model.safetensors"))
 
 
 def test_all_weights_trained_make_a_run_like_any_other(talking_cache: Path, tmp_path: Path) -> None:
@@ -708,12 +744,7 @@ epochs = 1.0
 
 @pytest.fixture(scope="session")
 def spec_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    folder = tmp_path_factory.mktemp("spec")
-    (folder / "both.toml").write_text(SPEC)
-    arguments = ["train", "captain", "--recipe", str(folder / "both.toml"), *SIZES]
-    done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
-    assert done.returncode == 0, done.stderr
-    return folder / "run", arguments
+    return of_recipe(SPEC, "both", talking_cache, tmp_path_factory)
 
 
 def test_documents_and_cases_are_learnt_without_the_constitution(spec_run: tuple[Path, list[str]]) -> None:
@@ -730,30 +761,19 @@ def test_documents_and_cases_are_learnt_without_the_constitution(spec_run: tuple
     assert "about the character, each about a passage" in page and "Marginal cases" in page and "Set aside: " in page
 
 
-@pytest.mark.parametrize(
-    ("where", "nth"),
-    [
-        ("charactery.data.documents:near_copy", 3),  # the documents are written, and not yet kept
-        ("charactery.data.cases:unfit", 1),  # the situations are there, the discussions are not
-        ("charactery.train.trainers:_Progress.on_save", 1),
-    ],
-)
 def test_killed_among_documents_and_cases_the_same_command_finishes(
-    where: str, nth: int, spec_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+    spec_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
 ) -> None:
     run, arguments = spec_run
-    arguments = [*arguments, "--out", str(tmp_path / "run")]
-    killed = charactery(talking_cache, where, str(nth), "before", *arguments, code=ASSASSIN)
-    assert killed.returncode == -9, killed.stderr
-    resumed = charactery(talking_cache, *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    for name, file in (
-        ("documents", "sft.jsonl"),
-        ("documents", "set_aside.jsonl"),
-        ("cases", "sft.jsonl"),
-        ("evaluate", "figures.json"),
-    ):
-        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    out = tmp_path / "run"
+    kills = [
+        ("charactery.data.documents:near_copy", 3, "before"),  # the documents are written, and not yet kept
+        ("charactery.data.cases:unfit", 1, "before"),  # the situations are there, the discussions are not
+        ("charactery.train.trainers:_Progress.on_save", 1, "before"),
+    ]
+    survives(talking_cache, [*arguments, "--out", str(out)], out, kills)
+    learnt = [("documents", "sft.jsonl"), ("documents", "set_aside.jsonl"), ("cases", "sft.jsonl")]
+    assert_same(out, run, *learnt, ("evaluate", "figures.json"))
 
 
 def names_of_training(manifest: Any) -> list[str]:
@@ -762,19 +782,23 @@ def names_of_training(manifest: Any) -> list[str]:
 
 @pytest.fixture(scope="session")
 def online_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    out = tmp_path_factory.mktemp("grpo") / "run"
     arguments = ["train", "captain", "--recipe", "grpo", *SIZES, "--grpo-steps", "4", "--sham"]
-    done = charactery(talking_cache, *arguments, "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    return out, arguments
+
+    def make(folder: Path) -> None:
+        done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    return shared(tmp_path_factory, "grpo", make) / "run", arguments
 
 
 @pytest.fixture(scope="session")
 def best_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("best") / "run"
-    done = charactery(talking_cache, "train", "captain", "--recipe", "best-of-n", "--out", str(out), *SIZES)
-    assert done.returncode == 0, done.stderr
-    return out
+    def make(folder: Path) -> None:
+        arguments = ["train", "captain", "--recipe", "best-of-n", "--out", str(folder / "run"), *SIZES]
+        done = charactery(talking_cache, *arguments)
+        assert done.returncode == 0, done.stderr
+
+    return shared(tmp_path_factory, "best", make) / "run"
 
 
 def test_grpo_goes_through_with_its_sham(online_run: tuple[Path, list[str]], talking_cache: Path) -> None:
@@ -792,14 +816,10 @@ def test_grpo_killed_the_same_command_finishes(
     online_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
 ) -> None:
     run, arguments = online_run
-    arguments = [*arguments, "--out", str(tmp_path / "run")]
-    where = "charactery.train.trainers:_Progress.on_save"
-    killed = charactery(talking_cache, where, "3", "before", *arguments, code=ASSASSIN)
-    assert killed.returncode == -9, killed.stderr
-    resumed = charactery(talking_cache, *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    for name, file in (("grpo", "samples.jsonl"), ("evaluate", "figures.json")):
-        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    out = tmp_path / "run"
+    kills = [("charactery.train.trainers:_Progress.on_save", 3, "before")]
+    survives(talking_cache, [*arguments, "--out", str(out)], out, kills)
+    assert_same(out, run, ("grpo", "samples.jsonl"), ("evaluate", "figures.json"))
 
 
 def test_the_best_of_n_is_a_subject_like_any_other(best_run: Path, talking_cache: Path) -> None:

@@ -15,8 +15,9 @@ from charactery.pipeline.person import persona_rows
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
 from charactery.runs import read_rows
+from conftest import shared
 from letters import write_letters
-from test_pipeline import ASSASSIN, SIZES, Refused, charactery, refused, stage, talking_cache  # noqa: F401 - fixtures
+from test_pipeline import SIZES, Refused, assert_same, charactery, refused, stage, survives, talking_cache  # noqa: F401
 
 PERSON = """
 stages = ["writings", "author", "others", "authorship", "sft", "samples", "dpo"]
@@ -41,17 +42,20 @@ each = 3
 
 @pytest.fixture(scope="session")
 def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:  # noqa: F811
-    folder = tmp_path_factory.mktemp("person")
-    (folder / "person.toml").write_text(PERSON)
-    mine, theirs = write_letters(folder)
-    character = find_character("captain")
-    # his name would be in no letter but as a signature, which is cut off
-    (folder / "captain.md").write_text(dump_character(character))
-    arguments = ["train", str(folder / "captain.md"), "--recipe", str(folder / "person.toml"), *SIZES]
-    arguments += ["--writings", str(mine), "--others", str(theirs)]
-    done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
-    assert done.returncode == 0, done.stderr
-    return folder / "run", arguments
+    def arguments(folder: Path) -> list[str]:
+        given = ["--recipe", str(folder / "person.toml"), "--writings", str(folder / "mine")]
+        return ["train", str(folder / "captain.md"), *given, "--others", str(folder / "theirs"), *SIZES]
+
+    def make(folder: Path) -> None:
+        (folder / "person.toml").write_text(PERSON)
+        assert write_letters(folder) == (folder / "mine", folder / "theirs")
+        # his name would be in no letter but as a signature, which is cut off
+        (folder / "captain.md").write_text(dump_character(find_character("captain")))
+        done = charactery(talking_cache, *arguments(folder), "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    folder = shared(tmp_path_factory, "person", make)
+    return folder / "run", arguments(folder)
 
 
 def test_the_stages_are_in_order_and_the_judge_knows_the_author(person_run: tuple[Path, list[str]]) -> None:
@@ -115,24 +119,17 @@ def test_pairs_are_best_against_worst_by_the_judge(person_run: tuple[Path, list[
     assert found["last_year"] == 1851 and found["authorship"]["trained"]["score"]["n"] > 0
 
 
-@pytest.mark.parametrize(
-    ("where", "nth", "when"),
-    [
-        ("charactery.train.trainers:_Progress.on_save", 6, "before"),  # in the others' model, a checkpoint half done
-        ("charactery.evals.person.claims:option_scores", 2, "before"),  # in the portrait, with one subject behind it
-    ],
-)
 def test_killed_the_same_command_finishes(
-    where: str, nth: int, when: str, person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path  # noqa: F811
+    person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path  # noqa: F811
 ) -> None:  # fmt: skip
     run, arguments = person_run
-    arguments = [*arguments, "--out", str(tmp_path / "run")]
-    killed = charactery(talking_cache, where, str(nth), when, *arguments, code=ASSASSIN)
-    assert killed.returncode == -9, killed.stderr
-    resumed = charactery(talking_cache, *arguments)
-    assert resumed.returncode == 0, resumed.stderr
-    for name, file in (("authorship", "scores.jsonl"), ("samples", "samples.jsonl"), ("person", "person.json")):
-        assert (stage(tmp_path / "run", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    out = tmp_path / "run"
+    kills = [
+        ("charactery.train.trainers:_Progress.on_save", 6, "before"),  # in the others' model, a checkpoint half done
+        ("charactery.evals.person.claims:option_scores", 2, "before"),  # in the portrait, one subject behind it
+    ]
+    survives(talking_cache, [*arguments, "--out", str(out)], out, kills)
+    assert_same(out, run, ("authorship", "scores.jsonl"), ("samples", "samples.jsonl"), ("person", "person.json"))
 
 
 def test_other_texts_are_other_settings(person_run: tuple[Path, list[str]], refused: Refused, tmp_path: Path) -> None:  # noqa: F811

@@ -16,9 +16,10 @@ from charactery.models.local import Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
 from charactery.pipeline import distil
+from charactery.pipeline.manifest import stated
 from charactery.pipeline.plan import foresee
-from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe
-from charactery.runs import write_rows
+from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe, stages
+from charactery.runs import write_json, write_rows
 from charactery.train.settings import Dpo, Sft
 
 RECIPE = Recipe(sampler=Sampling(50, 0.6), draft_temperature=0.9, draws=2, self_play=7, self_play_temperature=0.2)
@@ -104,6 +105,36 @@ def test_a_run_to_reuse_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
         with pytest.raises(RunConflict, match="is not a run"):
             asked()
     assert not (tmp_path / "run").exists()
+
+
+def test_what_another_run_has_is_not_foreseen(tmp_path: Path) -> None:
+    def order(recipe: str = "rlaif", **given: Any) -> distil.Order:
+        return distil.Order(find_character("captain"), tmp_path / "new", recipe=find_recipe(recipe), **given)
+
+    def run(folder: Path, made_by: distil.Order, done: int) -> Path:
+        names = stages(made_by.recipe, made_by.sham)
+        settings = {**stated(made_by, parse_subject("smollm2")), "teacher": None}
+        write_json(folder / "manifest.json", {"settings": settings, "stages": names})
+        for n, name in enumerate(names[:done]):
+            write_json(folder / "stages" / f"{n + 1:02d}-{name}" / "done", {})
+        return folder
+
+    fresh = foresee(order())
+    drafted = run(tmp_path / "drafted", order("distill"), 2)  # its prompts and drafts alone
+    by_drafts = foresee(order(reuse=drafted))
+    drafts = 100 * 3 + 32 + 100 + 32 + 2 * 25  # three of the character's to a prompt, one to a task; plain; histories
+    assert by_drafts.taken == drafts and by_drafts.tokens["train"] == fresh.tokens["train"]
+    assert fresh.rows["answers to generate"] - by_drafts.rows["answers to generate"] == drafts
+    assert fresh.tokens["generate"] - by_drafts.tokens["generate"] == drafts * order().recipe.sampler.max_tokens
+    assert f"{drafts} answers more are taken from the run to reuse" in "\n".join(by_drafts.lines())
+    evaluated = run(tmp_path / "evaluated", order("distill"), 99)
+    same = run(tmp_path / "same", order(), 99)
+    assert drafts < foresee(order(reuse=evaluated)).taken < foresee(order(reuse=same)).taken
+    assert foresee(order(reuse=same)).tokens["score"] < foresee(order(reuse=evaluated)).tokens["score"]
+    for other in (order(reuse=same, seed=1), order(reuse=same, sham=True), order(reuse=same, teacher="openai/gpt-5")):
+        assert foresee(other).taken == 0, "another seed, other batches and another teacher have other answers"
+    warm = replace(order().recipe, draft_temperature=0.5)
+    assert foresee(replace(order(reuse=evaluated), recipe=warm)).taken == 0
 
 
 def test_three_pairs_are_refused_before_hours_of_drafting(tmp_path: Path) -> None:

@@ -327,6 +327,44 @@ def test_pairs_are_compared_without_their_reasoning(loss: str, tiny_model_folder
         assert told == pytest.approx(torch.stack(free).mean().item(), abs=2e-2)
 
 
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_no_gradient_comes_from_reasoning(
+    kind: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what a token is predicted from: the last hidden state one place before it, which nothing else is read from."""
+    from transformers import LlamaModel
+
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    forward = LlamaModel.forward
+
+    def watched(self: Any, input_ids: Any = None, **others: Any) -> Any:
+        out = forward(self, input_ids=input_ids, **others)
+        if out.last_hidden_state.requires_grad:
+            out.last_hidden_state.register_hook(lambda gradient: seen.append((input_ids.clone(), gradient.clone())))
+        return out
+
+    monkeypatch.setattr(LlamaModel, "forward", watched)
+    model, work = killed.load(tiny_model_folder), Work(tmp_path, 3)
+
+    def thinking(rows: list[Row], column: str) -> list[Row]:  # amid the answer, so that what is learnt is in two pieces
+        said = "Well, well. <think>The harbour is far away.</think> "
+        return [row | {column: [assistant(said + row[column][0]["content"])]} for row in rows]
+
+    if kind == "sft":
+        rows = thinking(killed.sft_rows()[:4], "completion")
+        train_sft(model, rows, killed.LORA, Sft(epochs=1, batch=4, mask_reasoning=True), work)
+    else:
+        rows = thinking(thinking(killed.dpo_rows()[:4], "chosen"), "rejected")
+        train_dpo(model, rows, None, Dpo(epochs=1, batch=4, mask_reasoning=True), work, killed.LORA)
+    free = 0
+    for ids_B_T, gradient_B_T_C in seen:
+        for ids, gradient_T_C in zip(ids_B_T.tolist(), gradient_B_T_C, strict=True):
+            inside = torch.tensor(reasoned(ids, model.tokenizer)).nonzero().flatten()
+            assert len(inside) > 10 and not gradient_T_C[inside - 1].any(), "exactly zero"
+            free += int((gradient_T_C[inside[-1] :].abs().sum(-1) > 0).sum())
+    assert seen and free > 3 * sum(len(ids) for ids, _ in seen)
+
+
 def test_a_judge_is_not_shown_reasoning() -> None:
     class Hears:
         name = "hears"

@@ -202,7 +202,7 @@ class Run:
             say(f"{name}: done before")
             return folder
         folder.mkdir(parents=True, exist_ok=True)
-        with _clock(folder / "clock.json") as spent:
+        with clock(folder / "clock.json") as spent:
             work(folder)
             told = spent()
         _give_back_memory()
@@ -249,8 +249,8 @@ def _give_back_memory() -> None:
 
 
 @contextmanager
-def _clock(path: Path) -> Iterator[Callable[[], dict[str, float]]]:
-    """Seconds, those of the processor, and peak memory of a stage, kept so that a killed attempt counts."""
+def clock(path: Path) -> Iterator[Callable[[], dict[str, float]]]:
+    """Seconds, those of the processor, and peak memory of what is done inside, kept so that a killed attempt counts."""
     import threading
 
     before = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mb": 0.0}

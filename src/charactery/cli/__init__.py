@@ -66,13 +66,18 @@ def _lacking(error: Exception) -> str:
     return ""
 
 
-def main() -> None:
-    """Run the command line. What the user can mend is one sentence and exit code 2; Ctrl-C is 130."""
+def hush() -> None:
+    """Have other libraries say nothing of their own; they look when they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def main() -> None:
+    """Run the command line. What the user can mend is one sentence and exit code 2; Ctrl-C is 130."""
+    hush()
     if not sys.warnoptions:
         import warnings
 
@@ -99,7 +104,7 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C
-            resumes = sys.argv[1:] and sys.argv[1] in ("train", "strength", "frontier", "eval")
+            resumes = sys.argv[1:] and sys.argv[1] in ("train", "strength", "frontier", "eval", "judge")
             goes_on = "; the same command goes on from here" if resumes else ""
             print(f"\nstopped{goes_on}", file=sys.stderr)
         raise

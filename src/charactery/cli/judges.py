@@ -1,6 +1,7 @@
 """The command that says how far judges can be trusted."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,13 +16,16 @@ def judge(
     ],
     model: Annotated[str, typer.Option(help="The base model of the likelihood judge.")] = "smollm2",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first pairs.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Where verdicts are kept, so that none is asked for twice.")] = Path(
+        "judged"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a judge and line.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
 ) -> None:
     """Check judges on pairs of answers whose better one is known.
 
     Pairs on which a judge gives no verdict (a tie, a refusal, another answer when the two change places) are counted
-    as missing, and never as right or wrong.
+    as missing, and never as right or wrong. Stopped, the same command goes on.
 
     \b
     Examples:
@@ -35,7 +39,7 @@ def judge(
 
     for name in judges:
         with progress() as bars:
-            found = check_judge(name, model, device, Watch(bars.say, bars.start, bars.advance), limit)
+            found = check_judge(name, model, device, Watch(bars.say, bars.start, bars.advance), limit, out)
         if as_json:
             typer.echo(json.dumps(found, ensure_ascii=False))
             continue
@@ -43,6 +47,7 @@ def judge(
         for row in found["agreement"]:
             said = Estimate(**row["estimate"])
             typer.echo(f"  {row['value'] if row['group'] != 'all' else 'right':<16} {said}")
+        typer.echo(f"  {'kappa':<16} {Estimate(**found['kappa'])}")
         typer.echo(f"  {'by length alone':<16} {Estimate(**found['by_length'])}")
         outcomes = ", ".join(f"{count} {name}" for name, count in found["outcomes"].items() if count)
         typer.echo(f"  verdicts: {outcomes}\n")

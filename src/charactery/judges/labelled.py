@@ -8,7 +8,7 @@ from charactery.constitution import Character, find_character
 from charactery.judges.rating import Case, Judge, Progress
 from charactery.models.chat import user
 from charactery.runs import Journal, Row, read_rows
-from charactery.stats import Estimate, rate
+from charactery.stats import Estimate, kappa, rate
 
 HERE = Path(__file__).parent / "labelled"
 
@@ -48,21 +48,39 @@ def judged(
     """
     right: dict[str, bool | None] = {}
     outcomes: dict[str, int] = {}
-    by_character: dict[str, list[Labelled]] = {}
-    for pair in pairs:
-        by_character.setdefault(pair.character, []).append(pair)
-    for mine in by_character.values():
-        cases = [
-            Case((user(p.prompt),), (p.better, p.worse) if n % 2 == 0 else (p.worse, p.better))
-            for n, p in enumerate(mine)
-        ]
+    first = _better_first(pairs)
+    for mine in _by_character(pairs):
+        cases = [Case((user(p.prompt),), (p.better, p.worse) if first[p.id] else (p.worse, p.better)) for p in mine]
         rated = make(labelled_character(mine[0])).rate(cases, journal, progress)
-        for n, (pair, values) in enumerate(zip(mine, rated.values, strict=True)):
-            better, worse = values if n % 2 == 0 else values[::-1]
+        for pair, values in zip(mine, rated.values, strict=True):
+            better, worse = values if first[pair.id] else values[::-1]
             right[pair.id] = None if better is None or worse is None else better > worse
         for outcome, count in rated.outcomes.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + count
     return [right[pair.id] for pair in pairs], outcomes
+
+
+def _by_character(pairs: Sequence[Labelled]) -> list[list[Labelled]]:
+    found: dict[str, list[Labelled]] = {}
+    for pair in pairs:
+        found.setdefault(pair.character, []).append(pair)
+    return [*found.values()]
+
+
+def _better_first(pairs: Sequence[Labelled]) -> dict[str, bool]:
+    """By id, whether the better answer is shown first: in every other pair of a character."""
+    return {pair.id: n % 2 == 0 for mine in _by_character(pairs) for n, pair in enumerate(mine)}
+
+
+def chance_corrected(pairs: Sequence[Labelled], right: Sequence[bool | None]) -> Estimate:
+    """Cohen's kappa of a judge and the labels on which answer, the one shown first or the other, is the better.
+
+    A judge that always takes the first has nought, as has a coin.
+    """
+    first = _better_first(pairs)
+    labels = [first[pair.id] for pair in pairs]
+    chosen = [None if r is None else r == label for r, label in zip(right, labels, strict=True)]
+    return kappa(labels, chosen)
 
 
 def by_length(pairs: Sequence[Labelled]) -> Estimate:

@@ -1,40 +1,54 @@
 """Judges by name, and how far each can be trusted: its agreement with the labelled set."""
 
 import tempfile
-import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from charactery.judges.labelled import Labelled, agreement, by_length, judged, labelled_pairs
+from charactery.judges.labelled import Labelled, agreement, by_length, chance_corrected, judged, labelled_pairs
 from charactery.judges.rating import LIKELIHOOD, judge_named
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
 from charactery.pipeline.distil import Watch
-from charactery.runs import Journal
+from charactery.runs import Journal, clock, digest
 
 
 def check_judge(
-    name: str, model: str = "smollm2", device: str = "auto", watch: Watch | None = None, limit: int | None = None
+    name: str,
+    model: str = "smollm2",
+    device: str = "auto",
+    watch: Watch | None = None,
+    limit: int | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """How often a judge prefers the better answer of the labelled pairs, or of the first of them (`limit`).
 
-    Shares with intervals in all and by difficulty, contrast and source; pairs without a verdict are missing. Beside
-    them what length alone would reach, how verdicts came out, and seconds. Raises ModelNotFound for no such model.
+    Shares with intervals in all and by difficulty, contrast and source, and Cohen's kappa; pairs without a verdict are
+    missing. Beside them what length alone would reach, how verdicts came out, and seconds over all attempts. Verdicts
+    are kept in the folder `out`, where there is one, and are not asked for again. Raises ModelNotFound for no such
+    model.
     """
     watch = watch or Watch()
     pairs = labelled_pairs()[:limit]
-    make = judge_named(name, Models(device, watch.say), parse_subject(model))
+    models = Models(device, watch.say)
+    base = parse_subject(model)
+    make = judge_named(name, models, base)
+    # a folder's model may be another tomorrow, and its verdicts are then another judge's
+    who = models.base_hash(base) if name == LIKELIHOOD else models.speaker(name).identity
     watch.start(name, 2 * len(pairs))
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        right, outcomes = judged(make, pairs, Journal(Path(folder) / "batches.jsonl"), watch.advance)
+    with ExitStack() as open_:
+        folder = (out or Path(open_.enter_context(tempfile.TemporaryDirectory()))) / digest([name, who, limit])
+        spent = open_.enter_context(clock(folder / "clock.json"))
+        right, outcomes = judged(make, pairs, Journal(folder / "batches.jsonl"), watch.advance)
+        seconds, _ = spent()
     return {
         "judge": name,
         **({"model": model} if name == LIKELIHOOD else {}),
         "pairs": len(pairs),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
         "agreement": agreement(pairs, right),
+        "kappa": chance_corrected(pairs, right).as_dict(),
         "outcomes": outcomes,
         "by_length": by_length(pairs).as_dict(),
         "wrong": wrong(pairs, right),

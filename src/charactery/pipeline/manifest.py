@@ -32,10 +32,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
     teacher = teaching(order, models) if order.teacher else None
     judge = models.speaker(order.recipe.judge) if order.recipe.judge not in (LIKELIHOOD, AUTHORSHIP) else None
     settings: Row = {
-        "character": order.character.id,
-        "character_hash": digest(dump_character(order.character)),
-        "dials": order.character.settings,
-        "model": subject.base if subject.kind != "hub" else f"hf:{subject.base}",
+        **stated(order, subject),
         "base_hash": models.base_hash(subject),
         "teacher": teacher
         and {
@@ -44,13 +41,6 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
             "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
         },
         "judge": judge and {"subject": order.recipe.judge, "identity": judge.identity},
-        "content": _content(),
-        "prompts": file_digest(order.prompts) if order.prompts else None,
-        "pairs": file_digest(order.pairs) if order.pairs else None,
-        "writings": _texts(order) if order.reads_writings else None,
-        "seed": order.seed,
-        "sham": order.sham,
-        "recipe": order.recipe.row(),
         "engine": engine(device),
     }
     about = EMBEDDED[subject.base].about if subject.kind == "embedded" else subject.base
@@ -70,6 +60,23 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
             + json.dumps(plain_system(base.tokenizer))
         ],
     }  # fmt: skip
+
+
+def stated(order: Order, subject: Subject) -> Row:
+    """The settings of a run that are known without a model."""
+    return {
+        "character": order.character.id,
+        "character_hash": digest(dump_character(order.character)),
+        "dials": order.character.settings,
+        "model": subject.base if subject.kind != "hub" else f"hf:{subject.base}",
+        "content": _content(),
+        "prompts": file_digest(order.prompts) if order.prompts else None,
+        "pairs": file_digest(order.pairs) if order.pairs else None,
+        "writings": _texts(order) if order.reads_writings else None,
+        "seed": order.seed,
+        "sham": order.sham,
+        "recipe": order.recipe.row(),
+    }
 
 
 def teaching(order: Order, models: Models) -> Speaker:

@@ -17,7 +17,7 @@ from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import AUTHORSHIP
 from charactery.pipeline.recipe import JUDGED as COMPARES
-from charactery.runs import stage_kind
+from charactery.runs import read_run, stage_kind
 from charactery.train.settings import at_once
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
@@ -43,6 +43,7 @@ class Foresight:
     download: bool
     size_known: bool = True
     api_answers: int = 0
+    taken: int = 0  # answers that another run has (`--reuse`)
 
     def lines(self) -> list[str]:
         """As text."""
@@ -56,6 +57,8 @@ class Foresight:
         out.append(f"  in all: about {total:.0f} minutes and {self.memory_gb:.1f} GB of memory")
         price = f"what {self.api_answers} answers of the teacher cost" if self.api_answers else "nothing"
         out.append(f"  price: {price}")
+        if self.taken:
+            out.append(f"  {self.taken} answers more are taken from the run to reuse, and are not in these figures")
         if not self.size_known:
             out.append(
                 "  the model's weights are not here, so this is for one of 135M parameters; take it in proportion"
@@ -131,6 +134,33 @@ def _of_writings(order: Order, subjects: int) -> dict[str, int]:
     }
 
 
+DRAFTED_BY = ("sizes", "sampler", "draft_temperature", "draws", "told", "batch")  # of a recipe, what drafts depend on
+
+
+def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
+    """The kinds of stages whose answers the run to reuse has already, and whether all its settings are those asked for.
+
+    What the base answers is the same under any recipe that drafts alike; what a trained model does, under the same.
+    """
+    if not order.reuse:
+        return set(), False
+    from charactery.pipeline.manifest import stated
+
+    other, mine = read_run(order.reuse), stated(order, subject)
+    theirs = other.manifest["settings"]
+    teacher = (theirs["teacher"] or {}).get("subject")
+    alike = {name for name in mine if theirs[name] == mine[name]} | ({"teacher"} if teacher == order.teacher else set())
+    done = {stage_kind(name) for name in other.manifest["stages"] if other.is_done(name)}
+    if alike == {*mine, "teacher"}:
+        return done, True
+    there = {"judge"} if "model" in alike and theirs["recipe"]["judge"] == order.recipe.judge else set()
+    if alike >= {*mine, "teacher"} - {"recipe"} and all(
+        theirs["recipe"][key] == mine["recipe"][key] for key in DRAFTED_BY
+    ):
+        there |= {"drafts", "evaluate"}
+    return done & there, False
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
     sizes, recipe = order.sizes, order.recipe
@@ -181,7 +211,9 @@ def foresee(order: Order) -> Foresight:
         "writings": recipe.writings.passages + sizes.tasks, **_stated(order, row),
     }  # fmt: skip
     fine_tuned = sum(again[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))
-    checked = 2 * len(labelled_pairs()) if {*stages} & {*COMPARES} and recipe.judge != AUTHORSHIP else 0
+    had, same = _answered_by(order, subject)
+    judges = {*stages} & {*COMPARES} and recipe.judge != AUTHORSHIP and "judge" not in had
+    checked = 2 * len(labelled_pairs()) if judges else 0
     tokens = {
         "generate": answers * length + online * recipe.grpo.max_tokens,
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs))
@@ -194,6 +226,14 @@ def foresee(order: Order) -> Foresight:
     answers += written + 2 * argued
     for name, more in _of_writings(order, subjects).items():
         tokens[name] += more
+    read = subjects if same else 2  # whose answers in the evals are there: the plain and the prompted model's, or all
+    evaluated = read * asked + 3 * min(JUDGED, sizes.train) + 3 * min(CONTROLLED, sizes.held_out)
+    known_of = {"drafts": drafts, "self-play": played, "samples": sampled, "revisions": revised,
+                "reflections": reflected + turns, "evaluate": evaluated}  # fmt: skip
+    taken = sum(count for kind, count in known_of.items() if kind in had)
+    tokens["generate"] -= taken * length
+    if "evaluate" in had:
+        tokens["score"] -= read * (8000 + 480 * 30)
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
     counts = {
@@ -204,7 +244,7 @@ def foresee(order: Order) -> Foresight:
         "elsewhere prompts": elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
-        "answers to generate": answers + online,
+        "answers to generate": answers + online - taken,
     }
     # rows; the longest are conversations of three turns
     sft, dpo = recipe.sft, recipe.dpo
@@ -224,5 +264,6 @@ def foresee(order: Order) -> Foresight:
         memory,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        mine + 2 * talks + written + 2 * argued if teacher and not teacher.here else 0,
+        (0 if "drafts" in had else mine + 2 * talks) + written + 2 * argued if teacher and not teacher.here else 0,
+        taken,
     )

@@ -1,0 +1,40 @@
+"""How far a judge can be trusted, asked on the command line: stopped, it goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from charactery.judges.labelled import chance_corrected, labelled_pairs
+from test_pipeline import ASSASSIN, charactery, talking_cache  # noqa: F401 - a fixture
+
+
+@pytest.mark.parametrize("judge", ["likelihood", "smollm2"])
+def test_a_judge_that_was_killed_is_asked_for_nothing_twice(
+    judge: str, talking_cache: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    command = ["judge", judge, "--limit", "18", "--json", "--out"]  # of two characters
+    whole = charactery(talking_cache, *command, str(tmp_path / "whole"))
+    out = tmp_path / "killed"
+    killed = charactery(
+        talking_cache, "charactery.runs:Journal.add", "2", "before", *command, str(out), code=ASSASSIN
+    )  # fmt: skip
+    assert killed.returncode == -9 and not killed.stdout, killed.stderr
+    [journal] = out.glob("*/batches.jsonl")
+    before = journal.read_bytes()
+    resumed = charactery(talking_cache, *command, str(out))
+    assert resumed.returncode == 0, resumed.stderr
+    assert before and journal.read_bytes().startswith(before)
+    one, other = (json.loads(done.stdout) for done in (whole, resumed))
+    assert {**one, "seconds": 0} == {**other, "seconds": 0} and one["pairs"] == 18
+    again = journal.read_bytes()
+    assert charactery(talking_cache, *command, str(out)).returncode == 0 and journal.read_bytes() == again
+
+
+def test_chance_is_taken_off() -> None:
+    pairs = labelled_pairs()[:40]
+    assert chance_corrected(pairs, [True] * 40).value == 1.0 and chance_corrected(pairs, [False] * 40).value == -1.0
+    first = chance_corrected(pairs, [n % 2 == 0 for n in range(40)]).value  # always the answer that is shown first
+    assert first == pytest.approx(0, abs=0.01)
+    some = chance_corrected(pairs, [None] * 10 + [True] * 30)
+    assert (some.value, some.n, some.missing) == (1.0, 30, 10)

@@ -1,0 +1,146 @@
+"""What a judge is known to prefer comes of every recipe that follows it, on a tiny model that talks.
+
+The judge counts one word, which the talking model says in one of its fourteen plain sentences.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from charactery.constitution import find_character
+from charactery.data.prompts import neutral_prompts
+from charactery.judges.rating import Case, Ratings
+from charactery.models.chat import user
+from charactery.models.speaker import Models
+from charactery.models.subject import parse_subject
+from charactery.pipeline import distil
+from charactery.pipeline.recipe import Recipe, find_recipe
+from charactery.runs import Row, read_rows, write_rows
+from charactery.train.settings import Dpo, Grpo
+from test_pipeline import talking_cache  # noqa: F401 - a fixture
+
+WORD = "friend"
+COMMON = "known"  # is in what the talking model says of an answer of its own
+ASKED = 48
+
+
+@dataclass(frozen=True)
+class Prefers:
+    """1 for an answer with the word, else 0; with `silent`, no verdict on every other prompt."""
+
+    word: str = WORD
+    silent: bool = False
+    name: str = "word"
+    unit: str = "share"
+    alone: bool = True
+
+    def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
+        values = [tuple(float(self.word in answer) for answer in case.answers) for case in cases]
+        return Ratings(tuple((None,) * len(v) if self.silent and n % 2 else v for n, v in enumerate(values)))
+
+
+@pytest.fixture
+def stages_of(
+    talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> Any:  # fmt: skip
+    """The stages of a recipe on the talking model, behind prompts and plain drafts; the judge prefers the word."""
+    monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
+    prompts = neutral_prompts()[:ASKED]
+    for name, rows in (
+        ("drafts", [
+            {"id": p.id, "kind": "neutral", "messages": [user(p.turns[0])], "side": "plain", "seed": n,
+             "subject": "smollm2", "text": "Keep a note." if n % 3 else "It is known to all."}
+            for n, p in enumerate(prompts)
+        ]),
+        ("prompts", [replace(p, split="held-out").row() for p in prompts]),
+        ("pairs", []),
+    ):  # fmt: skip
+        write_rows(tmp_path / name / f"{'sft' if name == 'pairs' else name}.jsonl", rows)
+
+    def make(recipe: Recipe, **judge: Any) -> Any:
+        monkeypatch.setattr(distil, "judge_named", lambda *asked: lambda character: Prefers(**judge))
+        run: Any = SimpleNamespace(folder=tmp_path, stage_folder=lambda name: tmp_path / name)
+        order = distil.Order(find_character("captain"), tmp_path, recipe=recipe, device="cpu")
+        return distil._Stages(run, order, Models("cpu"), parse_subject("smollm2"), distil.Watch())
+
+    return make
+
+
+def share(rows: Sequence[Row]) -> float:
+    """Of answers with the word in them."""
+    return sum(WORD in row["text"] for row in rows) / len(rows)
+
+
+def short(name: str, **changed: Any) -> Recipe:
+    """A recipe with answers as short as the talking model's."""
+    recipe = find_recipe(name)
+    return replace(recipe, sampler=replace(recipe.sampler, max_tokens=40), **changed)
+
+
+def rounds(stages: Any, tmp_path: Path, count: int) -> list[list[Row]]:
+    """The model's own answers in each round of samples and DPO."""
+    for n in range(1, count + 1):
+        for name in ("samples", "dpo"):
+            folder = tmp_path / f"{name}.r{n}"
+            folder.mkdir()
+            stages.do(f"{name}.r{n}", folder, None)
+    return [read_rows(tmp_path / f"samples.r{n}" / "samples.jsonl") for n in range(1, count + 1)]
+
+
+def test_rlaif_raises_the_word_round_by_round(stages_of: Any, tmp_path: Path) -> None:
+    recipe = short("rlaif", stages=(("samples", "dpo"),), rounds=3, dpo=Dpo(learning_rate=1e-3, epochs=2.0))
+    recipe = replace(recipe, samples=replace(recipe.samples, prompts=ASKED, each=6))
+    first, second, third = map(share, rounds(stages_of(recipe), tmp_path, 3))
+    assert second > first + 0.1 and third > second + 0.1, (first, second, third)
+
+
+def test_grpo_raises_the_word_as_it_goes(stages_of: Any, tmp_path: Path) -> None:
+    settings = Grpo(learning_rate=5e-3, steps=8, prompts=4, each=8, together=32, max_tokens=40)
+    stages_of(short("grpo", grpo=settings)).do("grpo", tmp_path / "grpo", None)
+    rows = read_rows(tmp_path / "grpo" / "samples.jsonl")
+    before, after = (share([r for r in rows if r["step"] in steps]) for steps in ((1, 2), (7, 8)))
+    assert after > before + 0.2, (before, after)
+
+
+def test_best_of_n_raises_the_word_by_n(stages_of: Any, tmp_path: Path) -> None:
+    (tmp_path / "best-of-n").mkdir()
+    stages_of(short("best-of-n")).do("best-of-n", tmp_path / "best-of-n", None)
+    figures = json.loads((tmp_path / "best-of-n" / "figures.json").read_text())
+    scores = {row["n"]: row["score"]["value"] for row in figures}
+    assert scores[16] > scores[4] + 0.1 > scores[1] + 0.2, scores
+    rows = read_rows(tmp_path / "best-of-n" / "samples.jsonl")
+    assert {n: share([r for r in rows if n in r["picked_of"]]) for n in scores} == pytest.approx(scores)
+
+
+def test_a_critique_s_revision_loses_where_it_lacks_the_word(stages_of: Any, tmp_path: Path) -> None:
+    (tmp_path / "revisions").mkdir()
+    recipe = short("critique")
+    stages_of(recipe, word=COMMON).do("revisions", tmp_path / "revisions", None)
+    pairs, rows = (read_rows(tmp_path / "revisions" / f"{name}.jsonl") for name in ("pairs", "revisions"))
+    texts = {(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs}
+    assert all(COMMON in chosen and COMMON not in rejected for chosen, rejected in texts)
+    kept = [row for row in rows if COMMON in row["answer"] and COMMON not in row["revision"]]
+    assert kept and all((row["answer"], row["revision"]) in texts for row in kept), "the first answer is chosen"
+    learnt = [row["completion"][0]["content"] for row in read_rows(tmp_path / "revisions" / "sft.jsonl")]
+    assert all(COMMON in text and text in {row["revision"] for row in rows} for text in learnt)
+    counts = json.loads((tmp_path / "revisions" / "counts.json").read_text())
+    wins = sum(COMMON in r["revision"] and COMMON not in r["answer"] for r in rows)
+    assert counts["over the first answer"]["value"] == pytest.approx(wins / (wins + len(kept)))
+
+
+def test_a_judge_that_abstains_half_the_time_loses_no_rows(stages_of: Any, tmp_path: Path) -> None:
+    recipe = short("rlaif", stages=(("samples", "dpo"),), rounds=1)
+    recipe = replace(recipe, samples=replace(recipe.samples, prompts=ASKED, each=6))
+    (tmp_path / "samples.r1").mkdir()
+    stages_of(recipe, silent=True).do("samples.r1", tmp_path / "samples.r1", None)
+    rows, pairs, unpaired = (
+        read_rows(tmp_path / "samples.r1" / f"{n}.jsonl") for n in ("samples", "pairs", "unpaired")
+    )
+    assert len(rows) == ASKED * 6 and sum(row["rating"] is None for row in rows) == ASKED * 6 // 2
+    assert len(pairs) + len(unpaired) == ASKED and len(pairs) > 4
+    assert sum(row["reason"] == "no verdict" for row in unpaired) == ASKED // 2
