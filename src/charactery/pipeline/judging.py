@@ -41,7 +41,7 @@ def check_judge(
         folder = (out or Path(open_.enter_context(tempfile.TemporaryDirectory()))) / digest([name, who, limit])
         spent = open_.enter_context(clock(folder / "clock.json"))
         right, outcomes = judged(make, pairs, Journal(folder / "batches.jsonl"), watch.advance)
-        seconds, _ = spent()
+        seconds = spent()["seconds"]
     return {
         "judge": name,
         **({"model": model} if name == LIKELIHOOD else {}),
