@@ -250,7 +250,7 @@ def test_the_card_is_a_picture_that_other_readers_take(bundle: Path, shared_run:
     with zipfile.ZipFile(bundle) as archive:
         archive.extract("card.png", tmp_path)
     image = Image.open(tmp_path / "card.png")
-    assert image.size == (400, 600)
+    assert image.size == (800, 1200)
     texts = image.text  # all of the file's, those after the image data too
     newer, older = (json.loads(base64.b64decode(texts[name], validate=True)) for name in ("ccv3", "chara"))
     assert (newer["spec"], older["spec"]) == ("chara_card_v3", "chara_card_v2")
