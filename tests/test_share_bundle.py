@@ -527,3 +527,27 @@ def test_the_hub_takes_a_bundle_with_a_token_alone(
     said = run_cli("share", shared_run, "--out", tmp_path / "b.zip", "--to-hub", "me/captain")
     assert "https://hub/me/captain" in said and "secret" not in said and taken["token"] == "secret"
     assert taken["files"] >= {"README.md", "adapter_config.json", "adapter_model.safetensors", "bundle.json"}
+
+
+def test_what_the_hub_says_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from charactery.share import hub
+
+    response = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
+    for error, words in (
+        (HfHubHTTPError("403 Forbidden", response=response), "does not take 'me/captain' .403 Forbidden.. Check"),
+        (HFValidationError("Repo id must"), "'me/captain' is no hub id"),
+        (ConnectionError("no route"), "cannot be reached .no route.; nothing was uploaded"),
+    ):  # fmt: skip
+
+        class Api:
+            def __init__(self, token: str) -> None: ...
+
+            def create_repo(self, *_: Any, error: Exception = error, **__: Any) -> str:
+                raise error
+
+        monkeypatch.setattr(hub, "get_token", lambda: "secret")
+        monkeypatch.setattr(hub, "HfApi", Api)
+        with pytest.raises(CharacteryError, match=words):
+            hub.upload(tmp_path, "me/captain")

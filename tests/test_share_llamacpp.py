@@ -97,11 +97,11 @@ def agree(base: Path, adapter: Path, folder: Path, strengths: Sequence[float]) -
     server = llama(plain, folder / "adapter.gguf")
     for strength in strengths:
         tokens = said(server, peft.prompt, strength)
-        assert peft.agreement(tokens, strength) >= 0.95, strength
-        assert peft.agreement(tokens, 1.0 if strength == 0 else 0.0) < 0.9, strength
+        worn, other = (peft.agreement(tokens, at) for at in (strength, 1.0 if strength == 0 else 0.0))
+        assert worn >= 0.95 and worn > other, strength
     whole = merge(replace(run, adapter=adapter), folder / "merged.gguf", models)
     tokens = said(llama(whole), peft.prompt)
-    assert peft.agreement(tokens, 1.0) >= 0.95 and peft.agreement(tokens, 0.0) < 0.9
+    assert peft.agreement(tokens, 1.0) >= 0.95 and peft.agreement(tokens, 1.0) > peft.agreement(tokens, 0.0)
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -114,7 +114,7 @@ def test_llama_cpp_says_what_peft_says(tiny_model_folder: Path, tmp_path: Path, 
 def test_llama_cpp_says_what_peft_says_on_the_embedded_model(tmp_path: Path) -> None:
     fetch("smollm2")
     base = embedded_folder("smollm2")
-    agree(base, random_adapter(base, tmp_path / "lora", 0.1), tmp_path, (1.0,))
+    agree(base, random_adapter(base, tmp_path / "lora", 0.3), tmp_path, (1.0,))
 
 
 def test_an_adapter_that_has_no_place_in_gguf_says_why(tiny_model_folder: Path, tmp_path: Path) -> None:

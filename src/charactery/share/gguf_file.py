@@ -76,6 +76,8 @@ def adapter_lacking(config: Any, adapter: Path) -> str:
     settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     if settings.get("peft_type") != "LORA":
         return f"it is no LoRA but {settings.get('peft_type')}"
+    if not isinstance(settings.get("r"), int) or not isinstance(settings.get("lora_alpha"), int | float):
+        return "its settings have no r or no lora_alpha"
     apart = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices")
     if more := next((key for key in apart if settings.get(key)), None):
         return f"it has a {more}, which is not written"

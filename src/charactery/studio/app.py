@@ -98,6 +98,10 @@ def _pages(desk: Desk) -> FastAPI:
     def said(request: Request, error: CharacteryError) -> Response:
         return HTMLResponse(templates.get_template("fault.html").render(said=str(error)), 400)
 
+    @app.exception_handler(OSError)
+    def unkept(request: Request, error: OSError) -> Response:
+        return said(request, CharacteryError(f"could not be kept ({error.strerror}). Free some space and try again"))
+
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
