@@ -169,10 +169,9 @@ def first_word(rounds: int, subject: str) -> Row:
 
     alone, shown = [], []
     with browsed(Desk(private_store(), voice, [subject])) as page:
-        page.fill("#how input[name=max_tokens]", "8")
         for n in range(rounds + 1):  # the first of both is to warm up
             text = f"What would you take along on a long walk in the rain, and why? ({n})"
-            page.goto("/talk") if n else None
+            page.goto("/talk")
             page.fill("#how input[name=max_tokens]", "8")
             page.fill("#text", text)
             page.wait_for_timeout(300)
@@ -354,12 +353,13 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--row", choices=names)
     asked.add_argument("--rounds", type=int, default=5)
+    asked.add_argument("--subject", nargs="+", default=["smollm2", "smollm2+captain"], help="who says the first word")
     asked.add_argument("--store", help="the tree's store; else a new SQLite file")
     given = asked.parse_args()
     rows: list[Row] = []
     for name in [given.row] if given.row else names:
         if name == "first word":
-            rows += [first_word(given.rounds, subject) for subject in ("smollm2", "smollm2+captain")]
+            rows += [first_word(given.rounds, subject) for subject in given.subject]
         elif name == "tree":
             rows += tree(given.rounds, given.store)
         else:

@@ -82,7 +82,7 @@ def test_a_full_disk_is_a_sentence_on_the_page(
     ):
         answer = studio.post(**post)
         assert answer.status_code == 400 and "the disk is full" in answer.text
-    assert store(desk).summaries() == []
+    assert not any(talk.turns for talk in store(desk).summaries())
 
 
 IMPORT = """
