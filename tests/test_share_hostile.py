@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pytest
 
 from charactery.errors import CharacteryError, ModelNotFound
 from charactery.models.speaker import Models
+from charactery.models.subject import parse_subject
 from charactery.share import bundle as bundles
+from charactery.share.merge import merge
 from charactery.share.opening import open_bundle
 from charactery.share.packing import share
 from test_share_bundle import answers, bundle, made, models, refused, relisted, shared_run
@@ -132,30 +136,30 @@ def test_killed_in_mid_write_there_is_nothing_and_the_next_try_succeeds(
         assert answers(opened, models) == answers(shared_run, models)
 
 
-FULL = """
-import resource, sys
-from charactery.cli import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # bytes a file may have: what is beyond, the system refuses
-sys.argv[0] = "charactery"
-main()
-"""
+@contextmanager
+def full() -> Iterator[None]:
+    """A disk that takes 30,000 bytes a file: what is beyond, the system itself refuses."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no such limit on this system")
-@pytest.mark.parametrize("command", ["share", "open", "merge", "merge to GGUF"])
+@pytest.mark.parametrize("deed", ["share", "share as a zip", "open", "merge", "merge to GGUF"])
 def test_a_disk_that_takes_no_more_is_a_sentence_and_nothing_is_left(
-    shared_run: Path, bundle: Path, tiny_model_folder: Path, tmp_path: Path, command: str
+    shared_run: Path, bundle: Path, tiny_model_folder: Path, tmp_path: Path, models: Models, deed: str
 ) -> None:
-    out = str(tmp_path / ("out.gguf" if "GGUF" in command else "out"))
-    arguments = {
-        "share": ["share", str(shared_run), "--out", out],
-        "open": ["open", str(bundle), "--to", out, "--base", str(tiny_model_folder)],
-        "merge": ["merge", str(shared_run), "--to", out],
-        "merge to GGUF": ["merge", str(shared_run), "--to", out],
-    }[command]
-    done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "could not be written" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and os.listdir(tmp_path) == []
+    out = tmp_path / {"merge to GGUF": "out.gguf", "share as a zip": "out.zip"}.get(deed, "out")
+    doing: dict[str, Callable[[], object]] = {
+        "share": lambda: share(shared_run, out, models),
+        "open": lambda: open_bundle(bundle, models, out, str(tiny_model_folder)),
+        "merge": lambda: merge(parse_subject(str(shared_run)), out, models),
+    }
+    with pytest.raises(CharacteryError, match="could not be written"), full():
+        doing[deed.split()[0]]()
+    assert os.listdir(tmp_path) == []
 
 
 def test_of_two_that_open_the_same_one_has_it(
