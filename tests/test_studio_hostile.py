@@ -1,6 +1,5 @@
-"""The studio among ill files, a full disk, a killed import, and fifty who listen at once."""
+"""The studio among ill files, a full disk, and an import that is killed."""
 
-import asyncio
 import errno
 import os
 import re
@@ -19,8 +18,7 @@ pytest.importorskip("fastapi")
 from charactery.conversations import Mark, Node, Tree, open_store
 from charactery.conversations.formats import FORMATS, export_text, import_file
 from charactery.studio import Desk
-from conversing import Parrot
-from test_studio import PAGE, desk, job_in, parrot, served, store, studio
+from test_studio import PAGE, desk, parrot, store, studio
 
 __all__ = ["desk", "parrot", "studio"]  # fixtures
 
@@ -117,38 +115,3 @@ def test_an_import_that_is_killed_leaves_whole_conversations_and_is_done_again(t
     assert [len(kept.tree(tree.id).nodes) for tree in trees[:3]] == [6, 6, 6]
     assert import_file(kept, tmp_path / "all.jsonl").added.new == 18
     assert {one.id for one in kept.summaries()} == {tree.id for tree in trees}
-
-
-def test_fifty_readers_of_the_server_hear_every_event(desk: Desk, parrot: Parrot) -> None:
-    parrot.words = " ".join(f"w{n}" for n in range(60))
-
-    async def read(client: httpx.AsyncClient, ready: list[int]) -> list[tuple[str, str]]:
-        heard: list[tuple[str, str]] = []
-        async with client.stream("GET", f"/events/{PAGE}") as answer:
-            async for line in answer.aiter_lines():
-                name, _, value = line.partition(": ")
-                if line.startswith(":"):
-                    ready.append(1)
-                elif name in ("id", "event"):
-                    heard.append((name, value))
-                    if value.startswith("done-"):
-                        break
-        return heard
-
-    async def all_read(address: str) -> list[list[tuple[str, str]]]:
-        async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=60)) as client:
-            key = re.search(r'"X-Charactery": "([^"]+)"', (await client.get("/talk")).text)
-            assert key is not None
-            client.headers["X-Charactery"] = key[1]
-            ready: list[int] = []
-            readers = [asyncio.create_task(read(client, ready)) for _ in range(50)]
-            while len(ready) < 50:
-                await asyncio.sleep(0.01)
-            said = await client.post("/talk/say", data={"page": PAGE, "subject": "parrot", "text": "Count."})
-            await client.post(f"/answers/{job_in(said.text)}/start")
-            return await asyncio.gather(*readers)
-
-    with served(desk) as address:
-        heard = asyncio.run(all_read(address))
-    assert len(heard) == 50 and all(one == heard[0] for one in heard)
-    assert [value for name, value in heard[0] if name == "id"] == [str(n) for n in range(1, 62)]
