@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save
 
 from charactery.errors import CharacteryError, ModelNotFound
 from charactery.models.speaker import Models
@@ -57,20 +59,27 @@ def test_what_its_maker_spoilt_is_refused_by_its_name(
     assert words in refused(folder, tmp_path, tiny_model_folder)
 
 
-@pytest.mark.parametrize("settings", [{"r": 9}, {"r": "x"}, {"target_modules": ["none_such"]}])
+@pytest.mark.parametrize("ill", ["settings", "one tensor"])
 def test_an_adapter_that_does_not_fit_is_a_sentence_and_leaves_the_model_as_it_was(
-    bundle: Path, tmp_path: Path, tiny_model_folder: Path, shared_run: Path, models: Models, settings: dict[str, Any]
+    bundle: Path, tmp_path: Path, tiny_model_folder: Path, shared_run: Path, models: Models, ill: str
 ) -> None:
-    was = json.loads((next(shared_run.glob("stages/*-dpo")) / "adapter/adapter_config.json").read_text())
-    ill = json.dumps(was | settings).encode()
-    folder = swapped(bundle, tmp_path / "folder", "adapter_config.json", ill)
-    run = open_bundle(folder, models, tmp_path / "run", str(tiny_model_folder)).folder
+    trained = next(shared_run.glob("stages/*-dpo")) / "adapter"
+    if ill == "settings":
+        was = json.loads((trained / "adapter_config.json").read_text())
+        name, data = "adapter_config.json", json.dumps(was | {"target_modules": ["none_such"]}).encode()
+    else:  # all but the last fit, and are put on before it
+        tensors = load_file(trained / "adapter_model.safetensors")
+        last = sorted(tensors)[-1]
+        name, data = "adapter_model.safetensors", save(tensors | {last: torch.ones(3, 3)})
+    run = open_bundle(
+        swapped(bundle, tmp_path / "folder", name, data), models, tmp_path / "run", str(tiny_model_folder)
+    ).folder
     plain, worn = answers(tiny_model_folder, Models("cpu")), answers(shared_run, Models("cpu"))
-    for after in (plain, worn):  # the first adapter of a model, and one after another
+    for _ in range(2):  # the first adapter of a model, and one after another
         with pytest.raises(ModelNotFound, match="does not fit"):
             answers(run, models)
         assert answers(tiny_model_folder, models) == plain
-        assert answers(shared_run, models) == worn, after
+        assert answers(shared_run, models) == worn
 
 
 def test_an_entry_that_lies_about_its_size_is_read_no_further(
