@@ -185,7 +185,7 @@ class LocalModel:
             else:
                 self._peft.load_adapter(folder, adapter_name=name)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            # what was put on before it broke off is in the network already, and would be in every answer
+            # the layers that it made before it broke off are in the network already
             if self._peft is None:
                 for path, layer in [*self.model.named_modules()]:
                     if isinstance(layer, BaseTunerLayer):
