@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-smollm2 controls docs docs-full bench lint-faults clean
+.PHONY: demo test check test-smollm2 controls docs docs-full bench bench-studio lint-faults clean
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -45,6 +45,10 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/help_time.py
 	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)") $(if $(ROW),--row "$(ROW)") $(if $(FULL),--full)
 	$(if $(ROW)$(FULL),,$(BIN)/python -m benchmarks.speed.checks)
+
+# the studio in Chromium; ROW=name measures one row
+bench-studio: .venv/ready
+	$(BIN)/python benchmarks/studio.py $(if $(ROW),--row "$(ROW)")
 
 # precision and recall of the lint rules; DATA=DIR holds OpenCharacterTraining's constitutions
 lint-faults: .venv/ready

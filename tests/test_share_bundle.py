@@ -260,10 +260,12 @@ def test_the_card_is_a_picture_that_other_readers_take(bundle: Path, shared_run:
     assert import_character(tmp_path / "card.png") == character
 
 
-def test_the_modelfile_frames_turns_as_training_did(tiny_model: Any, bundle: Path) -> None:
+def test_the_modelfile_frames_turns_as_training_did(tiny_model: Any, tiny_model_folder: Path, bundle: Path) -> None:
     with zipfile.ZipFile(bundle) as archive:
         text = archive.read("Modelfile").decode()
-    assert re.search(r"^FROM \./captain\.gguf$", text, re.M) and "--to captain.gguf" in text
+    base = f"{tiny_model_folder.name}.gguf"
+    assert re.search(rf"^FROM \./{base}$\nADAPTER \./adapter\.gguf$", text, re.M) and f"--to {base}" in text
+    assert f"begins with {tensors_hash(tiny_model_folder)}" in text
     assert 'SYSTEM """You are a helpful AI assistant"""' in text and 'PARAMETER stop "<|im_end|>"' in text
     assert "<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n" in text
     tiny_model.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}> {{ m.content }}\n{% endfor %}"
@@ -284,6 +286,8 @@ def test_parts_can_be_left_out_and_the_merged_model_put_in(
     run_cli("share", shared_run, "--out", tmp_path / "most", "--gguf", "--without", "conversations")
     assert parse_subject(str(tmp_path / "most/captain.gguf")).kind == "gguf"
     assert "made once" not in (tmp_path / "most/Modelfile").read_text()
+    assert re.search(r"^FROM \./captain\.gguf$\n(?!ADAPTER)", (tmp_path / "most/Modelfile").read_text(), re.M)
+    assert not (tmp_path / "most/adapter.gguf").exists()
     assert not {"conversations.json", "examples.jsonl"} & {p.name for p in (tmp_path / "most").iterdir()}
     with pytest.raises(CharacteryError, match="no part 'adapter'"):
         share(shared_run, tmp_path / "none", models, ["adapter"])
@@ -523,3 +527,27 @@ def test_the_hub_takes_a_bundle_with_a_token_alone(
     said = run_cli("share", shared_run, "--out", tmp_path / "b.zip", "--to-hub", "me/captain")
     assert "https://hub/me/captain" in said and "secret" not in said and taken["token"] == "secret"
     assert taken["files"] >= {"README.md", "adapter_config.json", "adapter_model.safetensors", "bundle.json"}
+
+
+def test_what_the_hub_says_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from charactery.share import hub
+
+    response = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
+    for error, words in (
+        (HfHubHTTPError("403 Forbidden", response=response), "does not take 'me/captain' .403 Forbidden.. Check"),
+        (HFValidationError("Repo id must"), "'me/captain' is no hub id"),
+        (ConnectionError("no route"), "cannot be reached .no route.; nothing was uploaded"),
+    ):  # fmt: skip
+
+        class Api:
+            def __init__(self, token: str) -> None: ...
+
+            def create_repo(self, *_: Any, error: Exception = error, **__: Any) -> str:
+                raise error
+
+        monkeypatch.setattr(hub, "get_token", lambda: "secret")
+        monkeypatch.setattr(hub, "HfApi", Api)
+        with pytest.raises(CharacteryError, match=words):
+            hub.upload(tmp_path, "me/captain")

@@ -164,8 +164,6 @@ class LocalModel:
 
     @torch.inference_mode(False)  # so that the adapter's tensors can be used outside of inference mode too
     def _adapter(self, folder: Path) -> str:
-        from peft import PeftModel
-
         folder = folder.resolve()
         weights = folder / "adapter_model.safetensors"
         if not weights.exists():
@@ -174,10 +172,7 @@ class LocalModel:
         if key in self._adapters:
             return self._adapters[key]
         name = f"a{len(self._adapters)}"
-        if self._peft is None:
-            self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
-        else:
-            self._peft.load_adapter(folder, adapter_name=name)
+        self._put_on(folder, name)
         # the adapter's own tensors alone: `.to` on the whole would round the rotary frequencies, which stay in float32
         for path, parameter in self._peft.named_parameters():
             if f".{name}." in path:
@@ -185,6 +180,29 @@ class LocalModel:
         self._peft.eval()
         self._adapters[key] = name
         return name
+
+    def _put_on(self, folder: Path, name: str) -> None:
+        from peft import PeftModel
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        try:
+            if self._peft is None:
+                self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
+            else:
+                self._peft.load_adapter(folder, adapter_name=name)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            # the layers that it made before it broke off are in the network already
+            if self._peft is None:
+                for path, layer in [*self.model.named_modules()]:
+                    if isinstance(layer, BaseTunerLayer):
+                        self.model.set_submodule(path, layer.get_base_layer())
+            elif name in self._peft.peft_config:
+                self._peft.delete_adapter(name)
+            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+            raise ModelNotFound(
+                f"holds an adapter that does not fit {self.name}: it was trained on another model, or is damaged "
+                f"({why})", folder,
+            ) from error  # fmt: skip
 
     # -- generation
 

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
 from charactery.errors import CharacteryError, ModelNotFound
+from charactery.models.hub import hub_errors
 from charactery.runs import write_json
 
 
@@ -167,27 +167,16 @@ def from_hub(name: str) -> Path | str:
     Raises ModelNotFound where the hub does not know it or cannot be reached: a download would try for a minute.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    no_answer: Any = (OSError, *HfHubHTTPError.__bases__)  # the system's, and its HTTP client's, whichever that is
-    try:
+    refused = ("give model", "Check the name; for a gated one, log in with `hf auth login`")
+    unreached = f"model {name!r} is not whole in its cache here. `charactery models` lists what is here"
+    with hub_errors(name, refused, unreached, ModelNotFound):
         with suppress(LocalEntryNotFoundError):  # then the hub is asked
             folder = Path(snapshot_download(name, local_files_only=True))
             if _whole(folder):
                 return folder
         HfApi().model_info(name, timeout=10)
-    except HFValidationError as error:
-        raise ModelNotFound(f"{name!r} is no hub id: {str(error).splitlines()[0]}") from error
-    except HfHubHTTPError as error:
-        raise ModelNotFound(
-            f"the hub does not give model {name!r} ({str(error).splitlines()[0]}). Check the name; for a gated one, "
-            "log in with `hf auth login`"
-        ) from error
-    except no_answer as error:
-        raise ModelNotFound(
-            f"model {name!r} is not in the hub's cache here, and the hub cannot be reached ({error}). `charactery "
-            "models` lists what is here"
-        ) from error
     return name
 
 

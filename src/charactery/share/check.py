@@ -24,7 +24,7 @@ def quick_check(folder: Path, models: Models) -> Estimate:
     """How much more an opened run's answers here are the character's than those that came with it, to the same prompts.
 
     By the likelihood judge, with the base at hand: nats a token, nothing measured where no answers came with the run.
-    Raises RuntimeError or ValueError, PEFT's, where the adapter does not fit the base.
+    Raises ModelNotFound where the adapter does not fit the base.
     """
     path = folder / "conversations.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []

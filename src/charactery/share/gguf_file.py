@@ -1,4 +1,4 @@
-"""A network and its tokenizer as a GGUF file, for llama.cpp and what is built on it.
+"""A network and its tokenizer as a GGUF file, or an adapter alone, for llama.cpp and what is built on it.
 
 Keys and names: github.com/ggml-org/ggml, docs/gguf.md. Written are models of the Llama kind with a byte-level BPE; for
 others `lacking` says what is in the way.
@@ -11,6 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from charactery.errors import CharacteryError
 
@@ -53,9 +54,7 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, name: str, dtype: str =
     writer = gguf.GGUFWriter(path, architecture)
     _write_shape(writer, config, name, dtype)
     _write_tokenizer(writer, tokenizer, config.vocab_size)
-    heads = {"attn_q.": config.num_attention_heads, "attn_k.": config.num_key_value_heads}
-    kind = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == architecture)
-    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+    names = _names(config)
     for theirs, tensor in network.state_dict().items():
         if theirs == "lm_head.weight" and config.tie_word_embeddings:
             continue  # a file without output weights reads its embeddings there
@@ -66,8 +65,62 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, name: str, dtype: str =
                 "convert that"
             )
         values = tensor.detach().float().numpy()
-        many = next((count for part, count in heads.items() if part in ours), 0)
-        _add(writer, ours, _in_pairs(values, many) if in_pairs and many else values, dtype)
+        _add(writer, ours, _turned(ours, values, config) if in_pairs else values, dtype)
+    _finish(writer)
+
+
+def adapter_lacking(config: Any, adapter: Path) -> str:
+    """Why an adapter's folder cannot be written as GGUF for a base of this configuration, or "" where it can."""
+    if config.model_type not in KINDS:
+        return f"its base's kind is {config.model_type!r}, and GGUF is written of {', '.join(KINDS)}"
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if settings.get("peft_type") != "LORA":
+        return f"it is no LoRA but {settings.get('peft_type')}"
+    if not isinstance(settings.get("r"), int) or not isinstance(settings.get("lora_alpha"), int | float):
+        return "its settings have no r or no lora_alpha"
+    apart = ("rank_pattern", "alpha_pattern", "use_dora", "lora_bias", "modules_to_save", "trainable_token_indices")
+    if more := next((key for key in apart if settings.get(key)), None):
+        return f"it has a {more}, which is not written"
+    return ""
+
+
+def write_adapter_gguf(config: Any, adapter: Path, path: Path, name: str) -> None:
+    """Write a LoRA folder as llama.cpp's adapter file, in float16: of each matrix `lora_a` (r, in), `lora_b` (out, r).
+
+    It goes on a GGUF file of the base with this configuration. Form: github.com/ggml-org/llama.cpp,
+    convert_lora_to_gguf.py. Raises CharacteryError where `adapter_lacking` says why.
+    """
+    if why := adapter_lacking(config, adapter):
+        raise CharacteryError(f"this adapter cannot be written as GGUF: {why}", adapter)
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    architecture, in_pairs = KINDS[config.model_type]
+    rank, alpha, names = settings["r"], float(settings["lora_alpha"]), _names(config)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha * rank**0.5 if settings.get("use_rslora") else alpha)
+    writer.add_name(name)
+    writer.add_file_type(FILE_TYPES["float16"])
+    for theirs, tensor in load_file(adapter / "adapter_model.safetensors").items():
+        matrix, _, part = theirs.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        ours = names.get_name(f"{matrix}.weight", (".weight",))
+        if ours is None or part not in ("A", "B"):
+            raise CharacteryError(
+                f"this adapter cannot be written as GGUF: there is no place for its {theirs}", adapter
+            )
+        values = tensor.float().numpy()
+        values = _turned(ours, values, config) if in_pairs and part == "B" else values
+        _add(writer, f"{ours}.lora_{part.lower()}", values, "float16")
+    _finish(writer)
+
+
+def _names(config: Any) -> Any:
+    """Where GGUF has each of transformers' tensors."""
+    kind = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == KINDS[config.model_type][0])
+    return gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+
+
+def _finish(writer: Any) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -136,8 +189,12 @@ def _cut(tokenizer: Any) -> str | None:
     return "smollm" if steps[:-1] else "gpt-2"
 
 
-def _in_pairs(values: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of q or k with the two halves of each head interleaved, as llama.cpp turns them."""
+def _turned(name: str, values: np.ndarray, config: Any) -> np.ndarray:
+    """Rows of q or k with the two halves of each head interleaved, as llama.cpp turns them; others as they are."""
+    of = {"attn_q.": config.num_attention_heads, "attn_k.": config.num_key_value_heads}
+    heads = next((count for part, count in of.items() if part in name), 0)
+    if not heads:
+        return values
     halves = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
     return halves.swapaxes(1, 2).reshape(values.shape)
 

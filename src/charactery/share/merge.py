@@ -1,12 +1,14 @@
 """An adapter added to the weights for good: a folder that transformers loads, or a GGUF file."""
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from charactery import __version__
@@ -87,6 +89,10 @@ def _whole_or_not(to: Path, write: Callable[[Path], Any]) -> None:
         part.rename(to)
     except OSError as error:
         raise disk_error(error, to) from error
+    except SafetensorError as error:  # what the system said, in words alone
+        if not (said := re.search(r"os error (\d+)", str(error))):
+            raise
+        raise disk_error(OSError(int(said[1]), os.strerror(int(said[1]))), to) from error
     finally:
         remove_partial(part)
         with suppress(OSError):

@@ -26,7 +26,8 @@ ABOUT = {
     "report.html": "the run's report: every figure, how it was made, answers side by side",
     "character.md": "the constitution",
     "card.png": "a character card (version 3, and 2 for older programs), for programs that take those",
-    "Modelfile": "for Ollama",
+    "adapter.gguf": "the adapter in float16 for llama.cpp and what is built on it; it goes on a GGUF file of the base",
+    "Modelfile": "for Ollama; it says how that file of the base is made",
     "conversations.json": "what it said, picked at random; `charactery conversations import` takes it",
     "bundle.json": "the SHA-256 of every file, and the base's",
 }

@@ -4,6 +4,7 @@ Format: docs.ollama.com/modelfile. Without a TEMPLATE, Ollama goes by the chat t
 it knows that one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from charactery.models.chat import BASE_TEMPLATE, plain_system, prompt_text
@@ -17,12 +18,20 @@ GO_BASE = (
 )
 
 
-def modelfile(name: str, weights: str, tokenizer: Any, context: int, temperature: float, how: str = "") -> str:
-    """The file's text. `weights` is what lies beside it; `how` is the command that makes it, where it does not yet."""
-    lines = [f"# {name}, for Ollama: ollama create NAME -f Modelfile"]
+def modelfile(
+    name: str, weights: str, tokenizer: Any, context: int, temperature: float, how: str = "", adapter: str = "",
+    notes: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """The file's text. `weights` is what lies beside it; `how` is the command that makes it, where it does not yet.
+
+    With `adapter`, a GGUF file beside it, `weights` are its base; `notes` are said first.
+    """
+    lines = [f"# {name}, for Ollama: ollama create NAME -f Modelfile", *(f"# {note}" for note in notes)]
     if how:
         lines.append(f"# {weights} is made once, beside this file, by: {how}")
     lines.append(f"FROM ./{weights}")
+    if adapter:
+        lines.append(f"ADAPTER ./{adapter}")
     template, system = _frame(tokenizer)
     if template:
         lines.append(f'TEMPLATE """{template}"""')

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
+from charactery.constitution import load_character
 from charactery.constitution.character import slug
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.models.speaker import Models
@@ -71,14 +74,25 @@ def _manifest(part: Path, bundle: Path, index: Row) -> Row:
     try:
         kept, adapter = (json.loads((part / name).read_text(encoding="utf-8")) for name in ("run.json", ADAPTER[0]))
         settings, stage, done = kept["settings"], kept["trained"], kept["done"]
-        whole = isinstance(settings, dict) and isinstance(done, dict) and isinstance(index["base"]["model"], str)
+        whole = isinstance(settings["character"], str) and isinstance(done, dict)
+        whole = whole and isinstance(adapter, dict) and isinstance(index["base"]["model"], str)
         whole = whole and bool(re.fullmatch(r"[a-z][a-z-]*(\.r\d{1,3})?", stage)) and stage_kind(stage) != BEST_OF
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise BadData("has a run.json that cannot be used; ask who made it to share it again", bundle)
+        raise BadData(
+            "has a run.json or adapter_config.json that cannot be used; ask who made it to share it again", bundle
+        )
     if adapter.get("peft_type") != "LORA" or adapter.get("auto_mapping"):
         raise BadData(f"{ADAPTER[0]} is not that of a plain LoRA adapter; other kinds may run code", bundle)
+    try:
+        load_character(part / "character.md")
+        with safe_open(part / ADAPTER[1], "pt") as file:
+            file.keys()
+    except (CharacteryError, SafetensorError) as error:
+        what = "character.md" if isinstance(error, CharacteryError) else ADAPTER[1]
+        said = error.message if isinstance(error, CharacteryError) else str(error)
+        raise BadData(f"has a {what} that cannot be used: {said}", bundle) from None
     stages = [stage, *(["evaluate"] if "figures.json" in index["files"] else [])]
     facts = {key: kept.get(key) for key in ("base", "environment", "notes")}
     return {

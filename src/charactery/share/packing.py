@@ -24,13 +24,15 @@ from charactery.models.subject import Subject, parse_subject, untrained
 from charactery.report.source import read_source
 from charactery.runs import Row, Run, disk_error, read_rows, read_run, remove_partial, write_json, write_text
 from charactery.share.bundle import fresh_folder, write_index, write_zip
-from charactery.share.gguf_file import lacking
+from charactery.share.gguf_file import adapter_lacking, lacking, write_adapter_gguf
 from charactery.share.merge import merge
 from charactery.share.model_card import model_card
 from charactery.share.modelfile import modelfile
 
 LEAVABLE = ("report", "figures", "conversations", "card", "modelfile")
 HUB = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # what an embedded model is made from
+OLLAMA = {"smollm2": "smollm2:135m"}  # and what of it Ollama has
+ADAPTER_GGUF = "adapter.gguf"
 EXAMPLES = "examples.jsonl"
 ELSEWHERE = "elsewhere"  # where the character is not to show
 MEASURED = ("figures.json", "verdicts.json", EXAMPLES, "moved.json")
@@ -95,7 +97,7 @@ def _fill(part: Path, run: Run, subject: Subject, models: Models, without: Seque
     if gguf:
         merge(subject, part / f"{index['name']}.gguf", models)
     if "modelfile" not in without:
-        write_text(part / "Modelfile", _modelfile(run, subject, index, models, character.name, gguf))
+        write_text(part / "Modelfile", _for_ollama(part, run, subject, index, models, character.name, gguf))
     source = read_source(run) if evaluated and "figures" not in without else None
     write_text(part / "run.json", _less(hidden, json.dumps(_manifest(run, index), ensure_ascii=False, indent=1)))
     card = model_card(character, index, source, [path.name for path in part.iterdir()])
@@ -189,12 +191,43 @@ def card_png(character: Character) -> bytes:
     return png.join(png.with_texts(parts, {"chara": older}))
 
 
-def _modelfile(run: Run, subject: Subject, index: Row, models: Models, name: str, gguf: bool) -> str:
+def _for_ollama(
+    part: Path, run: Run, subject: Subject, index: Row, models: Models, name: str, gguf: bool
+) -> str:  # fmt: skip
+    """The Modelfile: of the merged file where it is there, else of the adapter, else of what is yet to be merged.
+
+    The adapter is written beside it where GGUF has a place for it.
+    """
+    assert subject.adapter is not None
     folder = models.folder(untrained(subject))
     tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
     tokenizer.chat_template = tokenizer.chat_template or BASE_TEMPLATE
-    weights = f"{index['name']}-merged" if lacking(config, tokenizer) else f"{index['name']}.gguf"
-    how = "" if gguf else f"charactery merge runs/{index['name']} --to {weights}"
     sampler = (run.manifest["settings"].get("recipe") or {}).get("sampler") or {}
     context = int(getattr(config.get_text_config(), "max_position_embeddings", 2048))
-    return modelfile(name, weights, tokenizer, context, float(sampler.get("temperature", 0.7)), how)
+    framed = (tokenizer, context, float(sampler.get("temperature", 0.7)))
+    if gguf:
+        return modelfile(name, f"{index['name']}.gguf", *framed)
+    if lacking(config, tokenizer) or adapter_lacking(config, subject.adapter):
+        merged = f"{index['name']}-merged" if lacking(config, tokenizer) else f"{index['name']}.gguf"
+        return modelfile(name, merged, *framed, f"charactery merge runs/{index['name']} --to {merged}")
+    try:
+        write_adapter_gguf(config, subject.adapter, part / ADAPTER_GGUF, index["name"])
+    except OSError as error:
+        raise disk_error(error, part) from error
+    base = index["base"]
+    weights = f"{slug(base['model'].rpartition('/')[2]) or 'base'}.gguf"
+    made = f"charactery merge {base['model'] if base['here'] else 'FOLDER'} --to {weights}"
+    return modelfile(name, weights, *framed, made, ADAPTER_GGUF, _on_which_base(base))
+
+
+def _on_which_base(base: Row) -> list[str]:
+    """What to know of the base before an adapter goes on it."""
+    notes = [
+        f"{ADAPTER_GGUF} is for {base['model']}, whose tensors' SHA-256 begins with {base['hash']}: {base['about']}"
+    ]
+    if theirs := OLLAMA.get(base["model"]):
+        notes.append(
+            f"FROM {theirs}, Ollama's own, needs no file, but has other weights than those: it may answer otherwise, "
+            "and the card's figures are not of it"
+        )
+    return notes

@@ -50,6 +50,10 @@ def _pages(desk: Desk) -> FastAPI:
         said = templates.get_template("fault.html").render(said=error.detail)
         return HTMLResponse(said, error.status_code, error.headers)
 
+    @app.exception_handler(OSError)
+    def unkept(request: Request, error: OSError) -> Response:
+        return said(request, CharacteryError(f"could not be kept ({error.strerror}). Free some space and try again"))
+
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
