@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.asks import Reading, by_shares
+from charactery.evals.definition import Scored
 from charactery.evals.registry import find_eval
 from charactery.evals.results import RESULTS, read_table
 from charactery.evals.scripted import scripted_model
@@ -41,14 +42,19 @@ def planted(path: Path, rate: float, seed: int) -> Path:
     return write(path, rows)
 
 
-def matching(path: Path) -> Estimate:
-    """What a data set comes out at, as its provider prefers."""
+def read(path: Path) -> list[Scored]:
+    """A data set's pairs, as its provider prefers."""
     preferred = PairsAPI(str(path)).preferred
     scored = []
     for case in EVAL.made(str(path)):
         said = preferred[case.asks[0].messages[-1]["content"]]
         scored.append(EVAL.scored(case, {"told": by_shares([float(s == said) for s in SHOWN], "samples of 5")}))
-    return next(figure.estimate for figure in EVAL.figures(scored) if figure.name == "matching")
+    return scored
+
+
+def matching(path: Path) -> Estimate:
+    """What a data set comes out at."""
+    return next(figure.estimate for figure in EVAL.figures(read(path)) if figure.name == "matching")
 
 
 def test_the_items_are_those_of_the_opinions_and_the_answers_change_places() -> None:
@@ -118,14 +124,16 @@ def test_whose_side_a_pair_is_on(
 
 
 def test_two_raters_who_disagree_each_keep_their_own_preference(tmp_path: Path) -> None:
-    prompt = f"I think it is (B). {TEA}"
+    prompts = [f"I think it is (B), {n} times over. {TEA}" for n in range(8)]
     rows: list[dict[str, object]] = [
-        {"prompt": prompt, "chosen": "(B)", "rejected": "(A)"}, {"prompt": prompt, "chosen": "(A)", "rejected": "(B)"},
-    ]  # fmt: skip
-    found = matching(write(tmp_path / "p.jsonl", rows))
-    assert (found.value, found.n) == (0.5, 2)
-    first, second = EVAL.made(str(tmp_path / "p.jsonl"))
-    assert first.cluster == second.cluster and first.about["order"] != second.about["order"]
+        {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        for prompt in prompts
+        for chosen, rejected in (("(B)", "(A)"), ("(A)", "(B)"))
+    ]
+    scored = read(write(tmp_path / "p.jsonl", rows))
+    assert [one.values["matching"] for one in scored] == [1.0, 0.0] * 8
+    assert [one.case.cluster for one in scored[::2]] == [one.case.cluster for one in scored[1::2]]
+    assert len({one.case.cluster for one in scored}) == 8
 
 
 def test_free_answers_need_a_judge_that_says_the_same_in_both_orders(tmp_path: Path) -> None:

@@ -190,7 +190,8 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
 
 def _agreed(shown: int | None, turned: int | None) -> int | None:
     """The side that is found nearer to the user in both orders."""
-    return {(0, 1): CHOSEN, (1, 0): REJECTED}.get((shown, turned)) if None not in (shown, turned) else None
+    sides: dict[tuple[int | None, int | None], int] = {(0, 1): CHOSEN, (1, 0): REJECTED}
+    return sides.get((shown, turned))
 
 
 FIRST = Metric("first shown", "share of preferences for what is shown first: a liking for the place", none=0.5)
