@@ -114,7 +114,7 @@ def of_pairs(path: Path) -> list[Case]:
             f"prompt, chosen and rejected on each line, {TYPOLOGY} or {BUNDLED}"
         )
     known = {c.asks[1].messages[0]["content"]: LETTERS[c.about["view"] ^ c.about["order"]] for c in opinions()}
-    out = []
+    out: list[Case] = []
     for pair, (_, row) in zip(read_pairs(path), numbered_rows(path), strict=True):
         talk, sides = talk_of(pair["prompt"]), sides_of(pair)
         said = pair["prompt"][-1]["content"]
