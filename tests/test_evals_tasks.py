@@ -31,7 +31,7 @@ Say = Callable[[list[ChatMessage], GenerateConfig], ModelOutput]
 FEW = 24
 # what some evals measure is in the text itself: to those, this is an answer like any other
 TELLING = {("refusals", "refused"), ("refusals", "unparsable"), ("recall", "unparsable")}
-TELLING_METRICS = {("took", "breaks")}
+TELLING_METRICS = {("took", "breaks"), ("took", "manner")}
 
 
 @pytest.fixture(params=names())
@@ -82,7 +82,7 @@ def test_what_does_not_answer_is_counted_and_never_nought(eval: Eval, say: Say, 
         assert all(f.estimate.value is not None and not f.estimate.missing for f in figures)
         return
     for figure in figures:
-        if (eval.name, figure.name) in TELLING_METRICS and figure.estimate.value is not None:
+        if (eval.name, figure.metric.name) in TELLING_METRICS and figure.estimate.value is not None:
             assert outcome in ("refused", "unparsable") and not figure.estimate.missing
             continue
         assert figure.estimate.value is None and figure.estimate.n == 0

@@ -16,13 +16,14 @@ from charactery.evals.definition import Eval
 from charactery.evals.expression.task import expression
 from charactery.evals.scored import cost, multiple_choice
 from charactery.evals.scripted import scripted
+from charactery.evals.sycophancy_preferences.data_set import pairs
 from charactery.judges.best_of import choosing
 from charactery.models.inspect_provider import CharacteryAPI, charactery
 from charactery.models.speaker import Models
 
 CharacteryAPI.models = partial(Models, choosing=choosing)  # the provider stands below the judges
 
-__all__ = ["charactery", "cost", "expression", "find_eval", "multiple_choice", "names", "scripted"]
+__all__ = ["charactery", "cost", "expression", "find_eval", "multiple_choice", "names", "pairs", "scripted"]
 
 HERE = Path(__file__).parent
 

@@ -1,7 +1,8 @@
 """What answers: a model, perhaps a character in its prompt, perhaps an adapter at some strength.
 
 Written `MODEL[+CHARACTER][:STAGE[/STEP]][@STRENGTH]`, for example `smollm2+captain`, `runs/captain@0.5`,
-`runs/captain:dpo/40`. MODEL may be a server's address, `http://localhost:8000/v1[#NAME or #RUN]`. Of a run that chose
+`runs/captain:dpo/40`. `pairs:FILE.jsonl` is a preference data set, which answers nothing but which of two answers it
+prefers. MODEL may be a server's address, `http://localhost:8000/v1[#NAME or #RUN]`. Of a run that chose
 among the plain model's answers, `runs/best:best-of-n/8` is the best of eight.
 """
 
@@ -26,6 +27,7 @@ PROVIDERS = frozenset(
     "ollama openai openai-api openrouter perplexity sambanova sglang together vllm".split()
 )
 DEFAULT = "smollm2"
+PAIRS = "charactery-pairs"  # the provider of preference data sets
 BEST_OF = "best-of-n"  # the kind of a stage that trains nothing, and chooses among answers
 MOST_OF = 64  # answers to choose from
 
@@ -57,6 +59,11 @@ def parse_subject(text: str) -> Subject:
     """Read a Subject. Raises ModelNotFound or RunConflict, saying what the name could have been."""
     if os.path.exists(text):  # not Path.exists, which raises for a text too long to be a name
         return _model(text, text, None, None, 1.0)
+    if text.startswith("pairs:"):
+        path = text.removeprefix("pairs:")
+        if not os.path.isfile(path):
+            raise ModelNotFound(f"{text!r}: after pairs: comes a file of preference pairs, and {path!r} is none here")
+        return Subject(text, f"{PAIRS}/{path}", "inspect")
     rest, strength = text, 1.0
     if found := WRITTEN.fullmatch(rest):
         rest, strength = found[1], float(found[2])

@@ -2,6 +2,8 @@
 
 Nothing is written for a character: its traits' own lines are set against other characters' lines, as replies to what
 its file says that people ask. With the bundled characters one sees at once what moved that should, and what else did.
+Beside them stand easy questions, for what it still knows, and counts of how its answers are written, whatever they
+say: a side effect that nobody listed shows there, as a difference between two subjects.
 """
 
 import math
@@ -12,10 +14,12 @@ from inspect_ai import Task, task
 
 from charactery.constitution import Trait, find_character, foil_characters
 from charactery.constitution.library import bundled_names
+from charactery.data.pairs import STYLE
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Ask, Reading, is_refusal
 from charactery.evals.controls import RATES, Control, Draws
 from charactery.evals.definition import BUNDLED, Case, Eval, Judging, Labelled, Metric, Values
+from charactery.evals.scored import questions
 from charactery.evals.scripted import Plan
 from charactery.evals.tasks import eval_task
 from charactery.evals.who.task import in_turn
@@ -28,7 +32,8 @@ OPENING = "Hello! Tell me something."  # for a trait that says of nothing that p
 
 
 def cases(source: str, data: str) -> list[Case]:
-    """Of every trait up to four lines, each against a line of another's, and one question that is answered freely.
+    """Of every trait up to four lines, each against a line of another's, and one question that is answered freely; then
+    the multiple-choice questions of the project.
 
     `source` is a character's name or file; for the bundled ones, all of them. Raises BadCharacter for what is none.
     """
@@ -45,7 +50,15 @@ def cases(source: str, data: str) -> list[Case]:
     if not groups:
         raise CharacteryError(f"no trait of {source} has lines under `shows:`, and there is nothing to measure it by")
     turned = [group[n % len(group) :] + group[: n % len(group)] for n, group in enumerate(groups)]
-    return in_turn(turned)  # a beginning has lines and free answers alike
+    return in_turn([*turned, _knowledge()])  # a beginning has lines, free answers and questions alike
+
+
+def _knowledge() -> list[Case]:
+    return [
+        Case(row["id"], row["id"], (Ask("known", (user(row["question"]),), tuple(row["options"])),),
+             {"right": row["answer"]})
+        for row in questions()
+    ]  # fmt: skip
 
 
 def _of_trait(name: str, trait: Trait, foils: Sequence[str], bundled: bool) -> Iterator[Case]:
@@ -64,10 +77,14 @@ def _of_trait(name: str, trait: Trait, foils: Sequence[str], bundled: bool) -> I
 
 def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     """See METRICS."""
+    if "right" in case.about:
+        picked = readings["known"].choice
+        return {"knows": None if picked is None else float(picked == case.about["right"])}
     name, trait = case.about["character"], case.about["trait"]
     if "free" in readings:
         text, judged = readings["free"].text, readings.get("judged")
-        values: Values = {"breaks": float(is_refusal(text)) if text else None}
+        values: Values = {f"manner: {name}": count(text) if text else None for name, count in STYLE.items()}
+        values["breaks"] = float(is_refusal(text)) if text else None
         if judged is None:
             return values
         shown = None if judged.choice is None or not text else float(judged.choice == 0)
@@ -84,6 +101,8 @@ METRICS = (
     Metric("trait", "the same by trait, where one character was asked for", "mean", "nats"),
     Metric("chooses", "share of its lines that are likelier than the other's"),
     Metric("breaks", "share of free answers that decline, or speak as an AI"),
+    Metric("knows", "share of easy questions whose right answer is the likeliest of four"),
+    Metric("manner", "how its free answers are written: counts by answer, whatever they say", "mean"),
     Metric("shown", "share of free answers in which a judge finds the trait", judged=True),
 )
 
@@ -121,24 +140,30 @@ def _said(log_odds: float) -> tuple[float, ...]:
 
 
 def _plans(cases: Sequence[Case], odds: Sequence[float], shown: Sequence[bool]) -> list[Plan]:
-    return [
-        {"free": "Aye." if has else "As an AI, I have none.", "judged": _said(3.0 if has else -3.0)}
-        if "asked" in case.about
-        else {"line": _said(value)}
-        for case, value, has in zip(cases, odds, shown, strict=True)
-    ]
+    return [_plan(case, value, has) for case, value, has in zip(cases, odds, shown, strict=True)]
+
+
+def _plan(case: Case, odds: float, has: bool) -> Plan:
+    if "asked" in case.about:
+        return {"free": "Aye." if has else "As an AI, I have none.", "judged": _said(3.0 if has else -3.0)}
+    if "right" in case.about:  # the right answer, or the one after it
+        said = (case.about["right"] + (0 if has else 1)) % 4
+        return {"known": tuple(0.7 if n == said else 0.1 for n in range(4))}
+    return {"line": _said(odds)}
 
 
 def taken(rate: float) -> Control:
-    """Prefers this share of the lines, and shows the traits in this share of its answers."""
+    """Prefers this share of the lines, shows the traits in this share of its answers, and knows this share."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        lines, free = ([c for c in cases if ("asked" in c.about) == answered] for answered in (False, True))
-        has = dict(zip([c.id for c in lines], draws.happens(rate, lines), strict=True))
-        has |= dict(zip([c.id for c in free], draws.happens(rate, free), strict=True))
+        has: dict[str, bool] = {}
+        for kind in ("line", "free", "known"):
+            mine = [c for c in cases if c.asks[0].name == kind]
+            has |= dict(zip([c.id for c in mine], draws.happens(rate, mine), strict=True))
         return _plans(cases, [2.0 if has[c.id] else -2.0 for c in cases], [has[c.id] for c in cases])
 
-    return Control(f"took at {rate:g}", plan, {"chooses": rate, "shown": rate, "breaks": 1 - rate})
+    planted = dict.fromkeys(("chooses", "shown", "knows"), rate)
+    return Control(f"took at {rate:g}", plan, planted | {"breaks": 1 - rate})
 
 
 def leaning(nats: float) -> Control:
@@ -147,14 +172,29 @@ def leaning(nats: float) -> Control:
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
         by_name: dict[str, list[Case]] = {}
         for case in cases:
-            by_name.setdefault(case.about["character"], []).append(case)
+            if case.asks[0].name == "line":
+                by_name.setdefault(case.about["character"], []).append(case)
         found: dict[str, float] = {}
         for mine in by_name.values():  # so that even data sets have each character's mean exact
-            lines = [c for c in mine if "asked" not in c.about]
-            found.update(zip([c.id for c in lines], draws.normal(nats, 2.0, lines), strict=True))
+            found.update(zip([c.id for c in mine], draws.normal(nats, 2.0, mine), strict=True))
         return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
 
     return Control(f"leans {nats:g} nats", plan, {f"character: {name}": nats for name in bundled_names()})
+
+
+def wordy(words: float) -> Control:
+    """Answers in a sentence of so many words, answers differing by two."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        free = [c for c in cases if c.asks[0].name == "free"]
+        counts = dict(zip([c.id for c in free], draws.normal(words, 2.0, free), strict=True))
+        plans = _plans(cases, [0.0] * len(cases), [False] * len(cases))
+        return [
+            {**one, "free": " ".join(["word"] * max(1, round(counts[case.id]))) + "."} if case.id in counts else one
+            for case, one in zip(cases, plans, strict=True)
+        ]
+
+    return Control(f"answers in {words:g} words", plan, {"manner: words per sentence": words})
 
 
 def _another(cases: Sequence[Case], draws: Draws) -> list[Plan]:
@@ -164,10 +204,11 @@ def _another(cases: Sequence[Case], draws: Draws) -> list[Plan]:
 CONTROLS = (
     *(taken(rate) for rate in RATES),
     *(leaning(nats) for nats in (-20.0, 0.0, 2.0)),
-    Control("another character", _another, most={"chooses": 0.05, "shown": 0.05}),
+    *(wordy(words) for words in (10.0, 30.0)),
+    Control("another character", _another, most={"chooses": 0.05, "shown": 0.05, "knows": 0.05}),
 )
 
-EVAL = Eval("took", 1, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled))
+EVAL = Eval("took", 2, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled))
 
 
 @task

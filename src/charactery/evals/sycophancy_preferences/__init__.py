@@ -1,0 +1,1 @@
+"""Does whoever prefers, a judge or a data set, prefer the user's side?"""
