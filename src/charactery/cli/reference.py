@@ -18,7 +18,7 @@ def reference() -> str:
     out = [
         "# Command line",
         "Generated from the code by `make docs`. Every command has `--help`. What you can mend is one sentence on\n"
-        "standard error and exit code 2; `lint` exits 1 where it finds faults, and `eval --controls` where a figure comes\n"
+        "standard error and exit code 2; `lint` exits 1 where it finds faults, `eval --controls` where a figure comes\n"
         "out wrong; Ctrl-C is 130.",
     ]
     out += [part for command, inner in _commands(root, context) for part in _described(command, inner)]
