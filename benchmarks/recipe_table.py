@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
@@ -129,10 +130,13 @@ def table(kept: dict[str, Row]) -> str:
     titles = [title for title, *_ in COLUMNS]
     lines = [
         "# Recipes compared", "",
-        "Made by `python benchmarks/recipe_table.py --out runs/table`, on smollm2 and two processor cores. Every cell "
-        f"is a run of `charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}`. In brackets are 95% "
-        "intervals. `–` is a figure that there is none of; recipes without a line have not been run.", "",
-        *(f"- **{name}**: {said}." for name, said in ABOUT.items()),
+        "What each [recipe](recipes.md) gives and costs. Made by", "",
+        "```sh", "python benchmarks/recipe_table.py --out runs/table", "```", "",
+        "on smollm2 and two processor cores. Every line is a run of",
+        f"`charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}`.",
+        "In brackets are 95% intervals. `–` is a figure that there is none of; recipes and characters without a line",
+        "have not been run. [Reading the report](report.md) explains the figures.", "",
+        *(fill(f"- **{name}**: {said}.", 120, subsequent_indent="  ") for name, said in ABOUT.items()),
     ]  # fmt: skip
     for character in CHARACTERS:
         mine = [cell for cell in cells() if cell.character == character and cell.name in kept]

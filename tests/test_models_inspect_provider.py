@@ -185,7 +185,7 @@ def test_answers_fill_their_batches_beside_scores(
     monkeypatch.setattr("charactery.models.inspect_provider.GATHER", 1.0)  # on a busy machine too
 
     async def both() -> None:
-        model = inspect_model(speaker, "tiny", {})
+        model = inspect_model(speaker, "tiny-70", {})  # Inspect keeps how many may be asked at once by the name
         asked = []
         for n in range(70):
             question = ChatMessageUser(content=f"Question {n}?")

@@ -17,8 +17,9 @@ def reference() -> str:
     context = typer.Context(root, info_name="charactery")
     out = [
         "# Command line",
-        "Generated from the code by `make docs`. Every command has `--help`. What you can mend is one sentence on "
-        "standard error and exit code 2; `lint` exits 1 where it finds faults; Ctrl-C is 130.",
+        "Generated from the code by `make docs`. Every command has `--help`. What you can mend is one sentence on\n"
+        "standard error and exit code 2; `lint` exits 1 where it finds faults, `eval --controls` where a figure comes\n"
+        "out wrong; Ctrl-C is 130.",
     ]
     out += [part for command, inner in _commands(root, context) for part in _described(command, inner)]
     return "\n\n".join(out) + "\n"
@@ -37,8 +38,9 @@ def _commands(group: Any, context: typer.Context) -> Iterator[tuple[Any, typer.C
 
 def _described(command: Any, inner: typer.Context) -> list[str]:
     out = [f"## {inner.command_path}"]
-    help_lines = (command.help or "").replace("\b", "").strip().splitlines()
-    out.append("\n".join(f"    {line.strip()}" if line.startswith("  ") else line for line in help_lines))
+    help_lines = (command.help or "").replace("\b\n", "").strip().splitlines()
+    told = "\n".join(f"    {line.strip()}" if line.startswith("  ") else line for line in help_lines)
+    out.append(told.replace("Examples:\n", "Examples:\n\n"))  # indented lines are code only after an empty one
     out.append("```text\n" + "\n".join(_usage(command, inner)) + "\n```")
     rows = [record for p in command.get_params(inner) if (record := p.get_help_record(inner))]
     if rows:

@@ -29,7 +29,7 @@ def studio(
 ) -> None:
     """Talk to characters in the browser, write them, train them, and look through the runs.
 
-    Needs `pip install charactery[studio]`. Nothing leaves this machine.
+    Needs `pip install charactery[studio]`. The pages ask nothing of other machines.
 
     Example: charactery studio runs/captain
     """
