@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -230,6 +231,16 @@ def test_what_a_training_would_take_and_its_command(studio: httpx.Client, desk: 
         refused(studio.post("/train/start", data=command(**bad)), said)
     refused(studio.post("/train/start", data=command(seed="-1")), "seed")
     assert not desk.trainings.runs.exists()
+
+
+def test_a_run_may_have_a_name_of_any_letters(
+    studio: httpx.Client, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(desk.trainings, "start", lambda name, command: begun.append(name))
+    answer = studio.post("/train/start", data=command(name="капитан-船長"))
+    assert begun == ["капитан-船長"] and answer.status_code == 204
+    assert unquote(answer.headers["hx-redirect"]) == "/runs/капитан-船長"
 
 
 def begin(trainings: Trainings, name: str, code: str) -> None:

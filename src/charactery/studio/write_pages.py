@@ -148,6 +148,6 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         foresee(plan.order(shelf, runs))  # raises here what the process would end with
         desk.trainings.start(plan.name, plan.command(shelf, runs))
         desk.know(str(runs / plan.name))
-        return Response(status_code=204, headers={"hx-redirect": f"/runs/{plan.name}"})
+        return Response(status_code=204, headers={"hx-redirect": f"/runs/{quote(plan.name)}"})
 
     return router
