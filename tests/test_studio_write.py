@@ -3,6 +3,9 @@
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
+import psutil
 import pytest
 
 pytest.importorskip("fastapi")
@@ -323,6 +327,51 @@ def test_a_number_that_another_process_got_is_left_alone(tmp_path: Path) -> None
     for name in ("torn", "none", "../x"):
         with pytest.raises(CharacteryError, match="was not begun here"):
             trainings.go_on(name)
+
+
+def test_a_training_that_cannot_be_kept_in_mind_does_not_run(
+    tmp_path: Path, sleepers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: object) -> None:
+        raise CharacteryError("no space is left", path)
+
+    trainings = Trainings(tmp_path / "runs")
+    monkeypatch.setattr("charactery.studio.trainings.write_json", full)
+    with pytest.raises(CharacteryError, match="no space"):
+        begin(trainings, "mine", SLEEPER)
+    (child,) = trainings._children.values()
+    assert child.wait(20) == -signal.SIGTERM
+
+
+def test_a_training_that_ends_as_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings, me = Trainings(tmp_path), psutil.Process()
+    row = {"command": ["charactery"], "pid": me.pid, "born": me.create_time(), "time": 1.0, "stopped": False}
+    write_json(tmp_path / ".trainings" / "mine.json", row)
+
+    def gone(process: psutil.Process) -> None:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "terminate", gone)
+    trainings.stop("mine")
+    assert trainings.begun("mine").stopped  # type: ignore[union-attr]
+
+
+def test_a_training_is_stopped_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings, child = Trainings(tmp_path), subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    born = psutil.Process(child.pid).create_time()
+    row = {"command": ["charactery"], "pid": child.pid, "born": born, "time": 1.0, "stopped": False}
+    write_json(tmp_path / ".trainings" / "mine.json", row)
+
+    def full(path: Path, value: object) -> None:
+        raise CharacteryError("no space is left", path)
+
+    monkeypatch.setattr("charactery.studio.trainings.write_json", full)
+    try:
+        with pytest.raises(CharacteryError, match="no space"):
+            trainings.stop("mine")
+        assert not trainings.at_work("mine")
+    finally:
+        child.kill()
 
 
 # -- runs
