@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,6 +180,19 @@ def test_formulae_are_drawn_or_shown_as_they_are_written() -> None:
     read = said(as_pdf(shown(r"Take \(\begin{matrix}1\end{matrix}\) now.")))
     assert "beginmatrix1endmatrix" in read
     nothing_is_cut(as_pictures(shown(r"\[" + "x + " * 90 + r"y\]")))
+
+
+def test_formulae_are_drawn_by_several_at_once() -> None:
+    draw = formula.__wrapped__  # none is drawn already
+    asked = [rf"\frac{{x_{n}^2}}{{\sqrt{{y+{n}}}}}" for n in range(16)]
+    wanted, every = [draw(tex) for tex in asked], sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as several:
+            found = [*several.map(draw, [rf"{tex}\," for tex in asked])]  # mathtext keeps some, too
+    finally:
+        sys.setswitchinterval(every)
+    assert [one and one.svg.count("M") for one in found] == [one and one.svg.count("M") for one in wanted]
 
 
 SIGNS = [*"*_`~|>#-+1. \n\t$\\()[]<!&;:x", "a ", "word", "\n\n", "```", "$$", "é", "茶", "\\[", "|-|\n"]
