@@ -195,6 +195,13 @@ def test_formulae_are_drawn_by_several_at_once() -> None:
     assert [one and one.svg.count("M") for one in found] == [one and one.svg.count("M") for one in wanted]
 
 
+def test_joined_letters_without_an_emoji_take_no_longer_the_more_there_are() -> None:
+    text = "a\u200d" * 100_000  # with the square of it, it would be a minute and more
+    assert "".join(run[0] for run in markdown.runs(text)).replace(markdown.BREAK, "") == text
+    family = "👩\u200d❤\ufe0f\u200d👨"
+    assert [family, "e"] in markdown.runs(f"A {family} at sea")
+
+
 SIGNS = [*"*_`~|>#-+1. \n\t$\\()[]<!&;:x", "a ", "word", "\n\n", "```", "$$", "é", "茶", "\\[", "|-|\n"]
 
 
