@@ -177,6 +177,7 @@ def test_formulae_are_drawn_or_shown_as_they_are_written() -> None:
     assert [run[0] for run in paragraph["runs"] if run[1] == "m"] == ["x_i \\le \\frac{1}{2}"]
     assert all("path" in it["svg"] for it in (paragraph["runs"][1][2], displayed))
     assert [formula(tex) for tex in (r"\begin{matrix}1\end{matrix}", "x" * 1000, r"\text{茶}", "{" * 50)] == [None] * 4
+    assert [formula(tex) for tex in ("~", r"\mathrm{}", r"\phantom{x}", r"\!")] == [None] * 4  # nothing to draw
     read = said(as_pdf(shown(r"Take \(\begin{matrix}1\end{matrix}\) now.")))
     assert "beginmatrix1endmatrix" in read
     nothing_is_cut(as_pictures(shown(r"\[" + "x + " * 90 + r"y\]")))

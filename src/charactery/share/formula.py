@@ -50,7 +50,7 @@ def formula(tex: str, displayed: bool = False) -> Formula | None:
     try:
         with _PARSING:
             outline = TextPath((0, 0), f"${known}$", size=SIZE, usetex=False)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, AttributeError):  # the last is matplotlib's where nothing is to be drawn
         return None
     if not len(outline.vertices):
         return None
