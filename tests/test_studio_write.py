@@ -26,6 +26,7 @@ from charactery.errors import CharacteryError
 from charactery.report import write_report
 from charactery.runs import read_manifest, write_json
 from charactery.studio import Desk
+from charactery.studio.gallery import cards
 from charactery.studio.shelf import Changed, Shelf, text_hash
 from charactery.studio.trainings import Trainings
 from conversing import Parrot
@@ -323,7 +324,8 @@ def test_a_number_that_another_process_got_is_left_alone(tmp_path: Path) -> None
     assert not trainings.at_work("mine")
     trainings.stop("mine")  # and not this process
     (tmp_path / ".trainings" / "torn.json").write_text("{")
-    assert trainings.begun("torn") is None
+    assert trainings.begun("torn") is None and trainings.names() == ["mine"]
+    assert [one.name for one in cards(tmp_path, trainings)] == ["mine"]  # and the gallery is there all the same
     for name in ("torn", "none", "../x"):
         with pytest.raises(CharacteryError, match="was not begun here"):
             trainings.go_on(name)

@@ -154,8 +154,8 @@ class Trainings:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """Those that were begun on a page."""
-        return sorted(path.stem for path in self.kept.glob("*.json"))
+        """Those that were begun on a page, as far as it can still be read."""
+        return sorted(path.stem for path in self.kept.glob("*.json") if self.begun(path.stem))
 
     def begun(self, name: str) -> Begun | None:
         """What is known of one, or None."""
