@@ -127,6 +127,21 @@ def test_of_many_writers_at_once_one_is_first(tmp_path: Path) -> None:
 BAD_NAMES = ("../x", "a/b", "..", ".hidden", "/etc/passwd", "a\\b", "x\0y", " ", "x" * 200, "c:x", "a\nb")
 
 
+def test_a_file_that_cannot_be_read_is_listed_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path)
+    for name in ("ann", "bo"):
+        shelf.save(name, CAPTAIN, "")
+
+    def load(path: Path) -> Any:
+        if path.stem == "ann":
+            raise PermissionError(13, "Permission denied")
+        return load_character(path)
+
+    monkeypatch.setattr("charactery.studio.shelf.load_character", load)
+    ann, bo = shelf.listed()
+    assert ann.fault == "cannot be read (Permission denied)" and bo.character is not None
+
+
 def test_no_name_leads_out_of_the_folder(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     for name in BAD_NAMES:
