@@ -243,5 +243,7 @@ def test_a_character_is_found_by_what_the_subjects_name(tmp_path: Path, monkeypa
     reader = TraitReader(Models("cpu"))
     found = reader.characters(["gpt-4o", "smollm2+captain", "runs/bo@0.5", "runs/bo"])
     assert [*found.values()][:2] == [find_character("captain").name, "Bo"] and [*found][1] == "runs/bo/character.md"
+    Path("runs/bo/character.md").write_text("---\nbroken")
+    assert "runs/bo/character.md" not in reader.characters(["runs/bo", "smollm2"])
     assert {*reader.characters(["gpt-4o"])} == {*bundled_names()}
     assert reader.reader(["openai/gpt-4o", "runs/bo@0.5"]).text == reader.reader([]).text == "smollm2"
