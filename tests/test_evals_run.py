@@ -20,7 +20,7 @@ from charactery.evals.results import RESULTS, SAMPLES, add_rows, estimate_of, re
 from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
-from charactery.report.comparison import as_text, draw, write_csv, write_latex, write_page
+from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
 from charactery.stats import Estimate
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -309,3 +309,10 @@ def test_a_skeleton_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     run(app, ["eval", "--new", "brave"])
     assert (tmp_path / "src" / "charactery" / "evals" / "brave" / "task.py").exists()
     assert 'find_eval("brave")' in (tmp_path / "tests" / "test_evals_brave.py").read_text()
+
+
+def test_many_subjects_are_told_apart_in_a_plot() -> None:
+    subjects = [f"runs/number-{n}/with-a-long-name:dpo" for n in range(10)]
+    names, looks = _names(subjects, 18), _looks(subjects, 18)
+    assert len({*names.values()}) == 10 and {*looks} == {*names.values()} and len({*looks.values()}) == 10
+    assert _names(["plain", "runs/captain"], 18) == {"plain": "plain", "runs/captain": "runs/captain"}

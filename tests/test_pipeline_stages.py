@@ -1,5 +1,6 @@
 """What each stage hands on is what the recipe says."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,6 +136,10 @@ def test_what_another_run_has_is_not_foreseen(tmp_path: Path) -> None:
         assert foresee(other).taken == 0, "another seed, other batches and another teacher have other answers"
     warm = replace(order().recipe, draft_temperature=0.5)
     assert foresee(replace(order(reuse=evaluated), recipe=warm)).taken == 0
+    kept = json.loads((same / "manifest.json").read_text())
+    del kept["settings"]["writings"], kept["settings"]["teacher"], kept["settings"]["recipe"]["draws"]
+    write_json(same / "manifest.json", kept)
+    assert foresee(order(reuse=same)).taken == 0, "an older version's run, which does not say all"
 
 
 def test_three_pairs_are_refused_before_hours_of_drafting(tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def test_too_much_is_left_as_it_is() -> None:
         assert Reader(markup(text)).text.strip() == text.strip() and "<strong>" not in markup(text)
 
 
+def test_the_end_of_a_formula_is_looked_for_nearby() -> None:
+    near, far = "\\(" + "*a* " * 200 + "\\)", "\\(" + "*a* " * 400 + "\\)"
+    assert near.strip() in markup(near) and "<em>a</em>" in markup(far)
+
+
 def test_words_are_marked_by_what_is_seen_of_them() -> None:
     first, second = markup_beside(["Aye, **the green** ship.\n\n- one", "Aye, **the old** ship!\n- one\n- `two`"])
     assert "<strong>the <mark>green</mark></strong> ship<mark>.</mark>" in first and "<li>one</li>" in first

@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,9 +177,30 @@ def test_formulae_are_drawn_or_shown_as_they_are_written() -> None:
     assert [run[0] for run in paragraph["runs"] if run[1] == "m"] == ["x_i \\le \\frac{1}{2}"]
     assert all("path" in it["svg"] for it in (paragraph["runs"][1][2], displayed))
     assert [formula(tex) for tex in (r"\begin{matrix}1\end{matrix}", "x" * 1000, r"\text{茶}", "{" * 50)] == [None] * 4
+    assert [formula(tex) for tex in ("~", r"\mathrm{}", r"\phantom{x}", r"\!")] == [None] * 4  # nothing to draw
     read = said(as_pdf(shown(r"Take \(\begin{matrix}1\end{matrix}\) now.")))
     assert "beginmatrix1endmatrix" in read
     nothing_is_cut(as_pictures(shown(r"\[" + "x + " * 90 + r"y\]")))
+
+
+def test_formulae_are_drawn_by_several_at_once() -> None:
+    draw = formula.__wrapped__  # none is drawn already
+    asked = [rf"\frac{{x_{n}^2}}{{\sqrt{{y+{n}}}}}" for n in range(16)]
+    wanted, every = [draw(tex) for tex in asked], sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as several:
+            found = [*several.map(draw, [rf"{tex}\," for tex in asked])]  # mathtext keeps some, too
+    finally:
+        sys.setswitchinterval(every)
+    assert [one and one.svg.count("M") for one in found] == [one and one.svg.count("M") for one in wanted]
+
+
+def test_joined_letters_without_an_emoji_take_no_longer_the_more_there_are() -> None:
+    text = "a\u200d" * 100_000  # with the square of it, it would be a minute and more
+    assert "".join(run[0] for run in markdown.runs(text)).replace(markdown.BREAK, "") == text
+    family = "👩\u200d❤\ufe0f\u200d👨"
+    assert [family, "e"] in markdown.runs(f"A {family} at sea")
 
 
 SIGNS = [*"*_`~|>#-+1. \n\t$\\()[]<!&;:x", "a ", "word", "\n\n", "```", "$$", "é", "茶", "\\[", "|-|\n"]

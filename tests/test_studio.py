@@ -398,6 +398,9 @@ def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk
         assert file.headers["content-disposition"] == f'attachment; filename="tea-b.{kind}"'
         assert file.content.startswith(begins) and kind in file.headers["content-type"]
     assert several.get(f"{where}/share?{query}&kind=gif").status_code == 400
+    store(desk).rename(where.split("/")[2], "a" * 100_000)  # an imported talk's
+    answer = several.get(f"{where}/share?{query}&kind=md")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{"a" * 60}.md"'
     private = several.get(f"{where.replace('/talk/', '/private/')}/share?{query}")
     assert private.status_code == 400 and "Tea" not in private.text
 

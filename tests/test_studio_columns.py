@@ -14,6 +14,7 @@ pytest.importorskip("fastapi")
 from charactery.constitution import find_character
 from charactery.constitution.library import bundled_names
 from charactery.conversations import Session
+from charactery.errors import CharacteryError
 from charactery.judges.likelihood import each_margin, evidence
 from charactery.models.chat import user
 from charactery.models.speaker import Models
@@ -80,6 +81,19 @@ def test_columns_answer_at_once_and_each_is_whole_when_it_has_been_said(studio: 
     nodes = [store(desk).node(id) for id in of(page.headers["hx-push-url"])]
     assert [node.text for node in nodes] == [f"Aye, **{name}**." for name in ("parrot", "moe", "bo")]
     assert len({node.seed for node in nodes}) == len({node.parent for node in nodes}) == 1
+
+
+def test_a_comparison_that_cannot_begin_is_told_and_over(
+    studio: httpx.Client, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(session: Session, node: str) -> int:
+        raise CharacteryError("the store is gone")
+
+    monkeypatch.setattr(Session, "answered", lost)
+    job, _ = ask(studio, text="Tea?", against=["moe"])
+    settle(desk)
+    told = events(studio, ("done-", "failed-"))
+    assert told[-1][1] == f"failed-{job}" and "the store is gone" in told[-2][2]
 
 
 def test_columns_in_the_middle_of_a_talk_are_beside_each_other(studio: httpx.Client, desk: Desk) -> None:
@@ -229,5 +243,7 @@ def test_a_character_is_found_by_what_the_subjects_name(tmp_path: Path, monkeypa
     reader = TraitReader(Models("cpu"))
     found = reader.characters(["gpt-4o", "smollm2+captain", "runs/bo@0.5", "runs/bo"])
     assert [*found.values()][:2] == [find_character("captain").name, "Bo"] and [*found][1] == "runs/bo/character.md"
+    Path("runs/bo/character.md").write_text("---\nbroken")
+    assert "runs/bo/character.md" not in reader.characters(["runs/bo", "smollm2"])
     assert {*reader.characters(["gpt-4o"])} == {*bundled_names()}
     assert reader.reader(["openai/gpt-4o", "runs/bo@0.5"]).text == reader.reader([]).text == "smollm2"

@@ -3,14 +3,19 @@
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
+import psutil
 import pytest
 
 pytest.importorskip("fastapi")
@@ -21,6 +26,7 @@ from charactery.errors import CharacteryError
 from charactery.report import write_report
 from charactery.runs import read_manifest, write_json
 from charactery.studio import Desk
+from charactery.studio.gallery import cards
 from charactery.studio.shelf import Changed, Shelf, text_hash
 from charactery.studio.trainings import Trainings
 from conversing import Parrot
@@ -119,6 +125,21 @@ def test_of_many_writers_at_once_one_is_first(tmp_path: Path) -> None:
 
 
 BAD_NAMES = ("../x", "a/b", "..", ".hidden", "/etc/passwd", "a\\b", "x\0y", " ", "x" * 200, "c:x", "a\nb")
+
+
+def test_a_file_that_cannot_be_read_is_listed_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path)
+    for name in ("ann", "bo"):
+        shelf.save(name, CAPTAIN, "")
+
+    def load(path: Path) -> Any:
+        if path.stem == "ann":
+            raise PermissionError(13, "Permission denied")
+        return load_character(path)
+
+    monkeypatch.setattr("charactery.studio.shelf.load_character", load)
+    ann, bo = shelf.listed()
+    assert ann.fault == "cannot be read (Permission denied)" and bo.character is not None
 
 
 def test_no_name_leads_out_of_the_folder(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
@@ -232,6 +253,16 @@ def test_what_a_training_would_take_and_its_command(studio: httpx.Client, desk: 
     assert not desk.trainings.runs.exists()
 
 
+def test_a_run_may_have_a_name_of_any_letters(
+    studio: httpx.Client, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(desk.trainings, "start", lambda name, command: begun.append(name))
+    answer = studio.post("/train/start", data=command(name="капитан-船長"))
+    assert begun == ["капитан-船長"] and answer.status_code == 204
+    assert unquote(answer.headers["hx-redirect"]) == "/runs/капитан-船長"
+
+
 def begin(trainings: Trainings, name: str, code: str) -> None:
     """As `start` does, with another program in the command's place."""
     package = trainings.runs.parent / "package" / "sleeper"
@@ -308,10 +339,56 @@ def test_a_number_that_another_process_got_is_left_alone(tmp_path: Path) -> None
     assert not trainings.at_work("mine")
     trainings.stop("mine")  # and not this process
     (tmp_path / ".trainings" / "torn.json").write_text("{")
-    assert trainings.begun("torn") is None
+    assert trainings.begun("torn") is None and trainings.names() == ["mine"]
+    assert [one.name for one in cards(tmp_path, trainings)] == ["mine"]  # and the gallery is there all the same
     for name in ("torn", "none", "../x"):
         with pytest.raises(CharacteryError, match="was not begun here"):
             trainings.go_on(name)
+
+
+def test_a_training_that_cannot_be_kept_in_mind_does_not_run(
+    tmp_path: Path, sleepers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: object) -> None:
+        raise CharacteryError("no space is left", path)
+
+    trainings = Trainings(tmp_path / "runs")
+    monkeypatch.setattr("charactery.studio.trainings.write_json", full)
+    with pytest.raises(CharacteryError, match="no space"):
+        begin(trainings, "mine", SLEEPER)
+    (child,) = trainings._children.values()
+    assert child.wait(20) == -signal.SIGTERM
+
+
+def test_a_training_that_ends_as_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings, me = Trainings(tmp_path), psutil.Process()
+    row = {"command": ["charactery"], "pid": me.pid, "born": me.create_time(), "time": 1.0, "stopped": False}
+    write_json(tmp_path / ".trainings" / "mine.json", row)
+
+    def gone(process: psutil.Process) -> None:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "terminate", gone)
+    trainings.stop("mine")
+    assert trainings.begun("mine").stopped  # type: ignore[union-attr]
+
+
+def test_a_training_is_stopped_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings, child = Trainings(tmp_path), subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    born = psutil.Process(child.pid).create_time()
+    row = {"command": ["charactery"], "pid": child.pid, "born": born, "time": 1.0, "stopped": False}
+    write_json(tmp_path / ".trainings" / "mine.json", row)
+
+    def full(path: Path, value: object) -> None:
+        raise CharacteryError("no space is left", path)
+
+    monkeypatch.setattr("charactery.studio.trainings.write_json", full)
+    try:
+        with pytest.raises(CharacteryError, match="no space"):
+            trainings.stop("mine")
+        assert not trainings.at_work("mine")
+    finally:
+        child.kill()
 
 
 # -- runs

@@ -96,7 +96,7 @@ class Order:
             ("--dpo-rate", recipe.dpo.learning_rate), ("--dpo-epochs", recipe.dpo.epochs),
             ("--dpo-beta", recipe.dpo.beta), ("--grpo-rate", recipe.grpo.learning_rate),
             ("--grpo-beta", recipe.grpo.beta),
-            ("--dpo-beta", recipe.dpo.beta), ("[authors] `learning_rate`", recipe.authors.learning_rate),
+            ("[authors] `learning_rate`", recipe.authors.learning_rate),
             ("[authors] `epochs`", recipe.authors.epochs),
         ):  # fmt: skip
             if not 0 < value < math.inf:

@@ -148,15 +148,14 @@ def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
 
     other, mine = read_run(order.reuse), stated(order, subject)
     theirs = other.manifest["settings"]
-    teacher = (theirs["teacher"] or {}).get("subject")
-    alike = {name for name in mine if theirs[name] == mine[name]} | ({"teacher"} if teacher == order.teacher else set())
+    recipe, teacher = theirs.get("recipe") or {}, (theirs.get("teacher") or {}).get("subject")
+    alike = {name for name in mine if name in theirs and theirs[name] == mine[name]}  # an older one may lack some
+    alike |= {"teacher"} if teacher == order.teacher else set()
     done = {stage_kind(name) for name in other.manifest["stages"] if other.is_done(name)}
     if alike == {*mine, "teacher"}:
         return done, True
-    there = {"judge"} if "model" in alike and theirs["recipe"]["judge"] == order.recipe.judge else set()
-    if alike >= {*mine, "teacher"} - {"recipe"} and all(
-        theirs["recipe"][key] == mine["recipe"][key] for key in DRAFTED_BY
-    ):
+    there = {"judge"} if "model" in alike and recipe.get("judge") == order.recipe.judge else set()
+    if alike >= {*mine, "teacher"} - {"recipe"} and all(recipe.get(key) == mine["recipe"][key] for key in DRAFTED_BY):
         there |= {"drafts", "evaluate"}
     return done & there, False
 

@@ -3,7 +3,9 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from charactery.report.forest import NARROW, Axis, Group, forest
 from charactery.report.markdown import render_markdown
 from charactery.report.numbers import short_interval
 from charactery.report.page import render_page
-from charactery.report.palette import LOOKS, Look
+from charactery.report.palette import LOOKS, OTHER, Look
 from charactery.report.picture import save_png
 from charactery.report.profile import profile
 from charactery.runs import write_text
@@ -190,14 +192,24 @@ def _forest(rows: Sequence[Compared], subjects: Sequence[str], axis: Axis, width
 
 
 def _groups(rows: Sequence[Compared], subjects: Sequence[str], most: int) -> list[Group]:
+    names = _names(subjects, most)
     return [
-        Group(row.metric, tuple((_short(s, most), row.estimates[s]) for s in subjects if s in row.estimates))
-        for row in rows
+        Group(row.metric, tuple((names[s], row.estimates[s]) for s in subjects if s in row.estimates)) for row in rows
     ]
 
 
+def _names(subjects: Sequence[str], most: int) -> dict[str, str]:
+    """The subjects' names as a plot has room for them, numbered where the ends of two are the same."""
+    names = {s: _short(s, most) for s in subjects}
+    if len({*names.values()}) == len(names):
+        return names
+    return {s: f"{n} {name}" for n, (s, name) in enumerate(names.items(), 1)}
+
+
 def _looks(subjects: Sequence[str], most: int) -> dict[str, Look]:
-    return dict(zip((_short(s, most) for s in subjects), LOOKS.values(), strict=False))
+    first = [*LOOKS.values(), OTHER]
+    turned = [replace(one, filled=not one.filled, line="--") for one in first]
+    return dict(zip(_names(subjects, most).values(), cycle([*first, *turned]), strict=False))
 
 
 def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, out: Path) -> Path:

@@ -3,10 +3,12 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 SIZE = 14.0  # points
 LONGEST = 400  # letters of a formula; more is no formula
 DEEPEST = 12  # braces within braces
+_PARSING = Lock()  # mathtext has one parser, which remembers where it is
 
 # What mathtext has under another name, and what is about size and place alone
 _KNOWN_AS = {
@@ -46,8 +48,9 @@ def formula(tex: str, displayed: bool = False) -> Formula | None:
     names = {**_KNOWN_AS, **({r"\frac": r"\dfrac"} if displayed else {})}
     known = re.sub(r"\\[a-zA-Z]+", lambda name: names.get(name[0], name[0]), " ".join(tex.split()))
     try:
-        outline = TextPath((0, 0), f"${known}$", size=SIZE, usetex=False)
-    except (ValueError, RecursionError):
+        with _PARSING:
+            outline = TextPath((0, 0), f"${known}$", size=SIZE, usetex=False)
+    except (ValueError, RecursionError, AttributeError):  # the last is matplotlib's where nothing is to be drawn
         return None
     if not len(outline.vertices):
         return None

@@ -19,7 +19,8 @@ from markdown_it.token import Token
 from charactery.share.differences import differences
 
 LONGEST, BRACKETS = 40_000, 2_000  # letters, and brackets, beyond which a text is left as it is: the time grows faster
-FORMULA = re.compile(r"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$", re.S)
+# a formula has an end not far away: it is looked for from every sign that could begin one
+FORMULA = re.compile(r"\\\(.{1,1000}?\\\)|\\\[.{1,1000}?\\\]|\$\$.{1,1000}?\$\$", re.S)
 LEAVES = ("text", "code_inline", "fence")
 
 

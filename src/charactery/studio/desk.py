@@ -134,20 +134,25 @@ class Desk:
 
     def _answer(self, job: Job) -> None:
         name = f"piece-{job.id}"
-        if job.ids:  # columns draw from one seed, so each is the same place among the answers
-            asked = job.session.asked()
-            place = job.session.answered(asked.id) if asked else 0
-
-            def column(n: int) -> bool:
-                session = copy(job.session)  # it stands elsewhere while it answers
-                return self._told(job, session, job.hows[n], f"{name}-{n}", 1, place, (job.ids[n],))
-
-            with ThreadPoolExecutor(len(job.ids), "column") as columns:
-                failed = any([*columns.map(column, range(len(job.ids)))])
-        else:
-            failed = self._told(job, job.session, job.hows[0], name, job.n)
+        try:
+            failed = self._columns(job, name) if job.ids else self._told(job, job.session, job.hows[0], name, job.n)
+        except Exception as error:  # the store's, say
+            self._fault(job, f"{name}-0", error)
+            failed = True
         del self.jobs[job.id]
         self.streams.tell(job.page, f"{'failed' if failed else 'done'}-{job.id}", "")
+
+    def _columns(self, job: Job, name: str) -> bool:
+        """Have all Subjects answer at once; returns whether one failed."""
+        asked = job.session.asked()
+        place = job.session.answered(asked.id) if asked else 0  # one for all: columns draw from one seed
+
+        def column(n: int) -> bool:
+            session = copy(job.session)  # it stands elsewhere while it answers
+            return self._told(job, session, job.hows[n], f"{name}-{n}", 1, place, (job.ids[n],))
+
+        with ThreadPoolExecutor(len(job.ids), "column") as columns:
+            return any([*columns.map(column, range(len(job.ids)))])
 
     def _told(
         self, job: Job, session: Session, how: How, name: str, n: int, place: int | None = None,
@@ -168,12 +173,15 @@ class Desk:
                 for node in session.again(n, on_text, voice if ids else None, place, ids, job.prefill)[: len(ids)]:
                     self.streams.tell(job.page, name, _whole(name, node))
             return False
-        except CharacteryError as error:
-            said = str(error)
-        except Exception as error:  # the page is told; the worker goes on with the next
-            said = f"the answer broke off ({type(error).__name__}: {error})"
-        self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
+        except Exception as error:  # the worker goes on with the next
+            self._fault(job, name, error)
         return True
+
+    def _fault(self, job: Job, name: str, error: Exception) -> None:
+        """Tell the page why there is no answer."""
+        known = isinstance(error, CharacteryError)
+        said = str(error) if known else f"the answer broke off ({type(error).__name__}: {error})"
+        self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
 
 
 def _whole(name: str, node: Node) -> str:

@@ -4,11 +4,11 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi import APIRouter, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from charactery.constitution import slug
@@ -17,8 +17,9 @@ from charactery.models.speaker import Models
 from charactery.share.opening import open_bundle
 from charactery.share.packing import share
 from charactery.studio.desk import Desk
-from charactery.studio.gallery import card, cards
+from charactery.studio.gallery import Card, card, cards
 from charactery.studio.guard import POLICY
+from charactery.studio.pages import Text, Texts
 from charactery.studio.trainings import NAMED
 from charactery.studio.views import shell
 
@@ -28,8 +29,6 @@ REPORT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'; sandbox"
 )
-Text = Annotated[str, Form()]
-Texts = Annotated[list[str], Form(default_factory=list)]
 PARTS = {
     "report": "the report, in which answers are shown too", "figures": "the figures",
     "conversations": "what it said to held-out prompts", "card": "the character card",
@@ -48,7 +47,10 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         return answer
 
     def one(request: Request, name: str) -> HTMLResponse:
-        run = card(runs, name, trainings)
+        return shown(request, card(runs, name, trainings))
+
+    def shown(request: Request, run: Card) -> HTMLResponse:
+        name = run.name
         return page(request, "run.html", run=run, lines=trainings.lines(name), parts=PARTS, talk=quote(run.subject))
 
     @router.get("/runs")
@@ -87,8 +89,9 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
     @router.get("/runs/{name}/progress")
     def progress(request: Request, name: str) -> Response:
         """The part of the page that changes while a run is at work; the whole page once it is not."""
-        answer = one(request, name)
-        if card(runs, name, trainings).state == "working":
+        run = card(runs, name, trainings)
+        answer = shown(request, run)
+        if run.state == "working":
             answer.headers.update({"hx-retarget": "#progress", "hx-reselect": "#progress"})
         return answer
 

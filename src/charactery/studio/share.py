@@ -30,7 +30,7 @@ def share_routes(pages: Pages) -> APIRouter:
         dark: bool = False,
     ) -> Response:  # fmt: skip
         shared = transcript(desk.store(place), str(at), [str(id) for id in of], without)
-        name = re.sub(r"[^a-z0-9]+", "-", shared.title.lower()).strip("-") or "talk"
+        name = re.sub(r"[^a-z0-9]+", "-", shared.title.lower()).strip("-")[:60] or "talk"
         files = as_files(shared, kind, name, dark)
         if len(files) > 1:
             return _file(zipped(files), f"{name}.zip", "application/zip")

@@ -72,6 +72,8 @@ class Shelf:
             return Listed(name, load_character(self.path(name)))
         except BadCharacter as error:
             return Listed(name, None, f"line {error.line}: {error.message}" if error.line else error.message)
+        except OSError as error:  # it costs no other file its place
+            return Listed(name, None, f"cannot be read ({error.strerror})")
 
     def free(self, name: str) -> str:
         """This name, or the first with a number behind it that is not taken."""

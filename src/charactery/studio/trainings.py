@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -153,8 +154,8 @@ class Trainings:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """Those that were begun on a page."""
-        return sorted(path.stem for path in self.kept.glob("*.json"))
+        """Those that were begun on a page, as far as it can still be read."""
+        return sorted(path.stem for path in self.kept.glob("*.json") if self.begun(path.stem))
 
     def begun(self, name: str) -> Begun | None:
         """What is known of one, or None."""
@@ -188,12 +189,10 @@ class Trainings:
         with self._lock:
             begun = self._known(name)
             if (process := self._process(name, begun)) is not None:
-                write_json(self.kept / f"{name}.json", asdict(replace(begun, stopped=True)))
-                process.terminate()
                 try:
-                    process.wait(10)
-                except psutil.TimeoutExpired:
-                    process.kill()
+                    write_json(self.kept / f"{name}.json", asdict(replace(begun, stopped=True)))
+                finally:  # on a full disk, too
+                    _end(process)
 
     def forget(self, name: str) -> None:
         """Take a training that never made a folder out of the list. Raises CharacteryError for another."""
@@ -237,7 +236,11 @@ class Trainings:
             raise disk_error(error, log) from error
         self._children[name] = child
         born = psutil.Process(child.pid).create_time()  # not reaped yet, so it is there even if it has ended
-        write_json(self.kept / f"{name}.json", asdict(Begun(tuple(command), child.pid, born, first)))
+        try:
+            write_json(self.kept / f"{name}.json", asdict(Begun(tuple(command), child.pid, born, first)))
+        except CharacteryError:  # nobody could find it again, to stop it
+            child.terminate()
+            raise
 
     def _process(self, name: str, begun: Begun) -> psutil.Process | None:
         """The process that was begun, and no other that got its number."""
@@ -249,3 +252,13 @@ class Trainings:
         except psutil.Error:
             return None
         return process if there else None
+
+
+def _end(process: psutil.Process) -> None:
+    """Have a process end, which it may have done meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(10)
+        except psutil.TimeoutExpired:
+            process.kill()

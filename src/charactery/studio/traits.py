@@ -25,7 +25,10 @@ class TraitReader:
         """Whose traits can be read, by what `find_character` takes: first those in the Subjects, then the bundled."""
         found: dict[str, str] = {}
         for subject in _parsed(subjects):
-            character = subject.character or run_character(subject)
+            try:
+                character = subject.character or run_character(subject)
+            except CharacteryError:  # the run's file is gone or damaged, which keeps nobody from comparing
+                continue
             if character is not None and character.name not in found.values():
                 found[str(character.path)] = character.name
         return found | {name: name for name in bundled_names() if name not in found}

@@ -18,13 +18,11 @@ from charactery.pipeline.recipe import recipes
 from charactery.report.numbers import duration
 from charactery.studio.desk import Desk
 from charactery.studio.look import READERS, Look, look, positions
+from charactery.studio.pages import Text, Texts, Words
 from charactery.studio.shelf import TEMPLATE, Changed, bundled, bundled_text, text_hash
 from charactery.studio.trainings import SCALES, Plan, default_recipe, is_own, named_character
 from charactery.studio.views import shell
 
-Text = Annotated[str, Form()]
-Texts = Annotated[list[str], Form(default_factory=list)]
-Words = Annotated[list[str], Query(default_factory=list)]
 Mix = Annotated[float | None, Form(ge=0, le=1)]
 Seed = Annotated[int, Form(ge=0, lt=2**63)]
 
@@ -148,6 +146,6 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         foresee(plan.order(shelf, runs))  # raises here what the process would end with
         desk.trainings.start(plan.name, plan.command(shelf, runs))
         desk.know(str(runs / plan.name))
-        return Response(status_code=204, headers={"hx-redirect": f"/runs/{plan.name}"})
+        return Response(status_code=204, headers={"hx-redirect": f"/runs/{quote(plan.name)}"})
 
     return router
