@@ -28,6 +28,7 @@ from charactery.share.differences import differences
 from charactery.studio import Desk, create_app
 from charactery.studio.desk import How
 from charactery.studio.guard import LOOPBACK
+from charactery.studio.pages import LONG
 from charactery.studio.streams import Page, sent
 from conversing import Parrot
 
@@ -515,3 +516,27 @@ def answers(address: str) -> bool:
         return httpx.get(f"{address}talk").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_many_branches_are_folded_and_come_when_asked_for(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot())
+    for n in range(12):
+        session.go(None)
+        session.say(f"Question {n}?")
+    where, at = f"/talk/{session.conversation}", session.at
+    folded = studio.get(f"{where}?at={at}").text
+    assert "11 others" in folded and "Question 3?" not in folded and 'aria-current="true"' in folded
+    lines = studio.get(f"{where}/branches?on=&at={at}").text
+    assert lines.count("<li") == 11 and "Question 3?" in lines and "Question 11?" not in lines
+    assert studio.get(f"{where}/branches?on=nobody").status_code == 400
+
+
+def test_of_a_long_talk_the_end_is_shown_and_the_whole_when_asked_for(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot())
+    for n in range(LONG + 2):
+        session.say(f"Line {n}.", "user" if n % 2 == 0 else "assistant")
+    where = f"/talk/{session.conversation}?at={session.at}"
+    shown, whole = studio.get(where).text, studio.get(f"{where}&whole=1").text
+    assert shown.count('<article class="turn') == LONG and "2 earlier turns" in shown and "<title>Line 0." in shown
+    assert f'href="{where}&amp;whole=1"' in shown
+    assert whole.count('<article class="turn') == LONG + 2 and "earlier turns" not in whole

@@ -20,6 +20,7 @@ from charactery.studio.desk import Desk, How, Job
 from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
 
 MOST = 16  # answers at once
+LONG = 60  # turns on a page, which a browser takes a tenth of a second for
 Text = Annotated[str, Form()]
 Texts = Annotated[list[str], Form(default_factory=list)]
 Words = Annotated[list[str], Query(default_factory=list)]
@@ -38,9 +39,10 @@ class Pages:
 
     def drawn(
         self, request: Request, place: str, conversation: str | None, at: str | None, of: Sequence[str] = (),
-        blind: bool = False, **more: Any,
+        blind: bool = False, whole: bool = False, **more: Any,
     ) -> HTMLResponse:  # fmt: skip
-        """The talk, or what is beside it, at the turn where one stands."""
+        """The talk, or what is beside it, at the turn where one stands; of a long one its end, unless the whole is
+        asked for."""
         desk = self.desk
         store = desk.store(place)
         if at is not None and store.conversation_of(at) != conversation:
@@ -55,7 +57,8 @@ class Pages:
         marks = marks_of(store, conversation) if conversation else []
         shown = {
             "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
-            "path": path_view(path, glimpses),
+            "path": path_view(path if whole else path[-LONG:], glimpses), "begins": path[0].text[:60] if path else "",
+            "earlier": 0 if whole else max(0, len(path) - LONG),
             "answers": column_views(chosen or answers, bool(chosen), blind), "of": of, "blind": blind,
             "undone": said and said.parent,
             "here": address(place, conversation, at, of, blind) if at else "", "letters": letters(MOST),

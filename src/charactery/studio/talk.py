@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -13,7 +13,7 @@ from charactery.errors import CharacteryError
 from charactery.models.subject import at_strength
 from charactery.studio.desk import How
 from charactery.studio.pages import MOST, Ids, Pages, Text, Texts
-from charactery.studio.views import marked_view
+from charactery.studio.views import marked_view, tree_view
 
 STRONG = 2  # the dial's end; what is written after a Subject goes further
 
@@ -65,12 +65,24 @@ def talk_routes(pages: Pages) -> APIRouter:
 
     @router.get("/{place}/{conversation}")
     def talk(
-        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | None = None, blind: bool = False
-    ) -> Response:
+        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | None = None,
+        blind: bool = False, whole: bool = False,
+    ) -> Response:  # fmt: skip
         here = cursor(desk.store(place), str(conversation)) if at is None else None
         if here is not None:  # an address that goes on showing the same
             return RedirectResponse(f"/{place}/{conversation}?at={here}", 303)
-        return drawn(request, place, str(conversation), str(at) if at else None, [str(id) for id in of], blind)
+        return drawn(request, place, str(conversation), str(at) if at else None, [str(id) for id in of], blind, whole)
+
+    @router.get("/{place}/{conversation}/branches")
+    def branches(
+        place: str, conversation: uuid.UUID, on: uuid.UUID | Literal[""] = "", at: uuid.UUID | Literal[""] = ""
+    ) -> Response:
+        """The lines of the tree that were folded at a fork."""
+        glimpses = desk.store(place).glimpses(str(conversation), letters=60)
+        lines = tree_view(glimpses, str(at) or None, str(on) or None)
+        return HTMLResponse(templates.get_template("tree.html").render(
+            place=place, conversation=conversation, at=at, lines=lines
+        ))  # fmt: skip
 
     @router.post("/{place}/say")
     def say(

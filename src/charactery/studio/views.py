@@ -15,6 +15,7 @@ from charactery.conversations.votes import Tally
 from charactery.share.markup import markup, markup_beside
 from charactery.share.transcript import ENDED
 
+FOLD, LARGE = 8, 500  # branches at a fork that have a line each; lines from which on a tree is large
 WIDEST = 0.5  # nats a token that the longest bar of a trait stands for, unless there are larger ones
 
 
@@ -93,8 +94,19 @@ def path_view(path: Sequence[Node], glimpses: Sequence[Glimpse]) -> list[TurnVie
     ]
 
 
-def tree_view(glimpses: Sequence[Glimpse], at: str | None) -> list[Line]:
-    """The way to `at`, and at each fork the branches beside it, each in a line; what follows them is counted."""
+@dataclass(frozen=True)
+class Fold:
+    """The branches beside the way, in one line: how many, and the turn they hang on (None: where talks begin)."""
+
+    parent: str | None
+    count: int
+
+
+def tree_view(glimpses: Sequence[Glimpse], at: str | None, unfolded: str | None = "") -> list[Line | Fold]:
+    """The way to `at`, and at each fork the branches beside it, each in a line; what follows them is counted.
+
+    Many at one fork are folded, and in a large tree all are. Given `unfolded`, only the branches on that turn.
+    """
     parents = {glimpse.id: glimpse.parent for glimpse in glimpses}
     below: Counter[str | None] = Counter()
     for glimpse in reversed(glimpses):  # children stand after their parents
@@ -107,17 +119,24 @@ def tree_view(glimpses: Sequence[Glimpse], at: str | None) -> list[Line]:
     children: dict[str | None, list[Glimpse]] = {}
     for glimpse in glimpses:
         children.setdefault(glimpse.parent, []).append(glimpse)
-    lines: list[Line] = []
-    parent: str | None = None
-    while parent in children:
-        onward = next((g for g in children[parent] if g.id in way), None)
-        for glimpse in children[parent]:
-            if glimpse is not onward:
-                lines.append(Line(glimpse, False, True, below[glimpse.id]))
-        if onward is None:
-            break
-        lines.append(Line(onward, onward.id == at, False, below[onward.id]))
-        parent = onward.id
+
+    def beside(parent: str | None) -> list[Line]:
+        return [Line(g, False, True, below[g.id]) for g in children.get(parent, []) if g.id not in way]
+
+    if unfolded != "":
+        return [*beside(unfolded)]
+    forks: list[str | None] = [None]  # where the way comes by, and last where it ends
+    while onward := next((g for g in children.get(forks[-1], []) if g.id in way), None):
+        forks.append(onward.id)
+    most = FOLD if sum(len(children.get(fork, [])) for fork in forks) <= LARGE else 1
+    lines: list[Line | Fold] = []
+    on_way = {glimpse.id: glimpse for glimpse in glimpses if glimpse.id in way}
+    for fork, onward_id in zip(forks, [*forks[1:], None], strict=True):
+        branches = beside(fork)
+        folded = len(branches) > most and onward_id is not None  # at the end they are where one may go on
+        lines += [Fold(fork, len(branches))] if folded else branches
+        if onward_id is not None:
+            lines.append(Line(on_way[onward_id], onward_id == at, False, below[onward_id]))
     return lines
 
 
