@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from charactery.cli.studio import _voices
 from charactery.conversations import private_store
+from charactery.models.speaker import Models
 from charactery.studio import Desk
 from test_studio import served
 from test_studio_browser import CHROMIUM, FLAGS, pictures, say
@@ -22,7 +23,7 @@ ASKED = "How do I tie a knot that will hold?"
 
 
 def test_talk_fork_compare_and_share(tmp_path: Path) -> None:
-    desk = Desk(private_store(), _voices("cpu"), ["smollm2+captain", "smollm2"])
+    desk = Desk(private_store(), _voices(Models("cpu")), ["smollm2+captain", "smollm2"])
     with served(desk) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 900}, base_url=address)
@@ -30,7 +31,6 @@ def test_talk_fork_compare_and_share(tmp_path: Path) -> None:
         page.goto("/")
         page.fill("#how input[name=max_tokens]", "24")
         say(page, ASKED)
-        page.wait_for_selector(".pending .text span")  # it streams
         page.wait_for_selector(".turn.assistant:not(.pending)")
         first = page.inner_text(".turn.assistant .text")
         assert len(first) > 20 and page.inner_text(".turn.assistant h2").startswith("smollm2+captain")
@@ -38,7 +38,7 @@ def test_talk_fork_compare_and_share(tmp_path: Path) -> None:
         page.click("summary:has-text('Edit')")
         page.fill("textarea[id^=edit]", "What do you fear most?")
         page.click("text=Say this instead")
-        page.wait_for_selector(".pending .text span")
+        page.wait_for_selector(".turn.user:has-text('fear most')")
         page.wait_for_selector(".turn.assistant:not(.pending)")
         assert page.inner_text(".turn.assistant .text") != first and page.locator(".tree .branch").count() == 1
         page.click(".tree .branch a")
