@@ -49,7 +49,8 @@ def test_talk_fork_compare_and_share(tmp_path: Path) -> None:
         page.check("input[name=against][value=smollm2]")
         page.click(".compare summary")
         page.click("text=Answer again")
-        page.wait_for_selector(".answers:not(.pending)")
+        page.wait_for_selector(".answers")
+        page.wait_for_selector(".answers h2:has-text('answers…')", state="detached")
         told = dict(zip(
             [name.split("\n")[0].strip() for name in page.locator(".answers h2").all_inner_texts()],
             page.locator(".answers .text").all_inner_texts(), strict=True,
