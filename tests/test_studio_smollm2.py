@@ -42,15 +42,15 @@ def test_talk_fork_compare_and_share(tmp_path: Path) -> None:
         page.wait_for_selector(".turn.assistant:not(.pending)")
         assert page.inner_text(".turn.assistant .text") != first and page.locator(".tree .branch").count() == 1
         page.click(".tree .branch a")
-        page.wait_for_selector(f"text={ASKED}")
+        page.wait_for_selector(f".turn.user .text:has-text('{ASKED}')")  # the tree has it too
         assert page.inner_text(".turn.assistant .text") == first  # nothing of it was lost
         # compare: the plain model and the prompted one, from one seed
         page.click(".compare summary")
         page.check("input[name=against][value=smollm2]")
         page.click(".compare summary")
         page.click("text=Answer again")
-        page.wait_for_selector(".answers")
-        page.wait_for_selector(".answers h2:has-text('answers…')", state="detached")
+        # not the one answer that the page has of this turn before
+        page.wait_for_selector(".answers:not(.pending) > .turn:nth-of-type(2)")
         told = dict(zip(
             [name.split("\n")[0].strip() for name in page.locator(".answers h2").all_inner_texts()],
             page.locator(".answers .text").all_inner_texts(), strict=True,
