@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Request
@@ -37,6 +37,29 @@ async def _strengths(request: Request) -> dict[str, float]:
 
 
 Beside = Annotated[dict[str, float], Depends(_strengths)]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How answers are asked for: a column each, and how many of one."""
+
+    hows: list[How]
+    n: int
+    blind: bool
+
+
+def _wish(
+    subject: Text, against: Texts, beside: Beside, blind: Annotated[bool, Form()] = False,
+    temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
+    max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
+    strength: Strength = 1.0,
+) -> Wish:  # fmt: skip
+    """As the form says that every answer is drawn by."""
+    how = How(at_strength(subject.strip(), strength), temperature, max_tokens, seed)
+    return Wish(_columns(how, _worn(against, beside), n, blind), n, blind)
+
+
+Wished = Annotated[Wish, Depends(_wish)]
 
 
 def talk_routes(pages: Pages) -> APIRouter:
@@ -86,34 +109,20 @@ def talk_routes(pages: Pages) -> APIRouter:
 
     @router.post("/{place}/say")
     def say(
-        request: Request, place: str, page: Text, text: Text, subject: Text, against: Texts, beside: Beside,
-        conversation: Text = "",
-        at: Text = "", blind: Annotated[bool, Form()] = False,
-        temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
-        max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
-        strength: Strength = 1.0,
-    ) -> Response:  # fmt: skip
-        named = at_strength(subject.strip(), strength)
-        hows = _columns(How(named, temperature, max_tokens, seed), _worn(against, beside), n, blind)
+        request: Request, place: str, page: Text, text: Text, wish: Wished, conversation: Text = "", at: Text = ""
+    ) -> Response:
         if not text.strip():
             raise CharacteryError("there is nothing to say yet")
-        session = desk.session(place, conversation or None, at or None, hows[0])
+        session = desk.session(place, conversation or None, at or None, wish.hows[0])
         session.say(text)
-        return asking(request, page, place, session, hows, n, blind)
+        return asking(request, page, place, session, wish.hows, wish.n, wish.blind)
 
     @router.post("/{place}/again")
     def again(
-        request: Request, place: str, page: Text, subject: Text, conversation: Text, at: Text, against: Texts,
-        beside: Beside,
-        prefill: Text = "", blind: Annotated[bool, Form()] = False,
-        temperature: Annotated[float, Form(ge=0, le=5)] = 0.7, seed: Annotated[int, Form(ge=0, lt=2**63)] = 0,
-        max_tokens: Annotated[int, Form(ge=1, le=8192)] = 256, n: Annotated[int, Form(ge=1, le=MOST)] = 1,
-        strength: Strength = 1.0,
-    ) -> Response:  # fmt: skip
-        named = at_strength(subject.strip(), strength)
-        hows = _columns(How(named, temperature, max_tokens, seed), _worn(against, beside), n, blind)
-        session = desk.session(place, conversation, at, hows[0])
-        return asking(request, page, place, session, hows, n, blind, prefill.strip())
+        request: Request, place: str, page: Text, conversation: Text, at: Text, wish: Wished, prefill: Text = ""
+    ) -> Response:
+        session = desk.session(place, conversation, at, wish.hows[0])
+        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, prefill.strip())
 
     @router.post("/{place}/mark")
     def marked(place: str, node: Text, kind: Text, text: Text = "", off: Annotated[bool, Form()] = False) -> Response:
