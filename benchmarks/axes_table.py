@@ -9,18 +9,13 @@ benchmarks/axes_table.json, and the table to docs/axes-table.md. A killed run go
 share their drafts.
 """
 
-import argparse
-import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe_table import figures
+from recipe_table import figures, fill_cells
 
-from charactery.runs import Row, Run, read_rows, read_run, write_json, write_text
+from charactery.runs import Row, Run, read_rows
 from charactery.stats import mean
 
 HERE = Path(__file__).parent
@@ -110,31 +105,5 @@ def _said(values: list[float | None], digits: int = 2) -> str:
     return f"{told.value:.{digits}f} [{told.low:.{digits}f}, {told.high:.{digits}f}]"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/axes"))
-    parser.add_argument("--only", default="", help="cells with this in their name")
-    parser.add_argument("--list", action="store_true")
-    options = parser.parse_args()
-    kept: dict[str, Row] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    failed = []
-    for cell in cells():
-        if options.only not in cell.name:
-            continue
-        if options.list:
-            print(f"{'there' if cell.name in kept else 'missing':>8}  {cell.name}")
-        elif cell.name not in kept:
-            asked = command(cell, options.out)
-            print(shlex.join(asked), flush=True)
-            if subprocess.run([sys.executable, "-m", *asked], check=False).returncode:
-                failed.append(cell.name)
-                continue
-            kept[cell.name] = cell_figures(read_run(cell.folder(options.out)))
-            write_json(KEPT, kept)
-            write_text(TABLE, table(kept))
-    if failed:
-        sys.exit(f"failed: {', '.join(failed)}")
-
-
 if __name__ == "__main__":
-    main()
+    fill_cells(__doc__, "runs/axes", cells(), Cell.folder, command, cell_figures, table, (KEPT, TABLE))

@@ -13,7 +13,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -157,37 +157,39 @@ def table(kept: dict[str, Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/table"))
+def fill_cells(
+    about: str, default: str, cells: Iterable[Any], folder: Callable[[Any, Path], Path],
+    command: Callable[[Any, Path], list[str]], figures: Callable[[Run], Row], table: Callable[[dict[str, Row]], str],
+    files: tuple[Path, Path],
+) -> None:  # fmt: skip
+    """Run the cells that are missing, each with a `name`, and keep figures and page after each (`files`)."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(default))
     parser.add_argument("--only", default="", help="cells with this in their name")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
-    kept: dict[str, Row] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    wanted = [cell for cell in cells() if options.only in cell.name]
+    kept: dict[str, Row] = json.loads(files[0].read_text()) if files[0].exists() else {}
+    wanted = [cell for cell in cells if options.only in cell.name]
     if options.list:
         for cell in wanted:
             print(f"{'there' if cell.name in kept else 'missing':>8}  {cell.name}")
         return
     failed = []
     for cell in wanted:
-        if cell.name in kept:
-            if (_folder(cell, options.out) / "report.html").exists():  # another column may have come in
-                kept[cell.name] = figures(read_run(_folder(cell, options.out)))
-            continue
-        asked = command(cell, options.out)
-        print(shlex.join(asked), flush=True)
-        if subprocess.run([sys.executable, "-m", *asked], check=False).returncode:
-            failed.append(cell.name)
-            continue
-        kept[cell.name] = figures(read_run(_folder(cell, options.out)))
-        write_json(KEPT, kept)
-        write_text(TABLE, table(kept))
-    write_json(KEPT, kept)
-    write_text(TABLE, table(kept))
+        run = folder(cell, options.out)
+        if cell.name not in kept:
+            asked = command(cell, options.out)
+            print(shlex.join(asked), flush=True)
+            if subprocess.run([sys.executable, "-m", *asked], check=False).returncode:
+                failed.append(cell.name)
+                continue
+        if (run / "report.html").exists():  # of one that was there, too: another column may have come in
+            kept[cell.name] = figures(read_run(run))
+        write_json(files[0], kept)
+        write_text(files[1], table(kept))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
-    main()
+    fill_cells(__doc__, "runs/table", cells(), _folder, command, figures, table, (KEPT, TABLE))

@@ -1,6 +1,7 @@
 """The studio's pages put together. Every state of a page has an address: where one stands is in it."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,7 +53,9 @@ def _pages(desk: Desk) -> FastAPI:
 
     @app.exception_handler(OSError)
     def unkept(request: Request, error: OSError) -> Response:
-        return said(request, CharacteryError(f"could not be kept ({error.strerror}). Free some space and try again"))
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "Free some space" if full else "See to the folder and its permissions"
+        return said(request, CharacteryError(f"the disk refused ({error.strerror}). {mend} and try again"))
 
     @app.exception_handler(RequestValidationError)
     def unfit(request: Request, error: RequestValidationError) -> Response:
