@@ -59,8 +59,9 @@ def parrot() -> Parrot:
 
 
 @pytest.fixture
-def desk(parrot: Parrot) -> Desk:
-    return Desk(private_store(), lambda how: parrot, ["parrot", "smollm2+captain"])
+def desk(parrot: Parrot, tmp_path: Path) -> Desk:
+    who = ["parrot", "smollm2+captain"]
+    return Desk(private_store(), lambda how: parrot, who, None, tmp_path / "characters", tmp_path / "runs")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Requests of every kind that the studio's own description of itself allows, and of many that it does not."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,7 +26,9 @@ class Studio:
     """A studio where something was said, and what of it a request may name."""
 
     def __init__(self) -> None:
-        self.desk = Desk(private_store(), lambda how: Parrot("Aye."), ["parrot"])
+        self.folder = TemporaryDirectory()  # for what requests write, and as long as it
+        characters, runs = (Path(self.folder.name) / name for name in ("characters", "runs"))
+        self.desk = Desk(private_store(), lambda how: Parrot("Aye."), ["parrot"], None, characters, runs)
         self.app = create_app(self.desk)
         self.known: dict[str, dict[str, list[str]]] = {}
         for place in ("talk", "private"):
