@@ -1,6 +1,8 @@
 """The studio in a real browser: the system's Chromium, where it and Playwright are here. Screenshots are kept."""
 
+import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,17 +155,19 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     page.wait_for_selector("button:has-text('Copied')")
     assert SAID["moe"] in page.evaluate("navigator.clipboard.readText()")
     pictures(page, tmp_path, "share")
-    with page.expect_download() as saved:
-        page.click("button:has-text('one HTML file')")
-    saved.value.save_as(tmp_path / "shared.html")
     page.check("input[name=dark]")
-    for button, ending in (("As a picture", "png"), ("As PDF", "pdf")):
+    for button, ending in (("Make page and picture", "zip"), ("Page alone", "html"), ("As PDF", "pdf")):
         with page.expect_download() as drawn:
             page.click(f"button:has-text('{button}')")
         assert drawn.value.suggested_filename == f"tea.{ending}"
         drawn.value.save_as(tmp_path / f"tea.{ending}")
-    with Image.open(tmp_path / "tea.png") as picture:
-        assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
+    with zipfile.ZipFile(tmp_path / "tea.zip") as both:
+        assert sorted(both.namelist()) == ["tea-recipe.json", "tea.html", "tea.png"]
+        assert both.read("tea.html") == (tmp_path / "tea.html").read_bytes()
+        with Image.open(both.open("tea.png")) as picture:
+            assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
+        recipe = json.loads(both.read("tea-recipe.json"))
+        assert [column["subject"] for column in recipe["columns"]] == ["moe", "runs/captain"]
     with page.expect_download() as exported:
         page.click("button:has-text('Export')")
     exported.value.save_as(tmp_path / "talk.jsonl")
@@ -177,7 +181,7 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     alone = page.context.browser.new_context().new_page()
     asked: list[str] = []
     alone.on("request", lambda request: asked.append(request.url))
-    alone.goto((tmp_path / "shared.html").as_uri())
+    alone.goto((tmp_path / "tea.html").as_uri())
     for summary in alone.locator("summary").all():
         summary.press("Enter")
     assert SAID["runs/captain"] in alone.inner_text(".columns") and "runs/captain" in alone.inner_text("#recipe")
