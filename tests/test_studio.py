@@ -1,6 +1,7 @@
 """The studio's pages: what they show and do, and what they refuse to others."""
 
 import asyncio
+import io
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
@@ -26,7 +28,7 @@ from charactery.conversations import Session, Store, cursor, open_store, private
 from charactery.conversations.formats import FORMATS
 from charactery.share.differences import differences
 from charactery.studio import Desk, create_app
-from charactery.studio.desk import How
+from charactery.studio.desk import WAITING, How
 from charactery.studio.guard import LOOPBACK
 from charactery.studio.pages import LONG
 from charactery.studio.streams import Page, sent
@@ -335,6 +337,60 @@ def test_a_fault_is_a_sentence_on_the_page(desk: Desk, studio: httpx.Client) -> 
     assert studio.get("/nowhere").status_code == 400
 
 
+def test_a_fault_that_nobody_foresaw_is_a_page_and_stands_in_the_log(
+    studio: httpx.Client, desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(place: str) -> Any:
+        raise ZeroDivisionError("of <no> use")
+
+    monkeypatch.setattr(desk, "store", broken)
+    page = studio.get("/talk")
+    assert page.status_code == 500 and page.text.startswith("<!doctype html>") and 'href="/runs"' in page.text
+    assert "The studio itself is at fault (ZeroDivisionError). Go back and try again" in page.text
+    fragment = studio.post("/talk/say", data=FORM | {"text": "Tea?"}, headers={"HX-Request": "true"})
+    assert fragment.status_code == 500 and fragment.text.startswith('<p class="fault">The studio itself is at fault')
+    for answer, what in ((page, "GET /talk"), (fragment, "POST /talk/say")):
+        reference = re.search(r"beside ([0-9a-f]{8})", answer.text)
+        assert reference and f"{reference[1]}: {what} (ZeroDivisionError: of <no> use)" in caplog.messages
+
+
+def test_what_is_asked_for_in_vain_is_told_on_a_page(studio: httpx.Client) -> None:
+    for address, status, said in (
+        ("/nowhere", 400, "there is no place 'nowhere'"), ("/talk/x", 400, "conversation: input should be"),
+        ("/static/none", 404, "Not Found"),
+    ):  # fmt: skip
+        page = studio.get(address)
+        assert page.status_code == status and said in unescape(page.text) and 'href="/runs"' in page.text
+        fragment = studio.get(address, headers={"HX-Request": "true"})
+        assert fragment.status_code == status and fragment.text.startswith('<p class="fault">')
+
+
+def test_answers_that_no_page_asks_for_are_let_go_of(desk: Desk, studio: httpx.Client, parrot: Parrot) -> None:
+    parrot.pause = 0.1
+    job, _ = ask(studio, text="Tea?")
+    session = desk.session("talk", None, None, How("parrot"))
+    waiting = [desk.prepare(PAGE, "talk", session, [How("parrot")]).id for _ in range(WAITING + 5)]
+    assert [*desk.jobs] == [job, *waiting[5:]]  # the one under way and the last
+    assert studio.post(f"/answers/{waiting[0]}/start").status_code == 400
+    settled = desk.jobs.keys() - {job}
+    wait_for(lambda: desk.jobs.keys() == settled)
+
+
+def test_an_answer_under_way_as_the_studio_is_closed_is_kept(
+    desk: Desk, parrot: Parrot, caplog: pytest.LogCaptureFixture
+) -> None:
+    parrot.words, parrot.pause = "one two three " * 1000, 0.02
+    with served(desk) as address, httpx.Client(base_url=address) as client:
+        key = re.search(r'"X-Charactery": "([^"]+)"', client.get("/talk").text)
+        client.headers["X-Charactery"] = key[1] if key else ""
+        _, page = ask(client, text="Count.")
+        conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+        wait_for(lambda: len(store(desk).tree(conversation).nodes) == 2)
+    settle(desk)
+    answer = store(desk).tree(conversation).nodes[-1]
+    assert answer.ending == "stopped" and 0 < len(answer.text) < len(parrot.words) and caplog.messages == []
+
+
 def test_what_was_said_is_text_and_never_markup(studio: httpx.Client, desk: Desk) -> None:
     bad = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'"
     session = Session(store(desk), Parrot(bad))
@@ -399,6 +455,12 @@ def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk
         file = several.get(f"{where}/share?{query}&kind={kind}&dark=1")
         assert file.headers["content-disposition"] == f'attachment; filename="tea-b.{kind}"'
         assert file.content.startswith(begins) and kind in file.headers["content-type"]
+    for without, extra in (("", ["tea-b-recipe.json"]), ("&without=recipe", [])):
+        packed = several.get(f"{where}/share?{query}&kind=zip{without}")
+        assert packed.headers["content-disposition"] == 'attachment; filename="tea-b.zip"'
+        with zipfile.ZipFile(io.BytesIO(packed.content)) as both:
+            assert sorted(both.namelist()) == [*extra, "tea-b.html", "tea-b.png"]
+            assert both.read("tea-b.png").startswith(b"\x89PNG") and b"Tea, says" in both.read("tea-b.html")
     assert several.get(f"{where}/share?{query}&kind=gif").status_code == 400
     store(desk).rename(where.split("/")[2], "a" * 100_000)  # an imported talk's
     answer = several.get(f"{where}/share?{query}&kind=md")

@@ -14,12 +14,16 @@ from charactery.conversations import Node, Session, Stop, Store, Voice, private_
 from charactery.errors import CharacteryError
 from charactery.share.markup import markup
 from charactery.share.transcript import ENDED
+from charactery.studio.faults import sentence
 from charactery.studio.shelf import Shelf
 from charactery.studio.streams import Streams
 from charactery.studio.trainings import Trainings
 
 if TYPE_CHECKING:
     from charactery.studio.traits import TraitReader
+
+
+WAITING = 100  # answers that no page has asked to begin: those beyond are of pages that were closed before they could
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,22 @@ class Desk:
     def prepare(
         self, page: str, place: str, session: Session, hows: Sequence[How], n: int = 1, prefill: str = ""
     ) -> Job:
-        """Answers to be given once the page asks for them, so that it hears every piece."""
+        """Answers to be given once the page asks for them, so that it hears every piece.
+
+        Of those that no page asks for the last WAITING are kept.
+        """
         ids = tuple(str(uuid.uuid4()) for _ in hows) if len(hows) > 1 else ()
         job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids, prefill)
-        self.jobs[job.id] = job
+        with self._lock:
+            self.jobs[job.id] = job
+            for id in [one.id for one in self.jobs.values() if not one.begun][:-WAITING]:
+                del self.jobs[id]
         return job
 
     def start(self, id: str) -> None:
         """Begin; a second time does nothing."""
-        job = self._job(id)
         with self._lock:
+            job = self._job(id)
             if job.begun:
                 return
             job.begun = True
@@ -117,7 +127,7 @@ class Desk:
 
         def tell() -> None:
             for name, data in events:
-                if self._wanted.get(page) is not wanted:
+                if self._wanted.get(page) is not wanted or self.streams.closed:
                     return
                 self.streams.tell(page, name, data)
 
@@ -139,7 +149,8 @@ class Desk:
         except Exception as error:  # the store's, say
             self._fault(job, f"{name}-0", error)
             failed = True
-        del self.jobs[job.id]
+        with self._lock:
+            del self.jobs[job.id]
         self.streams.tell(job.page, f"{'failed' if failed else 'done'}-{job.id}", "")
 
     def _columns(self, job: Job, name: str) -> bool:
@@ -161,7 +172,7 @@ class Desk:
         """Draw answers of one Subject and tell the page as they come; returns whether that failed."""
 
         def on_text(text: str) -> None:
-            if job.stopped.is_set():
+            if job.stopped.is_set() or self.streams.closed:
                 raise Stop
             self.streams.tell(job.page, name, f"<span>{escape(text)}</span>")
 
@@ -179,8 +190,7 @@ class Desk:
 
     def _fault(self, job: Job, name: str, error: Exception) -> None:
         """Tell the page why there is no answer."""
-        known = isinstance(error, CharacteryError)
-        said = str(error) if known else f"the answer broke off ({type(error).__name__}: {error})"
+        said = sentence("the answer broke off", error)
         self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
 
 
