@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 import uvicorn
 
+from charactery.cli import studio as command
 from charactery.conversations import Session, Store, cursor, open_store, private_store
 from charactery.conversations.formats import FORMATS
 from charactery.share.differences import differences
@@ -179,7 +180,7 @@ def test_a_blind_vote_shows_who_is_who_only_after(several: httpx.Client, desk: D
     where = page.headers["hx-push-url"]
     conversation, at = re.match(r"/talk/([^?]+)\?at=([0-9a-f-]+)", where).groups()  # type: ignore[union-attr]
     for shown in (page.text, several.get(where).text):
-        main = shown[shown.index("<main>") :]
+        main = shown[shown.index("<main") :]
         assert "moe" not in main and "parrot" not in main and ">A" in main and ">B" in main
     first, second = of(where)
     choice = "first" if store(desk).node(first).subject == "moe" else "second"
@@ -523,6 +524,31 @@ def test_another_sites_page_gets_nothing(studio: httpx.Client, desk: Desk) -> No
     assert studio.post("/talk/say", data=form, headers={"Origin": f"http://{host}"}).status_code == 200
 
 
+@pytest.mark.parametrize("headers", [{"Host": "["}, {"Host": "localhost:x]"}])
+def test_a_name_that_is_none_is_refused(studio: httpx.Client, headers: dict[str, str]) -> None:
+    assert studio.get("/talk", headers=headers).status_code == 421
+
+
+def test_what_is_too_large_is_not_taken_in(studio: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charactery.studio.guard.MARGIN", 1000)
+    monkeypatch.setattr("charactery.studio.guard.FORM", 1000)
+    monkeypatch.setattr("charactery.studio.guard.UPLOADS", {"/import": 5000})
+    assert studio.post("/talk/say", data=FORM | {"text": "x" * 2000}).status_code == 413
+    for size, status in ((4000, 400), (7000, 413)):  # what is no conversation, and what is not read
+        answer = studio.post("/talk/import", files={"file": ("a.json", b"x" * size)})
+        assert answer.status_code == status, answer.text
+    assert studio.post("/talk/import", content=iter([b"x"])).status_code == 411
+    assert studio.post("/talk/say", data=FORM, headers={"Origin": "http://["}).status_code == 403
+
+
+def test_a_talk_that_is_gone_is_told(studio: httpx.Client) -> None:
+    for place, said in (("talk", "it may be in another store"), ("private", "gone once the studio is closed")):
+        page = studio.get(f"/{place}/{PAGE}")
+        assert page.status_code == 404 and said in page.text and 'href="/runs"' in page.text
+        answer = studio.post(f"/{place}/say", data=FORM | {"text": "Tea?", "conversation": PAGE})
+        assert answer.status_code == 400 and said in answer.text
+
+
 def test_every_page_has_its_policy(studio: httpx.Client) -> None:
     for address in ("/talk", "/static/studio.css", "/nowhere", "/talk/x"):
         headers = studio.get(address).headers
@@ -543,14 +569,43 @@ def test_beyond_this_machine_a_token_is_asked_for(desk: Desk) -> None:
             first = client.get("/talk", params={"token": "open sesame"})
             assert first.status_code == 303 and "HttpOnly" in first.headers["set-cookie"]
             assert client.get("/talk").status_code == 200
+            theirs = "foo/bar=1; " + "; ".join(f"{k}={v}" for k, v in client.cookies.items())
+            assert httpx.get(f"{address}/talk", headers={"Cookie": theirs}).status_code == 200
+        assert httpx.get(f"{address}/talk", headers={"Cookie": "foo/bar=1; charactery=; x"}).status_code == 401
 
 
 # -- the command
 
 
+def test_the_page_is_opened_once_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    server = uvicorn.Server(uvicorn.Config(lambda: None))
+    waits = threading.Thread(target=command._open_page, args=(server, "http://localhost/"))
+    waits.start()
+    time.sleep(0.1)
+    assert opened == []
+    server.started = True
+    waits.join(20)
+    assert opened == ["http://localhost/"]
+    server.started, server.should_exit = False, True
+    command._open_page(server, "http://localhost/")  # it never began
+    assert opened == ["http://localhost/"]
+
+
+def test_every_address_of_the_machine_has_names_that_lead_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def through(self: socket.socket, address: Any) -> None:
+        connect(self, ("127.0.0.1", 9))
+
+    connect = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", through)
+    assert command._names("0.0.0.0") == command._names("::") == ["localhost", "127.0.0.1"]
+    assert command._names("127.0.0.1") == ["127.0.0.1"] and command._names("::1") == ["[::1]"]
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_the_command_with_a_real_model(tiny_model_folder: Path, tmp_path: Path, again: bool) -> None:
-    command = [sys.executable, "-m", "charactery", "studio", str(tiny_model_folder), "--port", "0"]
+    command = [sys.executable, "-m", "charactery", "studio", str(tiny_model_folder), "--no-open", "--port", "0"]
     studio = subprocess.Popen([*command, "--store", str(tmp_path / "talks.db")], stderr=subprocess.PIPE, text=True)
     try:
         assert studio.stderr is not None

@@ -275,6 +275,7 @@ def begin(trainings: Trainings, name: str, code: str) -> None:
 def sleepers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'package'}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr("charactery.studio.trainings.COMMAND", ("sleeper", "train"))
 
 
 def test_a_training_outlives_the_studio_and_is_stopped(studio: httpx.Client, desk: Desk, sleepers: None) -> None:
@@ -330,6 +331,13 @@ def test_a_training_that_breaks_off_says_why(studio: httpx.Client, desk: Desk, s
     assert "Broken off" in studio.get("/runs").text
     assert studio.post("/runs/mine/forget").headers["hx-redirect"] == "/runs"
     refused(studio.get("/runs/mine"), "there is no run 'mine'")
+
+
+def test_only_a_training_is_begun_again(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
+    row = {"command": ["http.server", "0"], "pid": 1, "born": 1.0, "time": 1.0, "stopped": True}
+    write_json(desk.trainings.kept / "mine.json", row)
+    refused(studio.post("/runs/mine/go-on"), "mine.json: holds another command than a training's")
+    assert not desk.trainings.at_work("mine")
 
 
 def test_a_number_that_another_process_got_is_left_alone(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class State:
 
 def merges(network: Any) -> bool:
     """Whether a Decoder holds its weights by itself, an adapter merged, laid out as the processor wants them."""
-    return (
+    return bool(
         network.device.type == "cpu"
         and network.dtype == torch.bfloat16
         and torch.ops.mkldnn._is_mkldnn_bf16_supported()

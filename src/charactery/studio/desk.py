@@ -56,6 +56,12 @@ class Job:
     stopped: threading.Event = field(default_factory=threading.Event)
 
 
+def unknown(place: str) -> str:
+    """What is said of a conversation that is not there."""
+    gone = "private talks are gone once the studio is closed" if place == "private" else "it may be in another store"
+    return f"there is no such talk here: {gone}. Begin a new one, or choose another from the list"
+
+
 class Desk:
     """Everything the pages stand on.
 
@@ -88,7 +94,10 @@ class Desk:
 
     def session(self, place: str, conversation: str | None, at: str | None, how: How) -> Session:
         """A session that stands at a turn; for no turn, before the first word."""
-        session = Session(self.store(place), None, how.seed, conversation)
+        store = self.store(place)
+        if conversation is not None and not store.knows(conversation):
+            raise CharacteryError(unknown(place))
+        session = Session(store, None, how.seed, conversation)
         session.go(at)
         return session
 

@@ -18,12 +18,12 @@ from charactery.share.opening import open_bundle
 from charactery.share.packing import share
 from charactery.studio.desk import Desk
 from charactery.studio.gallery import Card, card, cards
-from charactery.studio.guard import POLICY
+from charactery.studio.guard import POLICY, UPLOADS
 from charactery.studio.pages import Text, Texts
 from charactery.studio.trainings import NAMED
 from charactery.studio.views import shell
 
-LARGEST = 4_000_000_000  # bytes of a bundle that a page takes in
+LARGEST = UPLOADS["/runs/open"]
 # A report may be a stranger's: it runs nothing, asks for nothing, and cannot lead this page elsewhere.
 REPORT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -49,9 +49,11 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
     def one(request: Request, name: str) -> HTMLResponse:
         return shown(request, card(runs, name, trainings))
 
-    def shown(request: Request, run: Card) -> HTMLResponse:
+    def shown(request: Request, run: Card, later: bool = False) -> HTMLResponse:
         name = run.name
-        return page(request, "run.html", run=run, lines=trainings.lines(name), parts=PARTS, talk=quote(run.subject))
+        return page(
+            request, "run.html", run=run, lines=trainings.lines(name), parts=PARTS, talk=quote(run.subject), later=later
+        )
 
     @router.get("/runs")
     def gallery(request: Request) -> Response:
@@ -90,7 +92,7 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
     def progress(request: Request, name: str) -> Response:
         """The part of the page that changes while a run is at work; the whole page once it is not."""
         run = card(runs, name, trainings)
-        answer = shown(request, run)
+        answer = shown(request, run, later=run.state == "working")
         if run.state == "working":
             answer.headers.update({"hx-retarget": "#progress", "hx-reselect": "#progress"})
         return answer
