@@ -41,13 +41,16 @@ SAID = {
         "![a pot](https://elsewhere.example/pot.png)"
     ),
     "slow": "One leaf. And another. " * 100,
+    "long": "Leaf by leaf it is told. " * 10 + "All told!",
     "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
 }
 
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
-    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID and name != "slow" else 0.1, subject=how.subject)
+    return Parrot(
+        SAID.get(name, WORDS), pause=0.02 if name in SAID and name not in ("slow", "long") else 0.1, subject=how.subject
+    )
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
@@ -379,3 +382,49 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     page.wait_for_url("**/talk")
     page.keyboard.press("?")
     assert not page.is_visible("#keys")
+
+
+def looked_at(page: Any, visible: bool) -> None:
+    """As where one goes to another tab, which a browser without windows never does."""
+    page.evaluate(
+        """shown => {
+        Object.defineProperty(document, "visibilityState", {value: shown ? "visible" : "hidden", configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""",
+        visible,
+    )
+
+
+def test_many_tabs_and_an_answer_that_goes_on_behind(page: Any) -> None:
+    context = page.context.browser.new_context(base_url=page.url)
+    first, *others = tabs = [context.new_page() for _ in range(9)]  # a browser opens six connections to a host
+    for tab in tabs:
+        tab.set_default_timeout(30_000)
+    first.goto("/talk")
+    first.fill("#how input[name=subject]", "long")
+    say(first, "Tea?")
+    first.wait_for_selector(".pending .text span")
+    looked_at(first, False)
+    heard = first.inner_text(".pending .text")
+    for tab in others:
+        tab.goto("/talk")
+        looked_at(tab, False)
+    looked_at(others[-1], True)
+    others[-1].fill("#how input[name=subject]", "moe")
+    say(others[-1], "More?")
+    others[-1].wait_for_selector(".turn.assistant:not(.pending)")
+    assert (
+        first.locator(".pending").count() == 1
+        and "All told" not in heard
+        and first.inner_text(".pending .text") == heard
+    )
+    looked_at(first, True)
+    first.wait_for_selector(".turn.assistant:not(.pending)")
+    assert first.inner_text(".turn.assistant .text") == SAID["long"]
+    spoken = " ".join(first.locator("#heard p").all_inner_texts())
+    assert (
+        spoken.count("All told!") == 1
+        and spoken.count("Leaf by") == 10
+        and spoken.count("The answer is complete.") == 1
+    )
+    context.close()

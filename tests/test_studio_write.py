@@ -612,6 +612,30 @@ def test_write_with_the_linter_and_the_dials_beside(page: Any, desk: Desk, tmp_p
     pictures(page, tmp_path, "no-runs")
 
 
+WRITER = """import time
+for n in range(60):
+    print(f"line {n}", flush=True)
+    time.sleep(20 if n == 40 else 0.01)
+"""
+
+
+def test_what_a_training_says_can_be_read_while_it_goes_on(page: Any, desk: Desk, sleepers: None) -> None:
+    begin(desk.trainings, "mine", WRITER)
+    page.goto("/runs/mine")
+    page.wait_for_selector("#log:has-text('line 40')")
+    page.focus("#log")
+    page.evaluate("getSelection().selectAllChildren(document.getElementById('log'))")
+    selected = page.evaluate("String(getSelection())")
+    with page.expect_response("**/progress"):
+        pass
+    with page.expect_response("**/progress"):
+        pass
+    assert page.evaluate("document.activeElement.id") == "log" and "line 40" in selected
+    assert page.evaluate("String(getSelection())") == selected
+    page.click("#stop")
+    page.wait_for_selector(".state.stopped")
+
+
 def test_train_from_the_page_then_talk_share_and_open(
     page: Any, desk: Desk, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
