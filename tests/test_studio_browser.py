@@ -29,6 +29,7 @@ from test_studio import served
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+KEPT = Path(__file__).parent / "screenshots"  # which git does not keep
 WORDS = "one\n two <b>three</b> four five six seven"
 SHOWN = "one\ntwo <b>three</b> four five six seven"  # markdown has no space at a line's beginning
 
@@ -54,13 +55,15 @@ def voice(how: How) -> Parrot:
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
-    """A screenshot at both widths, in light and dark; nothing is wider than the page."""
+    """A screenshot at both widths, in light and dark; nothing is wider than the page. The last of each are in KEPT."""
+    KEPT.mkdir(exist_ok=True)
     for width in (1400, 390):
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            taken = page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            (KEPT / f"{name}-{width}-{scheme}.png").write_bytes(taken)
     page.set_viewport_size({"width": 1400, "height": 900})
 
 

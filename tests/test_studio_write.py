@@ -665,7 +665,7 @@ def test_train_from_the_page_then_talk_share_and_open(
     page.check("#share input[value=modelfile]")
     page.click("text=Make the bundle")
     page.wait_for_selector("#bundle a")
-    pictures(page, tmp_path, "share")
+    pictures(page, tmp_path, "bundle")
     with page.expect_download() as saved:
         page.click("#bundle a")
     saved.value.save_as(tmp_path / "elias.zip")
