@@ -211,7 +211,7 @@ def columns(rounds: int) -> Row:
             own = page.get_attribute("body", "sse-connect") or "none"
             said = len(texts) == COLUMNS and {text.count("w") for text in texts} == {WORDS}
             whole.append(said and [own in url for url in streams].count(True) == 1)
-    about = f"{COLUMNS} columns of {WORDS} words each; every word and one request for events in {sum(whole)} of {rounds} rounds"
+    about = f"{COLUMNS} columns of {WORDS} words; all of them and one request for events in {sum(whole)} of {rounds}"
     return row("twelve columns", seconds, "s until all are whole", "one stream", all(whole), about)
 
 

@@ -377,6 +377,23 @@ def test_answers_that_no_page_asks_for_are_let_go_of(desk: Desk, studio: httpx.C
     wait_for(lambda: desk.jobs.keys() == settled)
 
 
+def test_a_page_is_told_what_it_waits_for(
+    studio: httpx.Client, desk: Desk, parrot: Parrot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charactery.studio.desk.PATIENCE", 0.05)
+
+    def slow(how: How) -> Parrot:
+        time.sleep(0.3)
+        desk.tell("downloading <smollm2>")
+        return parrot
+
+    desk.voice = slow
+    job, page = ask(studio, text="Tea?")
+    said = [data for _, name, data in events(studio, "done-") if name == f"said-{job}"]
+    assert said == ["The model is made ready…", "downloading &lt;smollm2&gt;", ""]
+    assert f'sse-swap="said-{job}"' in page.text
+
+
 def test_an_answer_under_way_as_the_studio_is_closed_is_kept(
     desk: Desk, parrot: Parrot, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -57,7 +57,11 @@ def studio(
     from charactery.studio.guard import LOOPBACK
     from charactery.studio.traits import TraitReader
 
-    models = Models(device, lambda line: typer.echo(line, err=True))
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+        desk.tell(line)
+
+    models = Models(device, say)
     desk = Desk(open_store(store), _voices(models), _subjects(subject, runs), TraitReader(models), characters, runs)
     token = None if host in LOOPBACK else secrets.token_urlsafe(16)
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

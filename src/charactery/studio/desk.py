@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from charactery.studio.traits import TraitReader
 
 
+PATIENCE = 1.0  # seconds without a word after which a page is told what it waits for
 WAITING = 100  # answers that no page has asked to begin: those beyond are of pages that were closed before they could
 
 
@@ -41,7 +42,7 @@ class Job:
     """Answers under way. It waits for its page to be ready; `stopped` cuts it short.
 
     `n` answers of one Subject, or one of each of several; `ids` are those turns' own, known before anything is said.
-    With `prefill` answers begin so.
+    With `prefill` answers begin so; `told`, the page says what is done before them.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Job:
     ids: tuple[str, ...] = ()
     prefill: str = ""
     begun: bool = False
+    told: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
 
@@ -130,6 +132,12 @@ class Desk:
         """Cut short. What was said is kept."""
         self._job(id).stopped.set()
 
+    def tell(self, line: str) -> None:
+        """Say to the pages that wait for answers what is done for them: a download, say."""
+        for job in list(self.jobs.values()):
+            if job.begun:
+                self._tell(job, line)
+
     def behind(self, page: str, events: Iterable[tuple[str, str]]) -> None:
         """Tell a page events, name and data, as they are worked out; until there are others, or answers, for it."""
         wanted = self._wanted[page] = object()
@@ -187,7 +195,7 @@ class Desk:
 
         try:
             if not job.stopped.is_set():
-                voice = self.voice(how)  # loads the model, if it is not loaded yet
+                voice = self._ready(job, how)
                 if not ids:
                     session.voice = voice  # the talk goes on from its answer
                 for node in session.again(n, on_text, voice if ids else None, place, ids, job.prefill)[: len(ids)]:
@@ -196,6 +204,23 @@ class Desk:
         except Exception as error:  # the worker goes on with the next
             self._fault(job, name, error)
         return True
+
+    def _ready(self, job: Job, how: How) -> Voice:
+        """What answers; the page is told where that takes a while, as it does for a model that is not loaded yet."""
+        waits = threading.Timer(PATIENCE, self._tell, (job, "The model is made ready…"))
+        waits.start()
+        try:
+            return self.voice(how)
+        finally:
+            waits.cancel()
+            waits.join()
+            if job.told:
+                self._tell(job, "")
+
+    def _tell(self, job: Job, line: str) -> None:
+        """Say what is done before its answers begin, or that it is done."""
+        job.told = line != ""
+        self.streams.tell(job.page, f"said-{job.id}", escape(line))
 
     def _fault(self, job: Job, name: str, error: Exception) -> None:
         """Tell the page why there is no answer."""

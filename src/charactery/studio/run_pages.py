@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,8 @@ import jinja2
 from fastapi import APIRouter, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from charactery.constitution import slug
+from charactery.constitution import parse_character, slug
+from charactery.constitution.formats.plate import plate
 from charactery.errors import BadData, CharacteryError
 from charactery.models.speaker import Models
 from charactery.share.opening import open_bundle
@@ -34,6 +36,11 @@ PARTS = {
     "conversations": "what it said to held-out prompts", "card": "the character card",
     "modelfile": "the Modelfile for Ollama",
 }  # fmt: skip
+
+
+@lru_cache(64)
+def _plate(text: str) -> bytes:
+    return plate(parse_character(text))
 
 
 def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
@@ -87,6 +94,12 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
     @router.get("/runs/{name}")
     def run(request: Request, name: str) -> Response:
         return one(request, name)
+
+    @router.get("/runs/{name}/card.png")
+    def plate_of(name: str) -> Response:
+        """The picture of the run's character card."""
+        card(runs, name, trainings)  # raises for a name that is none
+        return Response(_plate((runs / name / "character.md").read_text(encoding="utf-8")), media_type="image/png")
 
     @router.get("/runs/{name}/progress")
     def progress(request: Request, name: str) -> Response:
