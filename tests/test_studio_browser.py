@@ -1,6 +1,8 @@
 """The studio in a real browser: the system's Chromium, where it and Playwright are here. Screenshots are kept."""
 
+import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from test_studio import served
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+KEPT = Path(__file__).parent / "screenshots"  # which git does not keep
 WORDS = "one\n two <b>three</b> four five six seven"
 SHOWN = "one\ntwo <b>three</b> four five six seven"  # markdown has no space at a line's beginning
 
@@ -39,23 +42,28 @@ SAID = {
         "![a pot](https://elsewhere.example/pot.png)"
     ),
     "slow": "One leaf. And another. " * 100,
+    "long": "Leaf by leaf it is told. " * 10 + "All told!",
     "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
 }
 
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
-    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID and name != "slow" else 0.1, subject=how.subject)
+    return Parrot(
+        SAID.get(name, WORDS), pause=0.02 if name in SAID and name not in ("slow", "long") else 0.1, subject=how.subject
+    )
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
-    """A screenshot at both widths, in light and dark; nothing is wider than the page."""
+    """A screenshot at both widths, in light and dark; nothing is wider than the page. The last of each are in KEPT."""
+    KEPT.mkdir(exist_ok=True)
     for width in (1400, 390):
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            taken = page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            (KEPT / f"{name}-{width}-{scheme}.png").write_bytes(taken)
     page.set_viewport_size({"width": 1400, "height": 900})
 
 
@@ -153,17 +161,19 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     page.wait_for_selector("button:has-text('Copied')")
     assert SAID["moe"] in page.evaluate("navigator.clipboard.readText()")
     pictures(page, tmp_path, "share")
-    with page.expect_download() as saved:
-        page.click("button:has-text('one HTML file')")
-    saved.value.save_as(tmp_path / "shared.html")
     page.check("input[name=dark]")
-    for button, ending in (("As a picture", "png"), ("As PDF", "pdf")):
+    for button, ending in (("Make page and picture", "zip"), ("Page alone", "html"), ("As PDF", "pdf")):
         with page.expect_download() as drawn:
             page.click(f"button:has-text('{button}')")
         assert drawn.value.suggested_filename == f"tea.{ending}"
         drawn.value.save_as(tmp_path / f"tea.{ending}")
-    with Image.open(tmp_path / "tea.png") as picture:
-        assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
+    with zipfile.ZipFile(tmp_path / "tea.zip") as both:
+        assert sorted(both.namelist()) == ["tea-recipe.json", "tea.html", "tea.png"]
+        assert both.read("tea.html") == (tmp_path / "tea.html").read_bytes()
+        with Image.open(both.open("tea.png")) as picture:
+            assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
+        recipe = json.loads(both.read("tea-recipe.json"))
+        assert [column["subject"] for column in recipe["columns"]] == ["moe", "runs/captain"]
     with page.expect_download() as exported:
         page.click("button:has-text('Export')")
     exported.value.save_as(tmp_path / "talk.jsonl")
@@ -177,7 +187,7 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     alone = page.context.browser.new_context().new_page()
     asked: list[str] = []
     alone.on("request", lambda request: asked.append(request.url))
-    alone.goto((tmp_path / "shared.html").as_uri())
+    alone.goto((tmp_path / "tea.html").as_uri())
     for summary in alone.locator("summary").all():
         summary.press("Enter")
     assert SAID["runs/captain"] in alone.inner_text(".columns") and "runs/captain" in alone.inner_text("#recipe")
@@ -375,3 +385,49 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     page.wait_for_url("**/talk")
     page.keyboard.press("?")
     assert not page.is_visible("#keys")
+
+
+def looked_at(page: Any, visible: bool) -> None:
+    """As where one goes to another tab, which a browser without windows never does."""
+    page.evaluate(
+        """shown => {
+        Object.defineProperty(document, "visibilityState", {value: shown ? "visible" : "hidden", configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""",
+        visible,
+    )
+
+
+def test_many_tabs_and_an_answer_that_goes_on_behind(page: Any) -> None:
+    context = page.context.browser.new_context(base_url=page.url)
+    first, *others = tabs = [context.new_page() for _ in range(9)]  # a browser opens six connections to a host
+    for tab in tabs:
+        tab.set_default_timeout(30_000)
+    first.goto("/talk")
+    first.fill("#how input[name=subject]", "long")
+    say(first, "Tea?")
+    first.wait_for_selector(".pending .text span")
+    looked_at(first, False)
+    heard = first.inner_text(".pending .text")
+    for tab in others:
+        tab.goto("/talk")
+        looked_at(tab, False)
+    looked_at(others[-1], True)
+    others[-1].fill("#how input[name=subject]", "moe")
+    say(others[-1], "More?")
+    others[-1].wait_for_selector(".turn.assistant:not(.pending)")
+    assert (
+        first.locator(".pending").count() == 1
+        and "All told" not in heard
+        and first.inner_text(".pending .text") == heard
+    )
+    looked_at(first, True)
+    first.wait_for_selector(".turn.assistant:not(.pending)")
+    assert first.inner_text(".turn.assistant .text") == SAID["long"]
+    spoken = " ".join(first.locator("#heard p").all_inner_texts())
+    assert (
+        spoken.count("All told!") == 1
+        and spoken.count("Leaf by") == 10
+        and spoken.count("The answer is complete.") == 1
+    )
+    context.close()

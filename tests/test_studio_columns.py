@@ -206,6 +206,22 @@ def test_what_is_asked_of_traits_amiss_is_a_sentence(
     form = {"page": PAGE, "at": at, "of": ids, "character": "captain"}
     assert studio.post("/talk/traits", data=form).status_code == 204
     assert "there is no device" in events(studio, "read-")[-2][2]
+    desk.traits = None
+    answer = studio.post("/talk/traits", data=form)
+    assert answer.status_code == 400 and "this studio reads no traits" in answer.text
+
+
+def test_traits_that_cannot_be_read_stand_in_the_log(
+    studio: httpx.Client, desk: Desk, compared: tuple[str, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, ids = compared
+    assert desk.traits is not None
+    desk.traits.models = None  # type: ignore[assignment]
+    form = {"page": PAGE, "at": store(desk).node(ids[0]).parent, "of": ids, "character": "captain"}
+    assert studio.post("/talk/traits", data=form).status_code == 204
+    told = events(studio, "read-")[-2][2]
+    reference = re.search(r"the traits cannot be read \(AttributeError.*beside ([0-9a-f]{8})", told)
+    assert reference and any(reference[1] in said for said in caplog.messages) and "Traceback" in caplog.text
 
 
 def test_a_reading_ends_where_answers_are_wanted(studio: httpx.Client, desk: Desk) -> None:

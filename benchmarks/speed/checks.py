@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from charactery.models import decoder
 from charactery.models.chat import prompt_tokens
+from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
 from charactery.models.speaker import Models
 
@@ -105,7 +106,7 @@ def adapters(weights: Path) -> dict[str, Any]:
         with model.adapted(Adapter(Path(folder))) as network:
             loading = time.perf_counter() - began
             began = time.perf_counter()
-            model._reader(network, Adapter(Path(folder)))
+            model._reader(network, Adapter(Path(folder)), Slot())
             found["seconds to load"], found["seconds to merge"] = loading, time.perf_counter() - began
             layer = network.get_base_model().model.layers[0].mlp
             name = next(iter(layer.gate_proj.lora_A))

@@ -128,6 +128,16 @@ class State:
         return out.view(rows, -1)
 
 
+def merges(network: Any) -> bool:
+    """Whether a Decoder holds its weights by itself, an adapter merged, laid out as the processor wants them."""
+    return bool(
+        network.device.type == "cpu"
+        and network.dtype == torch.bfloat16
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and network.num_parameters() <= PACKED
+    )
+
+
 class Decoder:
     """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
 
@@ -138,12 +148,7 @@ class Decoder:
         self.width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.groups, self.heads = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
         body = network.model
-        packs = (
-            network.device.type == "cpu"
-            and network.dtype == torch.bfloat16
-            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            and network.num_parameters() <= PACKED
-        )
+        packs = merges(network)
 
         def product(*modules: Any) -> Product:
             if learns:

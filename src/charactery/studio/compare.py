@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -10,8 +11,12 @@ from charactery.constitution import Character, find_character
 from charactery.conversations import Node
 from charactery.conversations.votes import tally, vote
 from charactery.errors import CharacteryError
+from charactery.studio.faults import sentence
 from charactery.studio.pages import Pages, Text, Texts, address
 from charactery.studio.views import bars, trait_bars
+
+if TYPE_CHECKING:
+    from charactery.studio.traits import TraitReader
 
 
 def compare_routes(pages: Pages) -> APIRouter:
@@ -40,17 +45,21 @@ def compare_routes(pages: Pages) -> APIRouter:
         asked, answers = store.node(at), [store.node(id) for id in of]
         if not answers or any(answer.parent != at for answer in answers):
             raise CharacteryError("traits are read in answers to the same turn")
-        desk.behind(page, _read(pages, find_character(character), asked, answers))
+        if desk.traits is None:
+            raise CharacteryError(
+                "this studio reads no traits; give its Desk a TraitReader, as `charactery studio` does"
+            )
+        desk.behind(page, _read(pages, desk.traits, find_character(character), asked, answers))
         return Response(status_code=204)
 
     return router
 
 
-def _read(pages: Pages, character: Character, asked: Node, answers: Sequence[Node]) -> Iterator[tuple[str, str]]:
+def _read(
+    pages: Pages, reader: "TraitReader", character: Character, asked: Node, answers: Sequence[Node]
+) -> Iterator[tuple[str, str]]:
     """What is told under each answer, trait after trait."""
     subjects, template = [answer.subject for answer in answers], pages.templates.get_template("traits.html")
-    reader = pages.desk.traits
-    assert reader is not None
     read: list[tuple[str, Sequence[float]]] = []
     count = len([*character.traits()]) + 1
     try:
@@ -60,7 +69,6 @@ def _read(pages: Pages, character: Character, asked: Node, answers: Sequence[Nod
                 html = template.render(bars=bars, whole=len(read) == count, left=count - len(read))
                 yield f"traits-{answer.id}", html
     except Exception as error:  # the page is told
-        known = isinstance(error, CharacteryError)
-        said = str(error) if known else f"the traits cannot be read ({type(error).__name__}: {error})"
+        said = sentence("the traits cannot be read", error)
         yield f"traits-{answers[0].id}", pages.templates.get_template("fault.html").render(said=said)
     yield f"read-{asked.id}", ""

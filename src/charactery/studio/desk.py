@@ -14,12 +14,17 @@ from charactery.conversations import Node, Session, Stop, Store, Voice, private_
 from charactery.errors import CharacteryError
 from charactery.share.markup import markup
 from charactery.share.transcript import ENDED
+from charactery.studio.faults import sentence
 from charactery.studio.shelf import Shelf
 from charactery.studio.streams import Streams
 from charactery.studio.trainings import Trainings
 
 if TYPE_CHECKING:
     from charactery.studio.traits import TraitReader
+
+
+PATIENCE = 1.0  # seconds without a word after which a page is told what it waits for
+WAITING = 100  # answers that no page has asked to begin: those beyond are of pages that were closed before they could
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Job:
     """Answers under way. It waits for its page to be ready; `stopped` cuts it short.
 
     `n` answers of one Subject, or one of each of several; `ids` are those turns' own, known before anything is said.
-    With `prefill` answers begin so.
+    With `prefill` answers begin so; `told`, the page says what is done before them.
     """
 
     id: str
@@ -49,7 +54,14 @@ class Job:
     ids: tuple[str, ...] = ()
     prefill: str = ""
     begun: bool = False
+    told: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
+
+
+def unknown(place: str) -> str:
+    """What is said of a conversation that is not there."""
+    gone = "private talks are gone once the studio is closed" if place == "private" else "it may be in another store"
+    return f"there is no such talk here: {gone}. Begin a new one, or choose another from the list"
 
 
 class Desk:
@@ -84,23 +96,32 @@ class Desk:
 
     def session(self, place: str, conversation: str | None, at: str | None, how: How) -> Session:
         """A session that stands at a turn; for no turn, before the first word."""
-        session = Session(self.store(place), None, how.seed, conversation)
+        store = self.store(place)
+        if conversation is not None and not store.knows(conversation):
+            raise CharacteryError(unknown(place))
+        session = Session(store, None, how.seed, conversation)
         session.go(at)
         return session
 
     def prepare(
         self, page: str, place: str, session: Session, hows: Sequence[How], n: int = 1, prefill: str = ""
     ) -> Job:
-        """Answers to be given once the page asks for them, so that it hears every piece."""
+        """Answers to be given once the page asks for them, so that it hears every piece.
+
+        Of those that no page asks for the last WAITING are kept.
+        """
         ids = tuple(str(uuid.uuid4()) for _ in hows) if len(hows) > 1 else ()
         job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids, prefill)
-        self.jobs[job.id] = job
+        with self._lock:
+            self.jobs[job.id] = job
+            for id in [one.id for one in self.jobs.values() if not one.begun][:-WAITING]:
+                del self.jobs[id]
         return job
 
     def start(self, id: str) -> None:
         """Begin; a second time does nothing."""
-        job = self._job(id)
         with self._lock:
+            job = self._job(id)
             if job.begun:
                 return
             job.begun = True
@@ -111,13 +132,19 @@ class Desk:
         """Cut short. What was said is kept."""
         self._job(id).stopped.set()
 
+    def tell(self, line: str) -> None:
+        """Say to the pages that wait for answers what is done for them: a download, say."""
+        for job in list(self.jobs.values()):
+            if job.begun:
+                self._tell(job, line)
+
     def behind(self, page: str, events: Iterable[tuple[str, str]]) -> None:
         """Tell a page events, name and data, as they are worked out; until there are others, or answers, for it."""
         wanted = self._wanted[page] = object()
 
         def tell() -> None:
             for name, data in events:
-                if self._wanted.get(page) is not wanted:
+                if self._wanted.get(page) is not wanted or self.streams.closed:
                     return
                 self.streams.tell(page, name, data)
 
@@ -139,7 +166,8 @@ class Desk:
         except Exception as error:  # the store's, say
             self._fault(job, f"{name}-0", error)
             failed = True
-        del self.jobs[job.id]
+        with self._lock:
+            del self.jobs[job.id]
         self.streams.tell(job.page, f"{'failed' if failed else 'done'}-{job.id}", "")
 
     def _columns(self, job: Job, name: str) -> bool:
@@ -161,13 +189,13 @@ class Desk:
         """Draw answers of one Subject and tell the page as they come; returns whether that failed."""
 
         def on_text(text: str) -> None:
-            if job.stopped.is_set():
+            if job.stopped.is_set() or self.streams.closed:
                 raise Stop
             self.streams.tell(job.page, name, f"<span>{escape(text)}</span>")
 
         try:
             if not job.stopped.is_set():
-                voice = self.voice(how)  # loads the model, if it is not loaded yet
+                voice = self._ready(job, how)
                 if not ids:
                     session.voice = voice  # the talk goes on from its answer
                 for node in session.again(n, on_text, voice if ids else None, place, ids, job.prefill)[: len(ids)]:
@@ -177,10 +205,26 @@ class Desk:
             self._fault(job, name, error)
         return True
 
+    def _ready(self, job: Job, how: How) -> Voice:
+        """What answers; the page is told where that takes a while, as it does for a model that is not loaded yet."""
+        waits = threading.Timer(PATIENCE, self._tell, (job, "The model is made ready…"))
+        waits.start()
+        try:
+            return self.voice(how)
+        finally:
+            waits.cancel()
+            waits.join()
+            if job.told:
+                self._tell(job, "")
+
+    def _tell(self, job: Job, line: str) -> None:
+        """Say what is done before its answers begin, or that it is done."""
+        job.told = line != ""
+        self.streams.tell(job.page, f"said-{job.id}", escape(line))
+
     def _fault(self, job: Job, name: str, error: Exception) -> None:
         """Tell the page why there is no answer."""
-        known = isinstance(error, CharacteryError)
-        said = str(error) if known else f"the answer broke off ({type(error).__name__}: {error})"
+        said = sentence("the answer broke off", error)
         self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jinja2
-from fastapi import Form, Query, Request
+from fastapi import Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from charactery.conversations import Session, marks_of
@@ -16,7 +16,7 @@ from charactery.errors import CharacteryError
 from charactery.models.subject import has_adapter
 from charactery.share.markup import markup
 from charactery.share.transcript import LEAVABLE
-from charactery.studio.desk import Desk, How, Job
+from charactery.studio.desk import Desk, How, Job, unknown
 from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
 
 MOST = 16  # answers at once
@@ -45,6 +45,8 @@ class Pages:
         asked for."""
         desk = self.desk
         store = desk.store(place)
+        if conversation is not None and not store.knows(conversation):
+            raise HTTPException(404, unknown(place))
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
         path = store.path(at) if at else []  # before the glimpses, which then have all of it

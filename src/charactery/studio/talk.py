@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from charactery.conversations import cursor, mark, marks_of, search, unmark
@@ -77,9 +77,9 @@ def talk_routes(pages: Pages) -> APIRouter:
         return HTMLResponse(templates.get_template("found.html").render(rows=rows, q=q))
 
     @router.get("/events/{page}")
-    def events(request: Request, page: uuid.UUID) -> Response:
-        last = request.headers.get("last-event-id", "0")
-        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+    def events(request: Request, page: uuid.UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+        last = request.headers.get("last-event-id", "")
+        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else after
         return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
 
     @router.get("/{place}")
