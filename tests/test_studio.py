@@ -234,6 +234,23 @@ def test_an_edit_and_another_answer_stand_beside(studio: httpx.Client, desk: Des
     assert len(store(desk).path(asked.id)) == 1
 
 
+def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    asked = session.say("Tea?")
+    old = session.answer()[0]
+    conversation = session.conversation or ""
+    form = {"conversation": conversation, "node": old.id}
+    shown = studio.post("/talk/edit", data=form | {"text": "No.\r\nNever."})
+    kept = store(desk).children(conversation, asked.id)
+    assert [(n.role, n.text) for n in kept] == [("assistant", "Aye."), ("assistant", "No.\nNever.")]
+    assert kept[0] == old and kept[1].seed is None and kept[1].subject == ""
+    assert shown.headers["hx-push-url"] == f"/talk/{conversation}?at={kept[1].id}" and "2 of 2" in shown.text
+    assert cursor(store(desk), conversation) == kept[1].id
+    for bad, said in (({"text": " "}, "write what it says"), ({"text": "x", "conversation": PAGE}, "not of this conv")):
+        answer = studio.post("/talk/edit", data=form | bad)
+        assert answer.status_code == 400 and said in answer.text, answer.text
+
+
 def test_stop_keeps_what_was_said(studio: httpx.Client, desk: Desk, parrot: Parrot) -> None:
     parrot.words, parrot.pause = "one two three " * 200, 0.02
     job, page = ask(studio, text="Count.")

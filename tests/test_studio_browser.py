@@ -243,8 +243,8 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     page.locator("text=Go on with this").nth(1).click()
     page.wait_for_selector("text=2 of 3")
     chosen = page.url
-    page.locator("summary:has-text('Edit')").click()
-    page.fill("textarea[id^=edit]", "Coffee?")
+    page.locator(".user summary:has-text('Edit')").click()
+    page.fill(".user textarea[id^=edit]", "Coffee?")
     page.fill("#how input[name=n]", "1")
     page.click("text=Say this instead")
     page.wait_for_selector(".pending .text span")
@@ -259,6 +259,22 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     say(page, "More?")  # the page that one came back to hears its answer
     page.wait_for_selector(".pending .text span")
     page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+
+
+def test_what_a_model_said_is_put_otherwise_beside_it(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "moe")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.click(".assistant summary:has-text('Edit')")
+    assert page.input_value(".assistant textarea[name=text]") == SAID["moe"]
+    pictures(page, tmp_path, "edit-answer")
+    page.fill(".assistant textarea[name=text]", "No tea, Sir.")
+    page.click("text=Put this beside it")
+    page.wait_for_selector(".turn.assistant .text:has-text('No tea, Sir.')")
+    assert page.locator(".tree .branch").count() == 1 and "2 of 2" in page.inner_text(".turn.assistant")
+    say(page, "Cake?")  # and the talk goes on from it
+    page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+    assert page.inner_text(".turn.assistant .text").startswith("No tea, Sir.")
 
 
 FIRST_LATE = """() => {

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from charactery.conversations import cursor, mark, marks_of, search, unmark
+from charactery.conversations import cursor, mark, marks_of, search, set_cursor, unmark
 from charactery.errors import CharacteryError
 from charactery.models.subject import at_strength
 from charactery.studio.desk import How
-from charactery.studio.pages import MOST, Ids, Pages, Text, Texts
+from charactery.studio.pages import MOST, Ids, Pages, Text, Texts, address
 from charactery.studio.views import marked_view, tree_view
 
 STRONG = 2  # the dial's end; what is written after a Subject goes further
@@ -123,6 +123,21 @@ def talk_routes(pages: Pages) -> APIRouter:
     ) -> Response:
         session = desk.session(place, conversation, at, wish.hows[0])
         return asking(request, page, place, session, wish.hows, wish.n, wish.blind, prefill.strip())
+
+    @router.post("/{place}/edit")
+    def edit(request: Request, place: str, conversation: Text, node: Text, text: Text) -> Response:
+        """What a model or another said, put otherwise, beside it."""
+        if not text.strip():
+            raise CharacteryError("write what it says instead first")
+        store = desk.store(place)
+        old = store.node(node)
+        if store.conversation_of(node) != conversation:
+            raise CharacteryError(f"the turn {node[:8]} is not of this conversation")
+        new = store.add(conversation, old.parent, old.role, text.replace("\r\n", "\n"))
+        set_cursor(store, conversation, new.id)
+        page = drawn(request, place, conversation, new.id)
+        page.headers["hx-push-url"] = address(place, conversation, new.id)
+        return page
 
     @router.post("/{place}/mark")
     def marked(place: str, node: Text, kind: Text, text: Text = "", off: Annotated[bool, Form()] = False) -> Response:
