@@ -397,6 +397,21 @@ def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> 
     assert "Begun with" in several.get(page.headers["hx-push-url"].replace("?", "/share?")).text
 
 
+def test_an_answer_that_was_cut_off_is_gone_on_with(studio: httpx.Client, desk: Desk) -> None:
+    conversation = store(desk).begin()
+    asked = store(desk).add(conversation, None, "user", "Tea?")
+    turn = store(desk).turn(conversation, asked.id, subject="parrot")
+    turn.say("Aye,\n<two> \"lumps")
+    half = studio.get(f"/talk/{conversation}").text
+    given = re.search(r'<form class="on".*?name="at" value="([^"]+)".*?name="prefill" value="([^"]+)"', half, re.S)
+    assert given is not None and given[1] == asked.id and unescape(given[2]) == "Aye,\n<two> \"lumps"
+    ask(studio, "/talk/again", conversation=conversation, at=given[1], prefill=unescape(given[2]).replace("\n", "\r\n"))
+    settle(desk)
+    answer = store(desk).children(conversation, asked.id)[1]
+    assert answer.text == "Aye,\n<two> \"lumpsAye, that knot will hold." and answer.ending == "end"
+    assert "Let it go on" not in studio.get(f"/talk/{conversation}?at={answer.id}").text
+
+
 # -- what is handed over
 
 

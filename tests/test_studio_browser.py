@@ -277,6 +277,28 @@ def test_what_a_model_said_is_put_otherwise_beside_it(page: Any, tmp_path: Path)
     assert page.inner_text(".turn.assistant .text").startswith("No tea, Sir.")
 
 
+def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "slow")
+    say(page, "Count.")
+    page.wait_for_selector(".pending .text span:nth-child(2)")
+    page.click("#stop")
+    page.fill("#how input[name=subject]", "parrot")
+    page.wait_for_selector("small:has-text('stopped')")
+    said = page.inner_text(".turn.assistant .text").rstrip()
+    pictures(page, tmp_path, "stopped")
+    page.click("text=Let it go on")
+    page.wait_for_selector(".turn.assistant:not(.pending) :text('2 of 2')")
+    assert page.inner_text(".turn.assistant .text").startswith(f"{said}one") and not page.is_visible("text=Let it go on")
+    page.locator("#text").blur()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(".turn.assistant :text('1 of 2')")
+    page.wait_for_selector("#text:focus")
+    page.locator("#text").blur()
+    page.keyboard.press("a")  # is another answer, and not the rest of this one
+    page.wait_for_selector(".turn.assistant:not(.pending) :text('3 of 3')")
+    assert page.inner_text(".turn.assistant .text") == SHOWN
+
+
 FIRST_LATE = """() => {
     const send = XMLHttpRequest.prototype.send;
     let wait = 1500;

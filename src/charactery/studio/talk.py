@@ -122,7 +122,7 @@ def talk_routes(pages: Pages) -> APIRouter:
         request: Request, place: str, page: Text, conversation: Text, at: Text, wish: Wished, prefill: Text = ""
     ) -> Response:
         session = desk.session(place, conversation, at, wish.hows[0])
-        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, prefill.strip())
+        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, prefill.replace("\r\n", "\n").strip())
 
     @router.post("/{place}/edit")
     def edit(request: Request, place: str, conversation: Text, node: Text, text: Text) -> Response:

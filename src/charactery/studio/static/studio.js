@@ -72,7 +72,7 @@ const onward = {
   s: () => document.getElementById("q")?.focus(),
   n: () => press("header nav a"),
   u: () => press("#undo"),
-  a: () => [...document.querySelectorAll("form[hx-post$='/again'] > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
+  a: () => [...document.querySelectorAll("form[hx-post$='/again']:not(.on) > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
   ArrowLeft: () => press("#before"),
   ArrowRight: () => press("#after"),
 };
