@@ -234,6 +234,29 @@ def test_an_edit_and_another_answer_stand_beside(studio: httpx.Client, desk: Des
     assert len(store(desk).path(asked.id)) == 1
 
 
+def test_a_talk_that_is_opened_again_goes_on_as_it_was(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
+    def fields(where: str) -> tuple[str, ...]:
+        page = studio.get(where).text
+        names = ("subject", "strength", "temperature", "max_tokens")
+        return tuple(re.findall(rf'name="{name}"[^>]* value="([^"]*)"', page)[0] for name in names)
+
+    assert fields("/talk") == ("parrot", "1", "0.7", "256")
+    assert fields("/talk?subject=moe") == ("moe", "1", "0.7", "256")
+    for subject, sampler, wanted in (
+        ("moe@0.5", {"temperature": 1.25, "max_tokens": 96}, ("moe", "0.5", "1.25", "96")),
+        ("moe@-1", {"temperature": 0.0}, ("moe@-1", "1", "0", "256")),
+        ("moe@0.33", {"temperature": "hot", "max_tokens": 10**9}, ("moe@0.33", "1", "0.7", "256")),
+    ):
+        session = Session(store(desk), Parrot(subject=subject, sampler=sampler))
+        session.say("Tea?")
+        session.answer()
+        assert fields(f"/talk/{session.conversation}") == wanted
+        asked = session.path()[0]
+        assert fields(f"/talk/{session.conversation}?at={asked.id}")[0] == wanted[0]  # where its answers are shown
+        blind = f"/talk/{session.conversation}?at={asked.id}&of={session.at}&blind=1"
+        assert fields(blind)[0] == "parrot"  # which says nothing of who is who
+
+
 def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:
     session = Session(store(desk), Parrot("Aye."))
     asked = session.say("Tea?")
@@ -401,14 +424,14 @@ def test_an_answer_that_was_cut_off_is_gone_on_with(studio: httpx.Client, desk: 
     conversation = store(desk).begin()
     asked = store(desk).add(conversation, None, "user", "Tea?")
     turn = store(desk).turn(conversation, asked.id, subject="parrot")
-    turn.say("Aye,\n<two> \"lumps")
+    turn.say('Aye,\n<two> "lumps')
     half = studio.get(f"/talk/{conversation}").text
     given = re.search(r'<form class="on".*?name="at" value="([^"]+)".*?name="prefill" value="([^"]+)"', half, re.S)
-    assert given is not None and given[1] == asked.id and unescape(given[2]) == "Aye,\n<two> \"lumps"
+    assert given is not None and given[1] == asked.id and unescape(given[2]) == 'Aye,\n<two> "lumps'
     ask(studio, "/talk/again", conversation=conversation, at=given[1], prefill=unescape(given[2]).replace("\n", "\r\n"))
     settle(desk)
     answer = store(desk).children(conversation, asked.id)[1]
-    assert answer.text == "Aye,\n<two> \"lumpsAye, that knot will hold." and answer.ending == "end"
+    assert answer.text == 'Aye,\n<two> "lumpsAye, that knot will hold.' and answer.ending == "end"
     assert "Let it go on" not in studio.get(f"/talk/{conversation}?at={answer.id}").text
 
 

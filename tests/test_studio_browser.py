@@ -45,7 +45,9 @@ SAID = {
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
-    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID and name != "slow" else 0.1, subject=how.subject)
+    pause = 0.02 if name in SAID and name != "slow" else 0.1
+    sampler = {"temperature": how.temperature, "max_tokens": how.max_tokens}
+    return Parrot(SAID.get(name, WORDS), pause, how.subject, sampler=sampler)
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
@@ -277,6 +279,25 @@ def test_what_a_model_said_is_put_otherwise_beside_it(page: Any, tmp_path: Path)
     assert page.inner_text(".turn.assistant .text").startswith("No tea, Sir.")
 
 
+def test_a_talk_is_opened_again_as_it_was(page: Any) -> None:
+    page.fill("#how input[name=subject]", "runs/captain")
+    page.locator("#how input[name=strength]").press("ArrowLeft")
+    page.locator("#how input[name=strength]").press("ArrowLeft")
+    assert page.inner_text("#strength") == "0.9"
+    page.fill("#how input[name=temperature]", "0.35")
+    page.fill("#how input[name=seed]", "7")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert page.inner_text(".turn.assistant h2") == "runs/captain@0.9"
+    page.click("nav >> text=New talk")
+    page.wait_for_selector("#how input[name=subject][value=parrot]")
+    page.click("#talks a")
+    page.wait_for_selector("#how input[name=subject][value='runs/captain']")
+    fields = ("strength", "temperature", "seed")
+    assert [page.input_value(f"#how input[name={name}]") for name in fields] == ["0.9", "0.35", "7"]
+    assert page.inner_text("#strength") == "0.9"
+
+
 def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     page.fill("#how input[name=subject]", "slow")
     say(page, "Count.")
@@ -288,7 +309,8 @@ def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     pictures(page, tmp_path, "stopped")
     page.click("text=Let it go on")
     page.wait_for_selector(".turn.assistant:not(.pending) :text('2 of 2')")
-    assert page.inner_text(".turn.assistant .text").startswith(f"{said}one") and not page.is_visible("text=Let it go on")
+    assert page.inner_text(".turn.assistant .text").startswith(f"{said}one")
+    assert not page.is_visible("text=Let it go on")
     page.locator("#text").blur()
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector(".turn.assistant :text('1 of 2')")

@@ -176,6 +176,12 @@ def at_strength(text: str, strength: float) -> str:
     return named
 
 
+def without_strength(text: str) -> tuple[str, float]:
+    """A Subject and the strength that is written after it, 1 where none is: `at_strength` the other way."""
+    found = None if os.path.exists(text) else WRITTEN.fullmatch(text)
+    return (found[1], float(found[2])) if found else (text, 1.0)
+
+
 def has_adapter(text: str) -> bool:
     """Whether a Subject is a run whose adapter is there to be applied more or less strongly."""
     name = text.partition("#")[2] or text

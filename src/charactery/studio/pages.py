@@ -17,7 +17,7 @@ from charactery.models.subject import has_adapter
 from charactery.share.markup import markup
 from charactery.share.transcript import LEAVABLE
 from charactery.studio.desk import Desk, How, Job
-from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
+from charactery.studio.views import bars, column_views, how_of, letters, marked_view, path_view, tree_view
 
 MOST = 16  # answers at once
 LONG = 60  # turns on a page, which a browser takes a tenth of a second for
@@ -57,6 +57,7 @@ class Pages:
         marks = marks_of(store, conversation) if conversation else []
         shown = {
             "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
+            "how": how_of([*path, *([] if blind else chosen[:1] or answers[:1])], desk.subjects[0]),
             "path": path_view(path if whole else path[-LONG:], glimpses), "begins": path[0].text[:60] if path else "",
             "earlier": 0 if whole else max(0, len(path) - LONG),
             "answers": column_views(chosen or answers, bool(chosen), blind), "of": of, "blind": blind,

@@ -13,10 +13,7 @@ from charactery.errors import CharacteryError
 from charactery.models.subject import at_strength
 from charactery.studio.desk import How
 from charactery.studio.pages import MOST, Ids, Pages, Text, Texts, address
-from charactery.studio.views import marked_view, tree_view
-
-STRONG = 2  # the dial's end; what is written after a Subject goes further
-
+from charactery.studio.views import STRONG, HowView, marked_view, tree_view
 
 Strength = Annotated[float, Form(ge=0, le=STRONG)]
 
@@ -84,7 +81,7 @@ def talk_routes(pages: Pages) -> APIRouter:
 
     @router.get("/{place}")
     def begin(request: Request, place: str, subject: str = "") -> Response:
-        return drawn(request, place, None, None, who=subject)
+        return drawn(request, place, None, None, how=HowView(subject or desk.subjects[0]))
 
     @router.get("/{place}/{conversation}")
     def talk(
@@ -122,7 +119,8 @@ def talk_routes(pages: Pages) -> APIRouter:
         request: Request, place: str, page: Text, conversation: Text, at: Text, wish: Wished, prefill: Text = ""
     ) -> Response:
         session = desk.session(place, conversation, at, wish.hows[0])
-        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, prefill.replace("\r\n", "\n").strip())
+        begins = prefill.replace("\r\n", "\n").strip()
+        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, begins)
 
     @router.post("/{place}/edit")
     def edit(request: Request, place: str, conversation: Text, node: Text, text: Text) -> Response:

@@ -25,6 +25,12 @@ document.addEventListener("input", ({ target }) => {
   if (target.dataset?.shows) document.getElementById(target.dataset.shows).textContent = target.value;
 });
 
+// What no answer says of how it was drawn is remembered by the tab.
+for (const field of document.querySelectorAll("[data-remembered]")) {
+  field.value = sessionStorage.getItem(field.name) ?? field.value;
+  field.addEventListener("input", () => sessionStorage.setItem(field.name, field.value));
+}
+
 // A swap takes away what had the focus: it goes on to where one goes on.
 let inside = false;
 let keyed = false; // by a key, with the focus nowhere
