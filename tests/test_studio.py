@@ -257,6 +257,21 @@ def test_a_talk_that_is_opened_again_goes_on_as_it_was(studio: httpx.Client, des
         assert fields(blind)[0] == "parrot"  # which says nothing of who is who
 
 
+def test_undo_leads_to_before_the_first_word_of_the_same_talk(studio: httpx.Client, desk: Desk) -> None:
+    _, page = ask(studio, text="Tea?", against=["moe"])
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    conversation = where.split("/")[2].partition("?")[0]
+    undo = re.findall(r'id="undo" href="([^"]+)"', studio.get(where).text)
+    assert undo == [f"/talk/{conversation}?at=start"]
+    before = studio.get(undo[0]).text
+    assert '<article class="turn' not in before and "Tea?" in before  # in the tree
+    assert f'name="conversation" value="{conversation}"' in before and 'name="at" value=""' in before
+    ask(studio, text="Coffee?", conversation=conversation, at="")
+    settle(desk)
+    assert [n.text for n in store(desk).children(conversation, None)] == ["Tea?", "Coffee?"]
+
+
 def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:
     session = Session(store(desk), Parrot("Aye."))
     asked = session.say("Tea?")

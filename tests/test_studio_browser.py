@@ -298,6 +298,21 @@ def test_a_talk_is_opened_again_as_it_was(page: Any) -> None:
     assert page.inner_text("#strength") == "0.9"
 
 
+def test_undo_beside_answers_and_before_the_first_word(page: Any, tmp_path: Path) -> None:
+    say(page, "Tea?", answers=2)
+    page.wait_for_selector("text=Go on with this >> nth=1")
+    page.click("#undo")  # there, too, where there is no field to say something in
+    page.wait_for_selector("text=Before the first word")
+    assert page.locator(".turn").count() == 0 and page.locator(".tree li").count() == 1
+    pictures(page, tmp_path, "before")
+    say(page, "Coffee?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert "2 of 2" in page.inner_text(".turn.user") and page.locator("#talks li").count() == 1  # of the same talk
+    page.click(".user [aria-label='The one before']")
+    page.wait_for_selector(".turn.user :text('1 of 2')")
+    pictures(page, tmp_path, "undo-beside")
+
+
 def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     page.fill("#how input[name=subject]", "slow")
     say(page, "Count.")
@@ -432,6 +447,6 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     page.wait_for_timeout(200)
     assert "at=" in page.url
     page.click("#undo")  # undo is a click: before the first word there is a page without a word
-    page.wait_for_url("**/talk")
+    page.wait_for_url("**?at=start")
     page.keyboard.press("?")
     assert not page.is_visible("#keys")

@@ -85,9 +85,11 @@ def talk_routes(pages: Pages) -> APIRouter:
 
     @router.get("/{place}/{conversation}")
     def talk(
-        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | None = None,
+        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | Literal["start"] | None = None,
         blind: bool = False, whole: bool = False,
     ) -> Response:  # fmt: skip
+        if at == "start":  # before the first word
+            return drawn(request, place, str(conversation), None)
         here = cursor(desk.store(place), str(conversation)) if at is None else None
         if here is not None:  # an address that goes on showing the same
             return RedirectResponse(f"/{place}/{conversation}?at={here}", 303)
