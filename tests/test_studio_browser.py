@@ -313,6 +313,20 @@ def test_undo_beside_answers_and_before_the_first_word(page: Any, tmp_path: Path
     pictures(page, tmp_path, "undo-beside")
 
 
+def test_a_character_is_picked_and_compared_with_the_plain_and_the_prompted(page: Any, tmp_path: Path) -> None:
+    page.select_option("#how select", "runs/captain")
+    assert page.input_value("#how input[name=subject]") == "runs/captain" and page.input_value("#how select") == ""
+    page.click(".compare summary")
+    page.click("text=Plain and prompted")
+    page.wait_for_selector("#beside input:checked >> nth=1")
+    pictures(page, tmp_path, "picked")
+    page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector(".answers:not(.pending)")
+    names = [one.strip() for one in page.locator(".answers h2").all_inner_texts()]
+    assert names == ["runs/captain", "smollm2", "smollm2+runs/captain/character.md"]
+
+
 def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     page.fill("#how input[name=subject]", "slow")
     say(page, "Count.")

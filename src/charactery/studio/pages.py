@@ -47,6 +47,8 @@ class Pages:
         store = desk.store(place)
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
+        groups = desk.known()
+        subjects = list(dict.fromkeys([desk.subjects[0], *(name for group in groups.values() for name in group)]))
         path = store.path(at) if at else []  # before the glimpses, which then have all of it
         glimpses = store.glimpses(conversation, letters=60) if conversation else []
         asked = bool(path) and path[-1].role == "user"
@@ -56,7 +58,7 @@ class Pages:
         said = next((node for node in reversed(path) if node.role == "user"), None)
         marks = marks_of(store, conversation) if conversation else []
         shown = {
-            "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
+            "place": place, "conversation": conversation, "at": at, "subjects": subjects, "groups": groups,
             "how": how_of([*path, *([] if blind else chosen[:1] or answers[:1])], desk.subjects[0]),
             "path": path_view(path if whole else path[-LONG:], glimpses), "begins": path[0].text[:60] if path else "",
             "earlier": 0 if whole else max(0, len(path) - LONG),
@@ -66,7 +68,7 @@ class Pages:
             "leavable": LEAVABLE, "formats": FORMATS,
             "picks": desk.traits.characters(named) if desk.traits and chosen and not blind else {},
             "reader": desk.traits.reader(named).text if desk.traits and chosen and not blind else "",
-            "strong": [name for name in desk.subjects if has_adapter(name)],
+            "strong": [name for name in subjects if has_adapter(name)],
             "bars": bars(tally(store), named) if chosen and not blind else [],
             "lines": tree_view(glimpses, at), "marked": marked_view(marks, glimpses),
             "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,

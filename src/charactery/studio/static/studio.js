@@ -25,6 +25,14 @@ document.addEventListener("input", ({ target }) => {
   if (target.dataset?.shows) document.getElementById(target.dataset.shows).textContent = target.value;
 });
 
+// What is picked goes into the field beside it; a list under a field would show only what its text begins like.
+document.addEventListener("change", ({ target }) => {
+  if (!target.dataset?.fills) return;
+  const field = target.form.elements[target.dataset.fills];
+  field.value = target.value || field.value;
+  target.value = "";
+});
+
 // What no answer says of how it was drawn is remembered by the tab.
 for (const field of document.querySelectorAll("[data-remembered]")) {
   field.value = sessionStorage.getItem(field.name) ?? field.value;
