@@ -237,6 +237,61 @@ def test_an_edit_and_another_answer_stand_beside(studio: httpx.Client, desk: Des
     assert len(store(desk).path(asked.id)) == 1
 
 
+def test_a_talk_that_is_opened_again_goes_on_as_it_was(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
+    def fields(where: str) -> tuple[str, ...]:
+        page = studio.get(where).text
+        names = ("subject", "strength", "temperature", "max_tokens")
+        return tuple(re.findall(rf'name="{name}"[^>]* value="([^"]*)"', page)[0] for name in names)
+
+    assert fields("/talk") == ("parrot", "1", "0.7", "256")
+    assert fields("/talk?subject=moe") == ("moe", "1", "0.7", "256")
+    for subject, sampler, wanted in (
+        ("moe@0.5", {"temperature": 1.25, "max_tokens": 96}, ("moe", "0.5", "1.25", "96")),
+        ("moe@-1", {"temperature": 0.0}, ("moe@-1", "1", "0", "256")),
+        ("moe@0.33", {"temperature": "hot", "max_tokens": 10**9}, ("moe@0.33", "1", "0.7", "256")),
+    ):
+        session = Session(store(desk), Parrot(subject=subject, sampler=sampler))
+        session.say("Tea?")
+        session.answer()
+        assert fields(f"/talk/{session.conversation}") == wanted
+        asked = session.path()[0]
+        assert fields(f"/talk/{session.conversation}?at={asked.id}")[0] == wanted[0]  # where its answers are shown
+        blind = f"/talk/{session.conversation}?at={asked.id}&of={session.at}&blind=1"
+        assert fields(blind)[0] == "parrot"  # which says nothing of who is who
+
+
+def test_undo_leads_to_before_the_first_word_of_the_same_talk(studio: httpx.Client, desk: Desk) -> None:
+    _, page = ask(studio, text="Tea?", against=["moe"])
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    conversation = where.split("/")[2].partition("?")[0]
+    undo = re.findall(r'id="undo" href="([^"]+)"', studio.get(where).text)
+    assert undo == [f"/talk/{conversation}?at=start"]
+    before = studio.get(undo[0]).text
+    assert '<article class="turn' not in before and "Tea?" in before  # in the tree
+    assert f'name="conversation" value="{conversation}"' in before and 'name="at" value=""' in before
+    ask(studio, text="Coffee?", conversation=conversation, at="")
+    settle(desk)
+    assert [n.text for n in store(desk).children(conversation, None)] == ["Tea?", "Coffee?"]
+
+
+def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    asked = session.say("Tea?")
+    old = session.answer()[0]
+    conversation = session.conversation or ""
+    form = {"conversation": conversation, "node": old.id}
+    shown = studio.post("/talk/edit", data=form | {"text": "No.\r\nNever."})
+    kept = store(desk).children(conversation, asked.id)
+    assert [(n.role, n.text) for n in kept] == [("assistant", "Aye."), ("assistant", "No.\nNever.")]
+    assert kept[0] == old and kept[1].seed is None and kept[1].subject == ""
+    assert shown.headers["hx-push-url"] == f"/talk/{conversation}?at={kept[1].id}" and "2 of 2" in shown.text
+    assert cursor(store(desk), conversation) == kept[1].id
+    for bad, said in (({"text": " "}, "write what it says"), ({"text": "x", "conversation": PAGE}, "not of this conv")):
+        answer = studio.post("/talk/edit", data=form | bad)
+        assert answer.status_code == 400 and said in answer.text, answer.text
+
+
 def test_stop_keeps_what_was_said(studio: httpx.Client, desk: Desk, parrot: Parrot) -> None:
     parrot.words, parrot.pause = "one two three " * 200, 0.02
     job, page = ask(studio, text="Count.")
@@ -452,6 +507,21 @@ def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> 
     told = [store(desk).node(id) for id in of(page.headers["hx-push-url"])]
     assert [node.text for node in told] == [f"Well now.Tea, says {name}." for name in ("parrot", "moe")]
     assert "Begun with" in several.get(page.headers["hx-push-url"].replace("?", "/share?")).text
+
+
+def test_an_answer_that_was_cut_off_is_gone_on_with(studio: httpx.Client, desk: Desk) -> None:
+    conversation = store(desk).begin()
+    asked = store(desk).add(conversation, None, "user", "Tea?")
+    turn = store(desk).turn(conversation, asked.id, subject="parrot")
+    turn.say('Aye,\n<two> "lumps')
+    half = studio.get(f"/talk/{conversation}").text
+    given = re.search(r'<form class="on".*?name="at" value="([^"]+)".*?name="prefill" value="([^"]+)"', half, re.S)
+    assert given is not None and given[1] == asked.id and unescape(given[2]) == 'Aye,\n<two> "lumps'
+    ask(studio, "/talk/again", conversation=conversation, at=given[1], prefill=unescape(given[2]).replace("\n", "\r\n"))
+    settle(desk)
+    answer = store(desk).children(conversation, asked.id)[1]
+    assert answer.text == 'Aye,\n<two> "lumpsAye, that knot will hold.' and answer.ending == "end"
+    assert "Let it go on" not in studio.get(f"/talk/{conversation}?at={answer.id}").text
 
 
 # -- what is handed over

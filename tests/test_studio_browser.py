@@ -49,9 +49,9 @@ SAID = {
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
-    return Parrot(
-        SAID.get(name, WORDS), pause=0.02 if name in SAID and name not in ("slow", "long") else 0.1, subject=how.subject
-    )
+    pause = 0.02 if name in SAID and name not in ("slow", "long") else 0.1
+    sampler = {"temperature": how.temperature, "max_tokens": how.max_tokens}
+    return Parrot(SAID.get(name, WORDS), pause, how.subject, sampler=sampler)
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
@@ -253,8 +253,8 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     page.locator("text=Go on with this").nth(1).click()
     page.wait_for_selector("text=2 of 3")
     chosen = page.url
-    page.locator("summary:has-text('Edit')").click()
-    page.fill("textarea[id^=edit]", "Coffee?")
+    page.locator(".user summary:has-text('Edit')").click()
+    page.fill(".user textarea[id^=edit]", "Coffee?")
     page.fill("#how input[name=n]", "1")
     page.click("text=Say this instead")
     page.wait_for_selector(".pending .text span")
@@ -269,6 +269,93 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     say(page, "More?")  # the page that one came back to hears its answer
     page.wait_for_selector(".pending .text span")
     page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+
+
+def test_what_a_model_said_is_put_otherwise_beside_it(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "moe")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.click(".assistant summary:has-text('Edit')")
+    assert page.input_value(".assistant textarea[name=text]") == SAID["moe"]
+    pictures(page, tmp_path, "edit-answer")
+    page.fill(".assistant textarea[name=text]", "No tea, Sir.")
+    page.click("text=Put this beside it")
+    page.wait_for_selector(".turn.assistant .text:has-text('No tea, Sir.')")
+    assert page.locator(".tree .branch").count() == 1 and "2 of 2" in page.inner_text(".turn.assistant")
+    say(page, "Cake?")  # and the talk goes on from it
+    page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+    assert page.inner_text(".turn.assistant .text").startswith("No tea, Sir.")
+
+
+def test_a_talk_is_opened_again_as_it_was(page: Any) -> None:
+    page.fill("#how input[name=subject]", "runs/captain")
+    page.locator("#how input[name=strength]").press("ArrowLeft")
+    page.locator("#how input[name=strength]").press("ArrowLeft")
+    assert page.inner_text("#strength") == "0.9"
+    page.fill("#how input[name=temperature]", "0.35")
+    page.fill("#how input[name=seed]", "7")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert page.inner_text(".turn.assistant h2") == "runs/captain@0.9"
+    page.click("nav >> text=New talk")
+    page.wait_for_selector("#how input[name=subject][value=parrot]")
+    page.click("#talks a")
+    page.wait_for_selector("#how input[name=subject][value='runs/captain']")
+    fields = ("strength", "temperature", "seed")
+    assert [page.input_value(f"#how input[name={name}]") for name in fields] == ["0.9", "0.35", "7"]
+    assert page.inner_text("#strength") == "0.9"
+
+
+def test_undo_beside_answers_and_before_the_first_word(page: Any, tmp_path: Path) -> None:
+    say(page, "Tea?", answers=2)
+    page.wait_for_selector("text=Go on with this >> nth=1")
+    page.click("#undo")  # there, too, where there is no field to say something in
+    page.wait_for_selector("text=Before the first word")
+    assert page.locator(".turn").count() == 0 and page.locator(".tree li").count() == 1
+    pictures(page, tmp_path, "before")
+    say(page, "Coffee?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert "2 of 2" in page.inner_text(".turn.user") and page.locator("#talks li").count() == 1  # of the same talk
+    page.click(".user [aria-label='The one before']")
+    page.wait_for_selector(".turn.user :text('1 of 2')")
+    pictures(page, tmp_path, "undo-beside")
+
+
+def test_a_character_is_picked_and_compared_with_the_plain_and_the_prompted(page: Any, tmp_path: Path) -> None:
+    page.select_option("#how select", "runs/captain")
+    assert page.input_value("#how input[name=subject]") == "runs/captain" and page.input_value("#how select") == ""
+    page.click(".compare summary")
+    page.click("text=Plain and prompted")
+    page.wait_for_selector("#beside input:checked >> nth=1")
+    pictures(page, tmp_path, "picked")
+    page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector(".answers:not(.pending)")
+    names = [one.strip() for one in page.locator(".answers h2").all_inner_texts()]
+    assert names == ["runs/captain", "smollm2", "smollm2+runs/captain/character.md"]
+
+
+def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "slow")
+    say(page, "Count.")
+    page.wait_for_selector(".pending .text span:nth-child(2)")
+    page.click("#stop")
+    page.fill("#how input[name=subject]", "parrot")
+    page.wait_for_selector("small:has-text('stopped')")
+    said = page.inner_text(".turn.assistant .text").rstrip()
+    pictures(page, tmp_path, "stopped")
+    page.click("text=Let it go on")
+    page.wait_for_selector(".turn.assistant:not(.pending) :text('2 of 2')")
+    assert page.inner_text(".turn.assistant .text").startswith(f"{said}one")
+    assert not page.is_visible("text=Let it go on")
+    page.locator("#text").blur()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(".turn.assistant :text('1 of 2')")
+    page.wait_for_selector("#text:focus")
+    page.locator("#text").blur()
+    page.keyboard.press("a")  # is another answer, and not the rest of this one
+    page.wait_for_selector(".turn.assistant:not(.pending) :text('3 of 3')")
+    assert page.inner_text(".turn.assistant .text") == SHOWN
 
 
 FIRST_LATE = """() => {
@@ -382,7 +469,7 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     page.wait_for_timeout(200)
     assert "at=" in page.url
     page.click("#undo")  # undo is a click: before the first word there is a page without a word
-    page.wait_for_url("**/talk")
+    page.wait_for_url("**?at=start")
     page.keyboard.press("?")
     assert not page.is_visible("#keys")
 

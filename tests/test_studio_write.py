@@ -483,7 +483,7 @@ def test_a_bundle_goes_out_and_comes_in(
     assert told.status_code == 200 and "/runs/my-captain" in told.text, told.text
     assert read_manifest(runs / "my-captain")["opened"]["from"] == "my-captain.zip"
     assert "conversations.json" not in [path.name for path in (runs / "my-captain").iterdir()]
-    assert "opened from my-captain.zip" in studio.get("/runs").text and str(runs / "my-captain") in desk.subjects
+    assert "opened from my-captain.zip" in studio.get("/runs").text and str(runs / "my-captain") in desk.known()["Runs"]
     assert "its maker's word" in unescape(studio.get("/runs/my-captain").text)
     refused(studio.post("/runs/open", files=files, data=form), "there is a run my-captain already")
     refused(studio.post("/runs/open", files=files, data=form | {"name": "../x"}), "no name for a run")

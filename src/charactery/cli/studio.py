@@ -62,7 +62,7 @@ def studio(
         desk.tell(line)
 
     models = Models(device, say)
-    desk = Desk(open_store(store), _voices(models), _subjects(subject, runs), TraitReader(models), characters, runs)
+    desk = Desk(open_store(store), _voices(models), _subjects(subject), TraitReader(models), characters, runs)
     token = None if host in LOOPBACK else secrets.token_urlsafe(16)
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -110,17 +110,16 @@ def _open_page(server: "uvicorn.Server", address: str) -> None:
     webbrowser.open(address)
 
 
-def _subjects(first: str | None, folder: Path) -> list[str]:
-    """Who can be talked to: the one named, the runs here, and the bundled characters in the embedded model's prompt."""
+def _subjects(first: str | None) -> list[str]:
+    """Who can be talked to at any time: the one named, and the bundled characters in the embedded model's prompt."""
     from charactery.constitution.library import bundled_names
     from charactery.models.subject import DEFAULT, parse_subject
 
     if first is not None:
         parse_subject(first)
-    runs = sorted(str(path.parent) for path in folder.glob("*/manifest.json"))
     bundled = [f"{DEFAULT}+{name}" for name in bundled_names()]
     named = [first] if first else [f"{DEFAULT}+captain"]
-    return list(dict.fromkeys([*named, *runs, *bundled, DEFAULT]))
+    return list(dict.fromkeys([*named, *bundled, DEFAULT]))
 
 
 def _voices(models: "Models") -> "Callable[[How], Voice]":

@@ -11,6 +11,7 @@ from charactery.constitution import Character, find_character
 from charactery.conversations import Node
 from charactery.conversations.votes import tally, vote
 from charactery.errors import CharacteryError
+from charactery.models.subject import parse_subject, prompted, untrained
 from charactery.studio.faults import sentence
 from charactery.studio.pages import Pages, Text, Texts, address
 from charactery.studio.views import bars, trait_bars
@@ -23,6 +24,13 @@ def compare_routes(pages: Pages) -> APIRouter:
     """The addresses under which one votes. They go before the talk's, whose patterns take these in."""
     router = APIRouter()
     desk, templates, drawn = pages.desk, pages.templates, pages.drawn
+
+    @router.get("/beside")
+    def beside(subject: str) -> Response:
+        """Those to compare a Subject with: the same model plainly, and with the character in its prompt."""
+        mine = parse_subject(subject.strip())
+        others = [one.text for one in (untrained(mine), prompted(mine)) if one and one.text != mine.text]
+        return HTMLResponse(templates.get_template("beside.html").render(others=others))
 
     @router.get("/{place}/votes")
     def votes(request: Request, place: str) -> Response:

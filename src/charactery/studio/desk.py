@@ -68,8 +68,9 @@ class Desk:
     """Everything the pages stand on.
 
     One answer, batch of answers or comparison is drawn at a time, and the columns of a comparison at once: `voice` is
-    called from several threads. `traits`, if given, reads the traits in answers side by side. Character files are kept
-    in the folder `characters`, trainings in `runs`.
+    called from several threads. `subjects` are who can be talked to beside the writer's own characters and runs; the
+    first of them speaks at first. `traits`, if given, reads the traits in answers side by side. Character files are
+    kept in the folder `characters`, trainings in `runs`.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class Desk:
         self._worker, self._lock = ThreadPoolExecutor(1, "answers"), threading.Lock()
         self._behind, self._wanted = ThreadPoolExecutor(1, "traits"), dict[str, object]()  # the latter by page
 
-    def know(self, subject: str) -> None:
-        """Put a new Subject among those that pages suggest."""
-        if subject not in self.subjects:
-            self.subjects.insert(1, subject)
+    def known(self) -> dict[str, list[str]]:
+        """Who can be talked to, as files stand now: who speaks at first, the writer's own, the runs, and others."""
+        own = [self.shelf.subject(name) for name in self.shelf.names()]
+        runs = sorted(str(path.parent) for path in self.trainings.runs.glob("*/manifest.json"))
+        others = [name for name in self.subjects if name not in own and name not in runs]
+        return {"Your characters": own, "Runs": runs, "Others": others}
 
     def store(self, place: str) -> Store:
         """The store of a place: `talk`, or `private`, which is memory alone."""

@@ -86,7 +86,6 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
                 if error.path == path:
                     error.path = given
                 raise
-        desk.know(str(opened.folder))
         return HTMLResponse(templates.get_template("opened.html").render(
             name=name, warnings=opened.warnings, run=card(runs, name, trainings), talk=quote(str(opened.folder)),
         ))  # fmt: skip

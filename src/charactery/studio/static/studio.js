@@ -79,6 +79,20 @@ document.addEventListener("input", ({ target }) => {
   if (target.dataset?.shows) document.getElementById(target.dataset.shows).textContent = target.value;
 });
 
+// What is picked goes into the field beside it; a list under a field would show only what its text begins like.
+document.addEventListener("change", ({ target }) => {
+  if (!target.dataset?.fills) return;
+  const field = target.form.elements[target.dataset.fills];
+  field.value = target.value || field.value;
+  target.value = "";
+});
+
+// What no answer says of how it was drawn is remembered by the tab.
+for (const field of document.querySelectorAll("[data-remembered]")) {
+  field.value = sessionStorage.getItem(field.name) ?? field.value;
+  field.addEventListener("input", () => sessionStorage.setItem(field.name, field.value));
+}
+
 // A swap takes away what had the focus: it goes on to where one goes on.
 let inside = false;
 let keyed = false; // by a key, with the focus nowhere
@@ -129,7 +143,7 @@ const onward = {
   s: () => document.getElementById("q")?.focus(),
   n: () => press("header nav a"),
   u: () => press("#undo"),
-  a: () => [...document.querySelectorAll("form[hx-post$='/again'] > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
+  a: () => [...document.querySelectorAll("form[hx-post$='/again']:not(.on) > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
   ArrowLeft: () => press("#before"),
   ArrowRight: () => press("#after"),
 };
