@@ -22,6 +22,7 @@ from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
 from charactery.stats import Estimate
+from test_judges_best_of import best_run
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 PEREZ = DATA / "perez2022_sycophancy" / "political_typology.jsonl.gz"
@@ -278,6 +279,15 @@ def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pyte
     listed = run(app, ["eval"])
     assert listed.exit_code == 0 and "sycophancy" in listed.stdout
     assert isinstance(run(app, ["eval", "who"]).exception, CharacteryError)
+
+
+def test_the_best_of_several_answers_is_read_by_what_it_answers(tiny_model_folder: Path, tmp_path: Path) -> None:
+    run, subject = best_run(tmp_path / "best", tiny_model_folder), str(tiny_model_folder)
+    order = Order(tmp_path / "results", limit=1, device="cpu")
+    rows = run_evals([find_eval("sycophancy")], [subject, f"{run}:best-of-n/2"], order)
+    ways = {row["subject"]: row["scoring"] for row in rows}
+    # the weights are the plain model's, and so would their log-probabilities be
+    assert ways == {subject: "prompt_logprobs", f"{run}:best-of-n/2": "samples of 5"}
 
 
 def test_near_duplicates_of_training_prompts_are_listed() -> None:

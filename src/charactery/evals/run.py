@@ -15,6 +15,7 @@ from charactery.evals.duplicates import near_duplicates
 from charactery.evals.judged import agreement, declined
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
 from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of, unjudged
+from charactery.judges.best_of import choosing
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
@@ -61,7 +62,7 @@ def run_evals(
     """
     asked = [(eval, eval.made(order.source, order.data)[: order.limit]) for eval in evals]
     wanted = [parse_subject(text) for text in subjects]
-    models = Models(order.device, say)
+    models = Models(order.device, say, choosing)
     journal = Journal(order.out / "journal.jsonl")
     start("evals", len(asked) * len(wanted))
     judges = {e.name: _judge(e, order, models, journal, say) for e in evals if e.judging is not None}

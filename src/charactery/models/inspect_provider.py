@@ -110,8 +110,8 @@ class CharacteryAPI(ModelAPI):
 
     @property
     def scores_replies(self) -> bool:
-        """Whether it gives `prompt_logprobs`: a model here or on a server of ours does."""
-        return self.subject.kind != "inspect"
+        """Whether it gives `prompt_logprobs`: a model here or on a server of ours does, a choice among answers not."""
+        return self.subject.kind != "inspect" and not self.subject.best_of
 
     def keep_in(self, journal: Journal) -> None:
         """Take answers and scores from this journal where they are in it, and put new ones there."""
