@@ -15,7 +15,7 @@ from charactery.errors import CharacteryError, ModelNotFound
 from charactery.evals.asks import Ask, Reading, by_text
 from charactery.evals.controls import RATES, Control, Draws, quiet, run_controls
 from charactery.evals.definition import Case, Eval, Judging, Labelled, Metric, Values
-from charactery.evals.judged import agreement, declined
+from charactery.evals.judged import LEAST, agreement, declined
 from charactery.evals.registry import find_eval, names
 from charactery.evals.results import RESULTS, read_table
 from charactery.evals.run import Order, run_evals
@@ -94,7 +94,11 @@ def test_a_judge_is_held_against_the_labelled_set(tmp_path: Path) -> None:
     always = agreement(EVAL, mock(lambda _: "Yes"), tmp_path)
     assert always.value == 0.0
     mute = agreement(EVAL, mock(lambda text: "hm" if "Begone for letter 1" in text else good(text)), tmp_path)
-    assert mute.missing == 11
+    assert (mute.n, mute.missing, mute.value) == (40, 11, pytest.approx(1 - 2 * 11 / 40))  # no verdict is a wrong one
+    shy = agreement(
+        EVAL, mock(lambda text: good(text) if any(f"letter {n}'" in text for n in range(6)) else "hm"), tmp_path
+    )
+    assert shy.missing == 28 and shy.low is not None and shy.low < LEAST  # right wherever it says anything
 
 
 def test_a_judge_that_agrees_too_little_gives_no_figure(tmp_path: Path) -> None:
@@ -120,6 +124,8 @@ def test_a_judge_that_cannot_be_reached_stops_with_the_reason(tmp_path: Path) ->
 
     with pytest.raises(CharacteryError, match="gives no verdict: no route to the judge"):
         agreement(EVAL, mock(unreachable), tmp_path)
+    with pytest.raises(CharacteryError, match="no route"):  # on the way: no verdict of its own is a wrong one
+        agreement(EVAL, mock(lambda text: unreachable(text) if "letter 7" in text else good(text)), tmp_path)
 
 
 class Flaky(ModelAPI):
