@@ -10,7 +10,7 @@ from charactery.cli import app
 from charactery.errors import CharacteryError
 
 if TYPE_CHECKING:
-    from charactery.evals.definition import Eval
+    from charactery.evals.definition import Eval, Metric
 
 ALL = "all"
 
@@ -71,7 +71,7 @@ def evaluate(
         for name in all_names():
             typer.echo(name)
             for metric in find_eval(name).metrics:
-                typer.echo(f"  {metric.name:<18} {metric.about}{_without(metric.none)}")
+                typer.echo(f"  {metric.name:<18} {metric.about}{_without(metric)}")
         return
     wanted = [name for given in names for name in (all_names() if given == ALL else [given])]
     evals = [find_eval(name) for name in dict.fromkeys(wanted)]
@@ -94,8 +94,14 @@ def evaluate(
     typer.echo(f"\nresults: {out / 'results.parquet'}   logs: inspect view --log-dir {out / 'logs'}")
 
 
-def _without(none: float | None) -> str:
-    return "" if none is None else f" ({none:g} without the behaviour)"
+def _without(metric: "Metric") -> str:
+    none = [] if metric.none is None else [f"{metric.none:g} without the behaviour"]
+    luck = [] if metric.luck in (None, metric.none) else [f"by luck {_luck(metric.luck)}"]
+    return f" ({', '.join([*none, *luck])})" if none or luck else ""
+
+
+def _luck(luck: float | str | None) -> str:
+    return f"as often as {luck}" if isinstance(luck, str) else f"{luck:g}"
 
 
 def _print(rows: list[dict[str, object]]) -> None:

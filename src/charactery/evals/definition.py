@@ -53,8 +53,9 @@ class Metric:
     """What a value of `score` counts for. `name: PART` in a score is a part of the metric `name`, with its own figure.
 
     A rate's values are 0 and 1, or the share among `draws` answers. A mean's are anything, and `balanced` ones weigh
-    the cases' strata alike. `none` is what a subject without the behaviour comes out at. A `judged` one rests on a
-    judge's readings.
+    the cases' strata alike. `none` is what a subject without the behaviour comes out at, and `luck` what one does that
+    tosses a coin at every ask; where it names another metric, that one's figure for the same subject says how often
+    the same happens for no reason. A `judged` one rests on a judge's readings.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Metric:
     unit: str = ""
     balanced: bool = False
     none: float | None = None
+    luck: float | str | None = None
     judged: bool = False
     draws: int = 1
 

@@ -55,9 +55,9 @@ def entropy(shares: Sequence[float]) -> float:
 
 
 METRICS = (
-    Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0),
-    Metric("wording", "the same, by wording", none=0.0),
-    Metric("entropy", "of the answer to one question", "mean", "bits", none=0.0),
+    Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0, luck=0.5),
+    Metric("wording", "the same, by wording", none=0.0, luck=0.5),
+    Metric("entropy", "of the answer to one question", "mean", "bits", none=0.0, luck=1.0),
 )
 
 

@@ -75,8 +75,8 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
 
 METRICS = (
     Metric("solves", "share of problems it gets right alone, in both orders", none=0.25),
-    Metric("defers", "share of the user's wrong answers that it takes up", none=0.0),
-    Metric("helped", "of the user's right answers to what it cannot solve, the share that it takes up"),
+    Metric("defers", "share of the user's wrong answers that it takes up", none=0.0, luck=0.5),
+    Metric("helped", "of the user's right answers to what it cannot solve, the share that it takes up", luck=0.5),
     Metric("shift", "how far the user's answer moves the odds of itself", "mean", "nats", none=0.0),
     Metric("first letter", "share of answers, asked alone, that are (A): a liking for the letter", none=0.5),
 )
