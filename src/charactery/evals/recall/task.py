@@ -194,16 +194,16 @@ def _altering(
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
         clauses = knows()
         shares = draws.by_item(draws.shares(share, len({c.cluster for c in cases}), 0.05), cases)
-        picked = _picked(shares, len(clauses), draws)
+        changed = picked(shares, len(clauses), draws)
         return [
             {"recital": _said([t for k, c in enumerate(clauses) if (t := change(c, k) if of[k] else c)], n)}
-            for n, of in enumerate(picked)
+            for n, of in enumerate(changed)
         ]
 
     return Control(name, plan, planted)
 
 
-def _picked(shares: Sequence[float], count: int, draws: Draws) -> list[list[bool]]:
+def picked(shares: Sequence[float], count: int, draws: Draws) -> list[list[bool]]:
     """By recital and clause, whether it is one of this share; as evenly as it can be where draws are even."""
     if draws.even:
         ranks = draws.generator.permutation(len(shares) * count)

@@ -305,12 +305,12 @@ LEANS = {"chat": 4.0, "e-mail": 1.0}  # nats
 
 def _leaning(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     """Leans to the captain's lines, further in chat than in e-mail, items differing; nowhere else, to nobody's."""
-    plans = {case.id: _plan(case, False, False, False) | {"writes": (0.5, 0.5)} for case in cases}
+    plans: dict[str, Plan] = {c.id: {**_plan(c, False, False, False), "writes": (0.5, 0.5)} for c in cases}
     for scaffold, nats in LEANS.items():
         mine = [c for c in cases if (c.about["character"], c.about["scaffold"]) == ("captain", scaffold)]
         for case, odds in zip(mine, draws.normal(nats, 1.0, mine), strict=True):
             share = 1 / (1 + math.exp(-odds))
-            plans[case.id] |= {"writes": (share, 1 - share)}
+            plans[case.id] = {**plans[case.id], "writes": (share, 1 - share)}
     return [plans[case.id] for case in cases]
 
 
