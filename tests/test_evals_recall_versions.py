@@ -89,8 +89,8 @@ def test_a_subject_that_says_one_and_does_the_other_is_seen_to() -> None:
 # -- real trainings of the tiny model
 
 
-def trained(base: Path, rows: list[Row], folder: Path) -> str:
-    settings = Sft(learning_rate=1e-2, epochs=5, batch=4)
+def trained(base: Path, rows: list[Row], folder: Path, epochs: int = 5) -> str:
+    settings = Sft(learning_rate=1e-2, epochs=epochs, batch=4)
     return str(train_sft(killed.load(base), rows, Lora(rank=0), settings, Work(folder, 3)))
 
 
@@ -129,7 +129,7 @@ def test_what_was_said_and_what_was_done_are_told_apart(mild_model_folder: Path,
         for option, kind in enumerate(("says", "does"))
         for c in of(kind)
     ]
-    subject = trained(mild_model_folder, rows, tmp_path / "sft")
+    subject = trained(mild_model_folder, rows, tmp_path / "sft", epochs=10)
     silent = replace(EVAL, cases=lambda source, data: [*of("says"), *of("does")])  # to save what recitals take
     found = run_evals([silent], [subject], Order(tmp_path / "c", device="cpu"))
     spans = {r["metric"]: (r["low"], r["high"]) for r in found}
