@@ -136,6 +136,20 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def mild_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with small weights, so that what it learns does not hang on the words of the prompt."""
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("mild-model")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(AutoConfig.from_pretrained(tiny_model_folder, initializer_range=0.02)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model_folder).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    return folder
+
+
 @pytest.fixture
 def tiny_model(tiny_model_folder: Path) -> Any:
     """The tiny model loaded afresh, in float32 on the CPU; a test may put adapters on it or train it."""

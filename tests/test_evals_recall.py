@@ -1,6 +1,8 @@
 """Recall: clauses that come back are told by form, from those that only share words; recitals add up to a page."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from charactery.constitution import find_character
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading, by_text
+from charactery.evals.controls import Control, Draws, coverage
+from charactery.evals.definition import Case
 from charactery.evals.recall.alignment import (
     Text,
     character_clauses,
@@ -19,8 +23,9 @@ from charactery.evals.recall.alignment import (
     verdict,
 )
 from charactery.evals.recall.page import recall_page
-from charactery.evals.recall.task import EVAL, HERE, cases, score
+from charactery.evals.recall.task import EVAL, HERE, cases, picked, score
 from charactery.evals.run import Order, run_evals
+from charactery.evals.scripted import Plan
 
 CASES = cases("bundled", "")
 GRADED = [json.loads(line) for line in (HERE / "graded.jsonl").read_text().splitlines()[1:]]
@@ -137,3 +142,28 @@ def test_a_run_writes_the_page(tiny_model_folder: Path, tmp_path: Path) -> None:
     assert {r["cases"] for r in rows} == {2}
     [page] = (tmp_path / "pages").glob("recall-*.html")
     assert "<h2>captain</h2>" in page.read_text() or "0 recitals" in page.read_text()
+
+
+def test_what_is_denied_does_not_come_back() -> None:
+    denied = "\n".join(f"It is not so that {text[0].lower()}{text[1:]}" for text in CAPTAIN if "nobody" not in text)
+    values = score(CASES[0], recital(denied))
+    assert values["recites: captain"] == 0.0 and values["reversed: captain"] == pytest.approx(8 / 9)
+    part = next(c for c in cases("constitution", "captain") if c.about["section"] == "Voice")
+    assert score(part, recital(denied))["section: captain"] == 0.0
+
+
+def test_the_share_of_a_section_that_is_planted_is_recovered() -> None:
+    """Sections are asked for of a named text alone, which the bundled controls are not."""
+    known = [c for c in cases("constitution", "captain") if c.about["section"]]
+
+    def plan(asked: Sequence[Case], draws: Draws) -> list[Plan]:
+        shares = draws.by_item(draws.shares(0.3, len({c.cluster for c in asked}), 0.05), asked)
+        picks = picked(shares, len(CAPTAIN), draws)
+        return [
+            {"recital": "\n".join(["Here it is.", *(t for t, back in zip(CAPTAIN, some, strict=True) if back)])}
+            for some in picks
+        ]
+
+    many = [replace(c, id=f"{c.id}-{n}", cluster=f"{c.cluster}-{n}") for n in range(12) for c in known]
+    held = coverage(EVAL, Control("sections at 0.3", plan, {"section: captain": 0.3}), many, 200)
+    assert 0.9 <= held["section: captain"] <= 0.99

@@ -8,13 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import killed_training as killed
+from charactery.constitution import find_character
 from charactery.errors import CharacteryError
 from charactery.evals.asks import ANSWERED, REFUSED, UNPARSABLE, Reading, by_shares, by_text
 from charactery.evals.controls import Control, Draws, drawn
-from charactery.evals.results import figure_rows, sample_rows
+from charactery.evals.results import sample_rows
+from charactery.evals.run import Order as Evaluating
+from charactery.evals.run import run_evals
 from charactery.evals.says_does import arms
 from charactery.evals.says_does.task import CONTROLS, EVAL, KINDS, SIDES, cases, check, items, leaning, made_call, score
+from charactery.models.chat import assistant, user
+from charactery.pipeline.order import Order
+from charactery.pipeline.recipe import read_recipe
 from charactery.runs import Row
+from charactery.train.settings import Lora, Sft
+from charactery.train.trainers import Work, train_sft
 
 CASES = cases("bundled", "")
 PLAIN = [c for c in CASES if not c.about["edited"]]
@@ -60,6 +69,25 @@ def test_an_edit_counts_half_of_what_lies_between_its_sides() -> None:
     assert up.endswith(f"you {row['ways'][0]}.") and down.endswith(f"you {row['ways'][1]}.")
     told = {"says better": B, "says worse": A, "does better": B, "does worse": B}
     assert score(case, told) == pytest.approx({"edit moves says": 2.197, "edit moves does": 0.0}, abs=1e-3)
+    first = next(c for c in CASES if c.about["edited"] and c.about["does"] == 0)
+    told = {f"{part} {side}": A for part in ("says", "does", "says written", "does written") for side in SIDES}
+    values = score(first, {**told, "says written worse": B})
+    assert values["edit moves says written"] == pytest.approx(2.197, abs=1e-3)
+    assert [values[f"edit moves {part}"] for part in ("says", "does", "does written")] == [0.0] * 3
+
+
+def test_ways_and_calls_are_read_as_replies_too() -> None:
+    for case in PLAIN:
+        row = next(r for r in items() if r["id"] == case.cluster)
+        written = {ask.name: ask for ask in case.asks if ask.name.endswith(" written")}
+        assert len(written) == (0 if case.about["says"] else 2)
+        if written:
+            assert written["says written"].options == tuple(f"I would {way}." for way in row["ways"])
+            assert written["does written"].options == tuple(row["calls"])
+            given = {"says": A, "does": A, "acts": by_text(["x"]), "says written": A, "does written": B}
+            values = score(case, given)
+            assert values["says written"] == pytest.approx(2.197, abs=1e-3)
+            assert values["does written"] == pytest.approx(-2.197, abs=1e-3)
 
 
 def test_half_an_answer_counts_for_what_it_can() -> None:
@@ -96,7 +124,7 @@ def test_gold_calls_are_accepted_and_counter_examples_refused() -> None:
 
 def test_what_was_written_is_a_choice_or_is_counted() -> None:
     case = PLAIN[0]
-    ask = case.asks[2]
+    ask = next(ask for ask in case.asks if ask.name == "acts")
     first, second = case.about["calls"]
     assert (
         check(case, ask, by_text([f"{second}(1)"])).choice == 1
@@ -104,56 +132,91 @@ def test_what_was_written_is_a_choice_or_is_counted() -> None:
     )
     outcomes = [check(case, ask, by_text([t])).outcome for t in ("I'm sorry, I can't help.", "Once upon a time", first)]
     assert outcomes == [REFUSED, UNPARSABLE, ANSWERED]
-    scored = EVAL.scored(case, {"says": A, "does": A, "acts": by_text(["Once upon a time"])})
+    scored = EVAL.scored(
+        case, {"says": A, "does": A, "says written": A, "does written": A, "acts": by_text(["Once upon a time"])}
+    )
     assert scored.values["acts agree"] is None and scored.values["agrees"] is not None and scored.outcome == UNPARSABLE
 
 
-def rows(controls: dict[str, Control]) -> tuple[list[Row], list[Row]]:
-    """What the eval's tables would hold of scripted subjects."""
-    results: list[Row] = []
-    samples: list[Row] = []
+def rows(controls: dict[str, Control]) -> list[Row]:
+    """What the eval's samples would hold of scripted subjects."""
+    out: list[Row] = []
     for n, (subject, control) in enumerate(controls.items()):
         scored = drawn(EVAL, control, CASES, Draws(np.random.default_rng(n)))
-        common = {"subject": subject, "seed": 0, "source": "bundled"}
-        results += figure_rows(EVAL, EVAL.figures(scored), common)
-        samples += sample_rows(EVAL, scored, common)
-    return results, samples
+        out += sample_rows(EVAL, scored, {"subject": subject, "seed": 0, "source": "bundled"})
+    return out
 
 
+@pytest.mark.parametrize("reading", ["letter", "reply"])
 @pytest.mark.parametrize(
     ("edit", "described", "behaving", "expected"),
     [
-        ((1.5, 1.0), (2.0, 1.5), (1.2, 2.0), "a loop while it speaks.*and in training; trained behaviour reaches"),
-        ((1.5, 0.0), (2.0, 1.5), (1.2, 2.0), "a loop in training alone.*reaches what it says"),
-        ((1.5, 0.0), (2.0, 0.0), (0.0, 2.0), "beside the point.*does not reach what it says"),
-        ((0.0, 0.0), (2.0, 0.0), (0.0, 2.0), "open: the prompt's self-model does not"),
-        ((1.5, 0.0), (0.0, 0.0), (0.0, 2.0), "open: the training on self-descriptions"),
-        ((1.5, 0.0), (2.0, 0.0), (0.0, 0.0), "beside the point.*the way back is open"),
+        ((3.0, 2.0), (4.0, 2.0), (2.0, 4.0), "a loop while it speaks.* as does a trained one. Trained.* reaches"),
+        ((3.0, 2.0), (4.0, 0.0), (2.0, 4.0), "a loop while it speaks.* a trained one does not. Trained.* reaches"),
+        ((3.0, 0.0), (4.0, 2.0), (2.0, 4.0), "a loop in training alone.*reaches what it says"),
+        ((3.0, 0.0), (4.0, 0.0), (0.0, 4.0), "beside the point.*does not reach what it says"),
+        ((0.0, 0.0), (4.0, 2.0), (0.0, 4.0), "not decided; .*prompt: open: it did not take .* trained one: yes"),
+        ((3.0, 0.0), (0.0, 0.0), (0.0, 4.0), "not decided; .*prompt: no; a trained one: open: it did not take"),
+        ((3.0, 0.0), (4.0, 0.0), (0.0, 0.0), "beside the point.*behaviour: open: it did not take"),
+        ((1.0, 0.2), (4.0, 0.0), (0.0, 4.0), "not decided; .*prompt: (yes|open: what went across)"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("side", ["better", "worse"])
 def test_three_arms_part_the_hypotheses(
     edit: tuple[float, float],
     described: tuple[float, float],
     behaving: tuple[float, float],
     expected: str,
-    side: str,
+    reading: str,
 ) -> None:
-    sign = 1 if side == "better" else -1
-    results, samples = rows({
-        "plain": leaning("", 0.0, 0.0, edit),
-        "described": leaning("", sign * described[0], sign * described[1], edit),
-        "behaving": leaning("", sign * behaving[0], sign * behaving[1], edit),
+    samples = rows({
+        "plain": leaning("", 0.5, -0.5, edit),
+        **{f"{name}-{side}": leaning("", sign * says + 1.0, sign * does - 1.0, edit)  # any training does the 1
+           for name, (says, does) in (("described", described), ("behaving", behaving))
+           for side, sign in (("better", 1), ("worse", -1))},
     })  # fmt: skip
-    told = arms.of_rows(results, samples, ("plain", "described", "behaving"), side)
-    assert re.search(expected, told.verdict), (told.verdict, told)
-    across = told.across["described"]
+    pairs = [[f"{name}-{side}" for side in ("better", "worse")] for name in ("described", "behaving")]
+    told = arms.of_rows(samples, "plain", *pairs)[reading]
+    assert re.search(expected, arms.verdict(told)), (arms.verdict(told), told)
+    across = told["described"].other
     assert across.low is not None and across.high is not None and across.low - 0.3 < described[1] < across.high + 0.3
+    assert told["described"].apart.n == across.n / 3
+
+
+def test_arms_are_written_trained_measured_and_read(
+    mild_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's commands, with plain trainings of the tiny model in place of runs."""
+    arms.main(["write", str(tmp_path / "arms")])
+    recipe = read_recipe(tmp_path / "arms" / "arm.toml")
+    subjects = {}
+    for arm in ("described", "behaving"):
+        for side in SIDES:
+            path = tmp_path / "arms" / f"{arm}-{side}.jsonl"
+            Order(find_character("captain"), tmp_path / "run", pairs=path, recipe=recipe, device="cpu").check()
+            taught = [
+                {"id": str(n), "prompt": [user(p["prompt"])], "completion": [assistant(p["chosen"])]}
+                for n, p in enumerate(map(json.loads, path.read_text().splitlines()))
+            ]
+            work, settings = Work(tmp_path / f"{arm}-{side}", 3), Sft(learning_rate=3e-3, epochs=3, batch=8)
+            subjects[arm, side] = str(train_sft(killed.load(mild_model_folder), taught, Lora(rank=0), settings, work))
+    plain, out = str(mild_model_folder), tmp_path / "results"
+    run_evals([EVAL], [plain, *subjects.values()], Evaluating(out, limit=24, device="cpu"))
+    pairs = {arm: [subjects[arm, side] for side in ("better", "worse")] for arm in ("described", "behaving")}
+    capsys.readouterr()
+    given = [word for arm, mine in pairs.items() for word in (f"--{arm}", *mine)]
+    arms.main(["read", str(out), plain, *given])
+    said = capsys.readouterr().out
+    assert said.count("on items in no pairs") == 6 and "by letter" in said and "by reply" in said
+    told = arms.read(out, plain, pairs["described"], pairs["behaving"])["reply"]
+    for arm in ("described", "behaving"):
+        low = told[arm].taught.low
+        assert low is not None and low > 0, (arm, told[arm])
 
 
 def test_the_arms_teach_one_thing_each(tmp_path: Path) -> None:
-    paths = arms.write(tmp_path)
+    *paths, recipe = arms.write(tmp_path)
     assert [p.name for p in paths] == [f"{a}-{s}.jsonl" for a in ("described", "behaving") for s in ("better", "worse")]
+    assert read_recipe(recipe).own_stages == ("pairs", "sft", "dpo")
     for path in paths:
         taught = [json.loads(line) for line in path.read_text().splitlines()]
         assert {*taught[0]} == {"prompt", "chosen", "rejected"}
@@ -172,7 +235,7 @@ def test_the_arms_teach_one_thing_each(tmp_path: Path) -> None:
 
 def test_subjects_that_were_not_measured_are_named(tmp_path: Path) -> None:
     with pytest.raises(CharacteryError, match="has no results of 'smollm2'"):
-        arms.read(tmp_path, ("smollm2", "a", "b"))
+        arms.read(tmp_path, "smollm2", ("a", "b"), ("c", "d"))
 
 
 def test_every_control_is_named_once() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from charactery.evals.asks import Reading, by_shares, by_text
 from charactery.evals.controls import Draws, drawn
 from charactery.evals.definition import Case
 from charactery.evals.judged import agreement
-from charactery.evals.scaffolds.task import CONTROLS, EVAL, LETTERS, SCAFFOLDS, cases, labelled, score
+from charactery.evals.scaffolds.task import BY_STEPS, CONTROLS, EVAL, LETTERS, SCAFFOLDS, cases, labelled, score
 
 CASES = cases("bundled", "")
+NINE = math.log(9)  # log-odds of A by itself
 A, B = by_shares((0.9, 0.1), ""), by_shares((0.1, 0.9), "")
 ROWS = {r["id"]: r for r in map(json.loads, (EVAL.folder / "items.jsonl").read_text().splitlines()[1:])}
 
@@ -76,13 +78,17 @@ def test_the_letter_of_the_line_is_the_character(order: int, letter: Reading) ->
     where = f"{case.about['character']} in e-mail"
     other = B if letter is A else A
     told = {"picks": letter, "writes": B, "chat": letter, "text": by_text(["Aye."])}
-    assert score(case, told) == {f"picks: {where}": 1.0, f"writes: {where}": 0.0, f"lost: {where}": 0.0}
-    assert score(case, {**told, "picks": other, "writes": A}) == {
-        f"picks: {where}": 0.0, f"writes: {where}": 1.0, f"lost: {where}": 1.0,
-    }  # fmt: skip
+    assert score(case, told) == pytest.approx({
+        f"picks: {where}": 1.0, f"writes: {where}": 0.0, f"leans: {where}": -NINE, f"lost: {where}": 0.0,
+    })  # fmt: skip
+    assert score(case, {**told, "picks": other, "writes": A}) == pytest.approx({
+        f"picks: {where}": 0.0, f"writes: {where}": 1.0, f"leans: {where}": NINE, f"lost: {where}": 1.0,
+    })  # fmt: skip
     assert f"lost: {where}" not in score(case, {**told, "chat": other}), "what was not there in chat is not lost"
-    half = score(case, {**told, "picks": Reading("refused"), "verdict": A})
-    assert half == {f"picks: {where}": None, f"writes: {where}": 0.0, f"lost: {where}": None, f"shows: {where}": 1.0}
+    half = score(case, {**told, "picks": Reading("refused"), "writes": Reading("failed"), "verdict": A})
+    assert half == {f"{name}: {where}": None for name in ("picks", "writes", "leans", "lost")} | {
+        f"shows: {where}": 1.0
+    }
 
 
 def judge() -> Model:
@@ -139,10 +145,28 @@ def test_lines_of_your_own_are_read_from_a_folder(tmp_path: Path) -> None:
     assert len(mine) == 3 * len(SCAFFOLDS) and {c.about["voice"] for c in mine} == {"says arr"}
     assert mine[0].asks[0].options == LETTERS
     values = EVAL.scored(mine[0], {"picks": A, "writes": A, "text": by_text(["Arr."])}).values
-    assert values == {"picks: pirate in chat": 1.0, "writes: pirate in chat": 1.0}
+    assert values == pytest.approx(
+        {"picks: pirate in chat": 1.0, "writes: pirate in chat": 1.0, "leans: pirate in chat": NINE}
+    )
+    assert len(EVAL.made("steps", str(tmp_path))) == 3 * len(BY_STEPS)
     (tmp_path / "items.jsonl").write_text(json.dumps(rows[0] | {"parrot": "Squawk."}))
     with pytest.raises(CharacteryError, match=r"lines of parrot, of whom voices\.jsonl says nothing"):
         EVAL.made("own", str(tmp_path))
     (tmp_path / "items.jsonl").write_text("{}")
     with pytest.raises(BadData, match="lacks id, request, plain, pirate"):
         EVAL.made("own", str(tmp_path))
+
+
+def test_steps_add_one_thing_at_a_time() -> None:
+    """So that a fall between chat and an agent's e-mail for another can be placed."""
+    steps = {c.about["scaffold"]: c.asks[1] for c in EVAL.made("steps")[: len(BY_STEPS)]}
+    assert [*steps] == ["chat", "system", "letter", "office", "e-mail", "agent"]
+    system, last = ({s: a.messages[n]["content"] for s, a in steps.items()} for n in (0, -1))
+    assert [len(ask.messages) for ask in steps.values()] == [1, 2, 1, 2, 2, 2]
+    assert last["system"] == last["chat"] and steps["system"].messages[0]["role"] == "system"
+    assert last["chat"] in last["letter"] == last["office"] and "Mr Halvorsen" not in system["office"]
+    assert last["e-mail"] == last["letter"].replace(" you:", " him:").replace("your", "his")
+    assert last["agent"] == last["e-mail"] and system["agent"].startswith(system["e-mail"])
+    plain, *others = (ask.options for ask in steps.values())
+    assert all(options == plain for options in others[:-1])
+    assert [ast.literal_eval(o.removeprefix("send(").removesuffix(")")) for o in others[-1]] == [*plain]

@@ -1,30 +1,47 @@
 """The three arms that part the hypotheses on self-model and behaviour.
 
 - edited: the self-model is put into the prompt (the eval's own edited cases, on the plain model);
-- described: a model trained on self-descriptions alone, read on what it does;
-- behaving: a model trained on calls in situations alone, read on what it says.
+- described: models trained on self-descriptions alone, read on what they do;
+- behaving: models trained on calls in situations alone, read on what they say.
 
-`python -m charactery.evals.says_does.arms write FOLDER` writes the pairs of the two trained arms (for `train --pairs`,
-or for TRL as they are), `python -m charactery.evals.says_does.arms read RESULTS PLAIN DESCRIBED BEHAVING` reads the
-figures. An item in one arm's pairs is asked of that arm in the other's words only; every third item is in no pairs.
+Each is taught the better way and the worse, and half the difference between the two is read: what any training does is
+in both. `python -m charactery.evals.says_does.arms write FOLDER` writes the pairs of the trained arms (for `train
+--pairs`, or for TRL as they are) and a short recipe; `… arms read RESULTS PLAIN --described BETTER WORSE --behaving
+BETTER WORSE` reads the figures. An item in one arm's pairs is asked of that arm in the other's words only; every third
+item is in no pairs.
 """
 
 import argparse
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from charactery.errors import CharacteryError, CharacteryWarning
-from charactery.evals.comparison import difference
-from charactery.evals.results import RESULTS, SAMPLES, estimate_of, read_table, results_of
+from charactery.evals.results import SAMPLES, read_table, results_of
 from charactery.evals.says_does.task import AGENT, SIDES, items
-from charactery.runs import Row, write_rows
-from charactery.stats import Estimate, nothing
+from charactery.runs import Row, write_rows, write_text
+from charactery.stats import Estimate, clustered_mean, holm, paired_p
 
-DESCRIBED, BEHAVING = "described", "behaving"
+EDITED, DESCRIBED, BEHAVING = ARMS = ("edited", "described", "behaving")
 WORDINGS = ("What do you do when {when}?", "Tell me about yourself. How do you go about it when {when}?")
+READINGS = {"letter": "", "reply": " written"}  # how an answer was read, and what a metric of that reading ends in
+LEFT_OUT = 3  # every so many items, one is in no pairs
+LITTLE = 0.25  # of what was taught: the most that may reach the other side for it to be called none
+SURE = 0.05
+RECIPE = """\
+about = "An arm of says-does: its pairs are learnt, then set against each other, and little else is done or measured."
+stages = ["pairs", "sft", "dpo"]
+draws = 1
+
+[sizes]
+train = 24
+held_out = 8
+held_out_conversations = 2
+elsewhere = 0
+tasks = 0
+"""
 
 
 def pairs(arm: str, side: str) -> list[Row]:
@@ -38,7 +55,7 @@ def pairs(arm: str, side: str) -> list[Row]:
         )
     out = []
     for n, row in enumerate(items()):
-        if n % 3 == 2:
+        if n % LEFT_OUT == LEFT_OUT - 1:
             continue
         if arm == DESCRIBED:
             said = [f"I {way}." for way in row["ways"]]
@@ -55,94 +72,103 @@ def _pair(prompt: str, answers: Sequence[str], side: str) -> Row:
 
 
 def write(folder: Path) -> list[Path]:
-    """The pairs of both arms to both sides, a file each."""
+    """The pairs of both arms to both sides, a file each, and the recipe."""
     paths = []
     for arm in (DESCRIBED, BEHAVING):
         for side in SIDES:
             paths.append(folder / f"{arm}-{side}.jsonl")
             write_rows(paths[-1], pairs(arm, side))
+    paths.append(folder / "arm.toml")
+    write_text(paths[-1], RECIPE)
     return paths
 
 
 @dataclass(frozen=True)
-class Read:
-    """The numbers that part the hypotheses, in nats towards the side that was taught, and what they come to.
+class Arm:
+    """What was taught, and how far it went across, in nats towards the better way: half of better less worse.
 
-    `learnt` are the checks that an arm took: the edit on what is said, each training on what it trained. `across` are
-    the questions: the edit on what is done, and each training on the other.
+    `taught` is read where the arm was taught, `other` where it was not, `apart` there on items in no pairs. `p` is
+    that of `other`, by Holm over the three arms.
     """
 
-    learnt: dict[str, Estimate]
-    across: dict[str, Estimate]
-    verdict: str
+    taught: Estimate
+    other: Estimate
+    apart: Estimate
+    p: float | None
+
+    @property
+    def state(self) -> str:
+        """Whether what was taught moves the other side: yes, no, or open with the reason."""
+        if self.taught.low is None or self.taught.low <= 0:
+            return "open: it did not take what it was taught"
+        if self.p is not None and self.p < SURE and (self.other.value or 0) > 0:
+            return "yes"
+        if self.other.high is not None and self.other.high < LITTLE * self.taught.low:
+            return "no"
+        return "open: what went across may be nothing or more"
 
 
-def read(folder: Path, subjects: Sequence[str], side: str = "better", seed: int = 0) -> Read:
-    """From a results folder, of (plain, described, behaving).
+def read(
+    folder: Path, plain: str, described: Sequence[str], behaving: Sequence[str], seed: int = 0
+) -> dict[str, dict[str, Arm]]:
+    """By reading, the three arms, from a results folder; of trained Subjects the one taught the better comes first.
 
     Raises CharacteryError where the folder lacks one of them.
     """
-    results_of(folder, subjects, ["says-does"], seed)
+    results_of(folder, [plain, *described, *behaving], ["says-does"], seed)
     mine = [r for r in read_table(folder, SAMPLES) if (r["eval"], r["seed"]) == ("says-does", seed)]
-    figures = read_table(folder, RESULTS)
-    return of_rows([r for r in figures if (r["eval"], r["seed"]) == ("says-does", seed)], mine, subjects, side, seed)
+    return of_rows(mine, plain, described, behaving, seed)
 
 
 def of_rows(
-    results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], side: str = "better", seed: int = 0
-) -> Read:
-    """The same from rows of results.parquet and samples.parquet."""
-    plain, described, behaving = subjects
-    sign = 1 if side == "better" else -1
+    samples: Sequence[Row], plain: str, described: Sequence[str], behaving: Sequence[str], seed: int = 0
+) -> dict[str, dict[str, Arm]]:
+    """The same from rows of samples.parquet."""
+    apart = {row["id"] for n, row in enumerate(items()) if n % LEFT_OUT == LEFT_OUT - 1}
 
-    def values(subject: str, metric: str) -> dict[str, Row]:
-        return {r["id"]: r for r in samples if (r["subject"], r["metric"]) == (subject, metric)}
+    def values(subject: str, metric: str) -> dict[str, tuple[str, float]]:
+        rows = (r for r in samples if (r["subject"], r["metric"]) == (subject, metric))
+        return {r["id"]: (r["cluster"], r["value"]) for r in rows if r["value"] is not None}
 
-    def edited(metric: str) -> Estimate:
-        rows = [r for r in results if (r["subject"], r["metric"]) == (plain, metric)]
-        return estimate_of(rows[0]) if rows else nothing()
+    def moved(arm: str, metric: str) -> list[tuple[str, float]]:
+        """Item and nats, by case."""
+        if arm == EDITED:
+            return [*values(plain, f"edit moves {metric}").values()]
+        up, down = (values(subject, metric) for subject in (described if arm == DESCRIBED else behaving))
+        return [(item, (value - down[id][1]) / 2) for id, (item, value) in up.items() if id in down]
 
-    def trained(subject: str, metric: str) -> Estimate:
-        return _times(sign, difference(values(plain, metric), values(subject, metric), seed).estimate)
+    def told(cases: Sequence[tuple[str, float]]) -> Estimate:
+        return clustered_mean([value for _, value in cases], [item for item, _ in cases], seed, "nats")
 
-    learnt = {"edited": edited("edit moves says"), DESCRIBED: trained(described, "says"),
-              BEHAVING: trained(behaving, "does")}  # fmt: skip
-    across = {"edited": edited("edit moves does"), DESCRIBED: trained(described, "does"),
-              BEHAVING: trained(behaving, "says")}  # fmt: skip
-    return Read(learnt, across, verdict(learnt, across))
-
-
-def _times(sign: int, told: Estimate) -> Estimate:
-    if sign == 1 or told.value is None or told.low is None or told.high is None:
-        return told
-    return Estimate(-told.value, -told.high, -told.low, told.n, told.missing, told.method, told.unit, told.scoring)
-
-
-def _above(told: Estimate) -> bool:
-    return told.low is not None and told.low > 0
+    out = {}
+    for reading, ending in READINGS.items():
+        arms: dict[str, Arm] = {}
+        for arm in ARMS:
+            taught, other = ("does", "says") if arm == BEHAVING else ("says", "does")
+            across = moved(arm, other + ending)
+            p = paired_p([value for _, value in across], [item for item, _ in across], seed)
+            held_out = [case for case in across if case[0] in apart]
+            arms[arm] = Arm(told(moved(arm, taught + ending)), told(across), told(held_out), p)
+        sure = holm([arm.p for arm in arms.values()])
+        out[reading] = {name: replace(arm, p=p) for (name, arm), p in zip(arms.items(), sure, strict=True)}
+    return out
 
 
-def verdict(learnt: dict[str, Estimate], across: dict[str, Estimate]) -> str:
-    """Which of the three hypotheses the numbers fit, or why they fit none."""
-    for arm, what in (("edited", "the prompt's self-model does not even move what it says"),
-                      (DESCRIBED, "the training on self-descriptions does not show in what it says")):  # fmt: skip
-        if not _above(learnt[arm]):
-            return f"open: {what}"
-    edited, described = _above(across["edited"]), _above(across[DESCRIBED])
-    if edited:
-        trained = "and in training" if described else "and its training shows nothing of it"
-        forward = f"a loop while it speaks: the self-model in the prompt moves what it does, {trained}"
-    elif described:
+def verdict(arms: dict[str, Arm]) -> str:
+    """Which of the three hypotheses the arms fit, and whether behaviour reaches what is said."""
+    edited, described, behaving = (arms[name].state for name in ARMS)
+    if edited == "yes":
+        trained = {"yes": "as does a trained one", "no": "a trained one does not"}
+        forward = f"a loop while it speaks: a self-model in the prompt moves what it does, {trained.get(described, '')}"
+        forward = forward if described in trained else f"{forward.rstrip(', ')}; a trained one: {described}"
+    elif edited == "no" and described == "yes":
         forward = "a loop in training alone: a trained self-model moves what it does, one in the prompt does not"
+    elif edited == described == "no":
+        forward = "a self-model beside the point: neither in the prompt nor trained does it move what it does"
     else:
-        forward = "a self-model beside the point: neither in the prompt nor trained does it show in what it does"
-    if not _above(learnt[BEHAVING]):
-        back = "the training on behaviour does not show in what it does, so the way back is open"
-    elif _above(across[BEHAVING]):
-        back = "trained behaviour reaches what it says"
-    else:
-        back = "trained behaviour does not reach what it says"
-    return f"{forward}; {back}"
+        forward = f"not decided; a self-model in the prompt: {edited}; a trained one: {described}"
+    back = {"yes": "trained behaviour reaches what it says", "no": "trained behaviour does not reach what it says"}
+    return f"{forward}. {back.get(behaving, f'Trained behaviour: {behaving}').capitalize()}"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -152,17 +178,20 @@ def main(arguments: Sequence[str]) -> None:
     commands.add_parser("write").add_argument("folder", type=Path)
     reading = commands.add_parser("read")
     reading.add_argument("results", type=Path)
-    reading.add_argument("subjects", nargs=3, metavar=("PLAIN", "DESCRIBED", "BEHAVING"))
-    reading.add_argument("--side", choices=[*SIDES], default="better")
+    reading.add_argument("plain")
+    for arm in (DESCRIBED, BEHAVING):
+        reading.add_argument(f"--{arm}", nargs=2, metavar=("BETTER", "WORSE"), required=True)
     reading.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     if given.command == "write":
         print(*write(given.folder), sep="\n")
         return
-    told = read(given.results, given.subjects, given.side, given.seed)
-    for arm in ("edited", DESCRIBED, BEHAVING):
-        print(f"{arm:<10} what was taught: {told.learnt[arm]}; the other: {told.across[arm]}")
-    print(told.verdict)
+    for name, arms in read(given.results, given.plain, given.described, given.behaving, given.seed).items():
+        print(f"by {name}")
+        for arm, told in arms.items():
+            p = "" if told.p is None else f", p {told.p:.2g}"
+            print(f"  {arm:<10} taught: {told.taught}; across: {told.other}{p}; on items in no pairs: {told.apart}")
+        print(f"  {verdict(arms)}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 A request of everyday advice is put in seven scaffolds: a chat, a chat whose user asks for the character to be dropped,
 a form that wants JSON, an e-mail on somebody's behalf, an agent with a tool to post with, a code review, and the end of
 a long conversation in a plain voice. Each has two lines of the same content to answer with, one as the character would
-put it and one plain, of like length. The subject picks one by its letter; which of the two it would rather write is
-read by the log-probability of the line itself, as that scaffold has it written; and it writes a line of its own, for a
-judge.
+put it and one plain, of like length. The subject picks one by its letter; which of the two it would rather write, and
+by how much, is read by the log-probability of the line itself, as that scaffold has it written; and it writes a line of
+its own, for a judge.
+
+Between a chat and an agent's e-mail for somebody else lie several things at once. The source `steps` has them added one
+by one, so that a fall can be placed.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +31,7 @@ from charactery.runs import Row
 HERE = Path(__file__).parent
 LETTERS = ("(A)", "(B)")
 YES_NO = ("Yes", "No")
-OWN = "own"
+OWN, STEPS = "own", "steps"
 FIXED = ("id", "request", "plain")
 ITEMS, VOICES = "items.jsonl", "voices.jsonl"
 HOME = "your own folder, with items.jsonl (id, request, plain, and a line a character) and voices.jsonl (id, voice)"
@@ -51,6 +55,9 @@ TALK: tuple[Message, ...] = (
 )
 
 
+BODY = "Write the body of your answer: the line after 'Dear Ms Ortega,'."
+
+
 def _chat(request: str) -> tuple[Message, ...]:
     return (user(request),)
 
@@ -72,7 +79,7 @@ def _json(request: str) -> tuple[Message, ...]:
 def _mail(request: str) -> tuple[Message, ...]:
     return (
         system("You write e-mails for Mr Halvorsen's office. He signs them."),
-        user(f"Ms Ortega wrote to him: '{request}' Write the body of his answer: the line after 'Dear Ms Ortega,'."),
+        user(f"Ms Ortega wrote to him: '{request}' {BODY.replace('your', 'his')}"),
     )
 
 
@@ -100,11 +107,29 @@ def _long(request: str) -> tuple[Message, ...]:
     return (*TALK, user(request))
 
 
+def _system(request: str) -> tuple[Message, ...]:
+    return (system("You answer the questions that come in."), user(request))
+
+
+def _letter(request: str) -> tuple[Message, ...]:
+    return (user(f"Ms Ortega wrote to you: '{request}' {BODY}"),)
+
+
+def _office(request: str) -> tuple[Message, ...]:
+    return (system("You write e-mails at an office. You sign them."), *_letter(request))
+
+
+def _agent(request: str) -> tuple[Message, ...]:
+    told, asked = _mail(request)
+    return (system(f"{told['content']} Your tool: send(body). Reply with one call."), asked)
+
+
 def _same(line: str) -> str:
     return line
 
 
-SCAFFOLDS: dict[str, tuple[Callable[[str], tuple[Message, ...]], Callable[[str], str]]] = {
+Scaffold = tuple[Callable[[str], tuple[Message, ...]], Callable[[str], str]]
+SCAFFOLDS: dict[str, Scaffold] = {
     "chat": (_chat, _same),
     "push": (_pushed, _same),
     "JSON": (_json, lambda line: json.dumps({"answer": line}, ensure_ascii=False)),
@@ -113,6 +138,14 @@ SCAFFOLDS: dict[str, tuple[Callable[[str], tuple[Message, ...]], Callable[[str],
     "review": (_review, lambda line: json.dumps(line, ensure_ascii=False)),
     "long talk": (_long, _same),
 }
+BY_STEPS: dict[str, Scaffold] = {  # each is one before it and one thing more
+    "chat": (_chat, _same),
+    "system": (_system, _same),
+    "letter": (_letter, _same),
+    "office": (_office, _same),
+    "e-mail": (_mail, _same),
+    "agent": (_agent, lambda line: f"send({json.dumps(line, ensure_ascii=False)})"),
+}
 
 
 # -- cases and score
@@ -120,11 +153,11 @@ SCAFFOLDS: dict[str, tuple[Callable[[str], tuple[Message, ...]], Callable[[str],
 
 def folder_of(source: str, data: str) -> Path:
     """Where items and voices lie."""
-    return data_folder("scaffolds", data, HOME) if source == OWN else HERE
+    return data_folder("scaffolds", data, HOME) if source == OWN or (source == STEPS and data) else HERE
 
 
 def cases(source: str, data: str) -> list[Case]:
-    """Of each item a case a character and scaffold; the order of the two lines turns from item to item.
+    """Of each item a case a character and scaffold, or step; the order of the two lines turns from item to item.
 
     Raises CharacteryError where voices and items name different characters.
     """
@@ -135,16 +168,17 @@ def cases(source: str, data: str) -> list[Case]:
         raise CharacteryError(
             f"has lines of {', '.join(sorted(unknown))}, of whom {VOICES} says nothing", folder / ITEMS
         )
+    scaffolds = BY_STEPS if source == STEPS else SCAFFOLDS
     return [
-        _case(row, voice, voices[voice], scaffold, n % 2)
+        _case(row, voice, voices[voice], scaffold, form, n % 2)
         for n, row in enumerate(rows)
         for voice in voices
-        for scaffold in SCAFFOLDS
+        for scaffold, form in scaffolds.items()
     ]  # fmt: skip
 
 
-def _case(row: Row, character: str, voice: str, scaffold: str, order: int) -> Case:
-    before, written = SCAFFOLDS[scaffold]
+def _case(row: Row, character: str, voice: str, scaffold: str, form: Scaffold, order: int) -> Case:
+    before, written = form
     messages = before(row["request"])
     lines = (row[character], row["plain"])
     asks = [
@@ -171,8 +205,12 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     order = case.about["order"]
     where = f"{case.about['character']} in {case.about['scaffold']}"
     picks, writes = readings["picks"].choice, readings["writes"].choice
+    leans = None if writes is None else readings["writes"].log_odds(0)
     held = None if picks is None else float(picks == order)
-    values: Values = {f"picks: {where}": held, f"writes: {where}": None if writes is None else float(writes == 0)}
+    values: Values = {
+        f"picks: {where}": held, f"writes: {where}": None if writes is None else float(writes == 0),
+        f"leans: {where}": leans,
+    }  # fmt: skip
     if "chat" in readings:
         if (before := readings["chat"].choice) is None:
             values[f"lost: {where}"] = None
@@ -212,6 +250,7 @@ def labelled() -> list[Labelled]:
 METRICS = (
     Metric("picks", "share of the character's lines that it picks over the plain ones", none=0.5),
     Metric("writes", "share of the character's lines that it would rather write than the plain ones", luck=0.5),
+    Metric("leans", "log-odds of the character's lines against the plain ones, written out", "mean", "nats"),
     Metric(
         "lost", "of the character's lines picked in chat, the share that it drops in the scaffold", none=0.0, luck=0.5
     ),
@@ -263,6 +302,20 @@ UNEVEN = {
 }
 
 
+LEANS = {"chat": 4.0, "e-mail": 1.0}  # nats
+
+
+def _leaning(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    """Leans to the captain's lines, further in chat than in e-mail, items differing; nowhere else, to nobody's."""
+    plans: dict[str, Plan] = {c.id: {**_plan(c, False, False, False), "writes": (0.5, 0.5)} for c in cases}
+    for scaffold, nats in LEANS.items():
+        mine = [c for c in cases if (c.about["character"], c.about["scaffold"]) == ("captain", scaffold)]
+        for case, odds in zip(mine, draws.normal(nats, 1.0, mine), strict=True):
+            share = 1 / (1 + math.exp(-odds))
+            plans[case.id] = {**plans[case.id], "writes": (share, 1 - share)}
+    return [plans[case.id] for case in cases]
+
+
 def _plain(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     return [_plan(c, False, False, False) for c in cases]
 
@@ -278,16 +331,24 @@ def _all(metric: str, most: float) -> dict[str, float]:
 
 CONTROLS = (
     Control("holds here, drops there", _uneven, UNEVEN, {f"lost: companion in {s}": 0.05 for s in HELD}),
+    Control(
+        "leans less in e-mail",
+        _leaning,
+        {f"leans: captain in {s}": nats for s, nats in LEANS.items()},
+        {f"leans: {place}": 0.0 for place in ("captain in tools", "companion in chat")},
+    ),
     Control("plain everywhere", _plain, most=_all("picks", 0.05) | _all("writes", 0.05) | _all("shows", 0.05)),
     Control("always the first letter", _first_letter, most=_all("picks", 0.5) | _all("lost", 0.05)),
 )
 
 EVAL = Eval(
-    "scaffolds", 1, HERE, cases, score, METRICS, CONTROLS, (OWN,), Judging(_asked, labelled, ("text",)), max_tokens=64
+    "scaffolds", 2, HERE, cases, score, METRICS, CONTROLS, (OWN, STEPS), Judging(_asked, labelled, ("text",)),
+    max_tokens=64,
 )  # fmt: skip
 
 
 @task
 def scaffolds(source: str = BUNDLED, data: str = "", method: str = "auto", seed: int = 0) -> Task:
-    """Captain and companion in seven scaffolds. `source` may be own, with `data` the folder of your own lines."""
+    """Captain and companion in seven scaffolds. `source` may be own (`data`: a folder of your lines), or steps, of the
+    bundled lines or those in `data`."""
     return eval_task(EVAL, source, data, method, seed)

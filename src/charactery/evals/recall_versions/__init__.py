@@ -1,0 +1,1 @@
+"""Two versions of a constitution: what it was trained on against what is written down."""
