@@ -3,12 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import stats as _scipy
+from scipy.special import stdtrit
 
 Z95 = 1.959963984540054
+
+
+def t95(degrees: float) -> float:
+    """The quantile that a two-sided 95% interval takes of Student's t with these degrees of freedom."""
+    return float(stdtrit(degrees, 0.975))
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,20 @@ def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit
     share = float(sums_C.sum() / n)
     varied, error = share * (1 - share), _spread(sums_C, counts_C) ** 2
     effective = min(float(n), varied / error if error else n) if varied else float(k)
-    effective *= min(1.0, (Z95 / float(_scipy.t.ppf(0.975, k - 1))) ** 2)
+    effective *= min(1.0, (Z95 / t95(k - 1)) ** 2)
     low, high = wilson(share * effective, effective)
     return Estimate(share, min(low, share), max(high, share), n, missing, method, unit)
+
+
+@lru_cache(maxsize=2)
+def _resampled(count: int, seed: int, rounds: int = 2000) -> np.ndarray:
+    """How often each of so many clusters is drawn in each round of a bootstrap, of shape (rounds, count).
+
+    The figures of an eval mostly have as many clusters and the same seed, hence the cache.
+    """
+    index_R_C = np.random.default_rng(seed).integers(0, count, size=(rounds, count))
+    index_R_C += count * np.arange(rounds)[:, None]
+    return np.bincount(index_R_C.ravel(), minlength=rounds * count).reshape(rounds, count).astype(float)
 
 
 def clustered_mean(values: Sequence[float | None], clusters: Sequence[str], seed: int = 0, unit: str = "") -> Estimate:
@@ -113,14 +130,15 @@ def clustered_mean(values: Sequence[float | None], clusters: Sequence[str], seed
     missing = len(values) - len(known)
     sums_C, counts_C = _by_cluster(known, mine) if known else (np.zeros(0), np.zeros(0))
     k = len(sums_C)
-    if k < 2:
+    if k < 2 or not np.isfinite(sums_C).all():
         return nothing(len(values), "mean over clusters", unit)
-    if k >= 30:
-        columns = [sums_C.tolist(), counts_C.tolist()]
-        told = bootstrap(columns, lambda s, c: s.sum(-1) / c.sum(-1), seed, 2000, unit, missing, "mean, bootstrap")
-        return replace(told, n=len(known))
     centre = float(sums_C.sum() / counts_C.sum())
-    half = float(_scipy.t.ppf(0.975, k - 1)) * _spread(sums_C, counts_C)
+    if k >= 30:
+        times_R_C = _resampled(k, seed)
+        drawn_R = np.einsum("rc,c->r", times_R_C, sums_C) / np.einsum("rc,c->r", times_R_C, counts_C)
+        low, high = map(float, np.percentile(drawn_R, [2.5, 97.5]))
+        return Estimate(centre, low, high, len(known), missing, "mean, bootstrap", unit)
+    half = t95(k - 1) * _spread(sums_C, counts_C)
     return Estimate(centre, centre - half, centre + half, len(known), missing, "mean, Student's t", unit)
 
 
@@ -150,7 +168,7 @@ def balanced_mean(
     if squares.sum() == 0:
         return Estimate(centre, centre, centre, n, len(values) - n, method, unit)
     degrees = float(squares.sum() ** 2 / (squares**2 / np.array(freedom)).sum())
-    half = float(_scipy.t.ppf(0.975, degrees)) * math.sqrt(squares.sum()) / len(means)
+    half = t95(degrees) * math.sqrt(squares.sum()) / len(means)
     return Estimate(centre, centre - half, centre + half, n, len(values) - n, method, unit)
 
 
@@ -247,7 +265,7 @@ def mean(values: Sequence[float | None], seed: int = 0, unit: str = "") -> Estim
     if len(known) >= 30:
         return bootstrap([known], lambda x: x.mean(-1), seed, unit=unit, missing=missing, method="mean, bootstrap")
     centre, spread = float(np.mean(known)), float(np.std(known, ddof=1)) / math.sqrt(len(known))
-    half = float(_scipy.t.ppf(0.975, len(known) - 1)) * spread
+    half = t95(len(known) - 1) * spread
     return Estimate(centre, centre - half, centre + half, len(known), missing, "mean, Student's t", unit)
 
 

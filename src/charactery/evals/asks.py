@@ -76,9 +76,9 @@ class Reading:
 def by_logs(logs: Sequence[float], scoring: str) -> Reading:
     """A reading of log-probabilities, which need not add up to one."""
     top = max(logs)
-    total = top + math.log(sum(math.exp(v - top) for v in logs))
-    told = tuple(v - total for v in logs)  # of whole sentences, further apart than shares can tell
-    choice = max(range(len(told)), key=told.__getitem__)
+    total = top + math.log(sum([math.exp(v - top) for v in logs]))
+    told = tuple([v - total for v in logs])  # of whole sentences, further apart than shares can tell
+    choice = told.index(max(told))
     return Reading(ANSWERED, (), choice, tuple(map(math.exp, told)), told, scoring)
 
 

@@ -8,6 +8,7 @@ of them the 95% interval holds the planted value. Drawn and inspected go through
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,15 @@ def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> 
     A data set in which a metric cannot be measured counts as one that does not hold it.
     """
     held = dict.fromkeys(control.planted, 0)
+
+    @lru_cache(maxsize=8192)  # scripted subjects answer a case in few ways, set after set
+    def scored(place: int, plan: tuple[tuple[str, Reply], ...]) -> Scored:
+        case = cases[place]
+        return _only(eval.scored(case, read_plan(eval, case, dict(plan))), control.planted)
+
     for seed in range(sets):
-        scored = drawn(eval, control, cases, Draws(np.random.default_rng(seed)))
-        wanted = [_only(s, control.planted) for s in scored]
-        for figure in eval.figures(wanted, seed):
+        plans = control.plan(cases, Draws(np.random.default_rng(seed)))
+        for figure in eval.figures([scored(n, tuple(plan.items())) for n, plan in enumerate(plans)], seed):
             low, high = figure.estimate.low, figure.estimate.high
             if low is not None and high is not None:
                 held[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
@@ -156,35 +162,30 @@ def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
 
 
 def run_controls(
-    eval: Eval,
-    sets: int = SETS,
-    log_dir: Path | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-    all_through: bool = True,
+    eval: Eval, sets: int = SETS, log_dir: Path | None = None, through: Callable[[Control], bool] = lambda control: True
 ) -> list[Recovered]:
-    """Every control of an eval, through Inspect and over drawn data sets (none where `sets` is 0).
+    """Every control of an eval over drawn data sets (none where `sets` is 0), and those of `through` through Inspect.
 
-    Inspect takes most of the time; without `all_through` only one control goes through it, the first with the middle
-    one of the planted rates.
+    Inspect takes most of the time.
     """
+    return [row for c in eval.controls for row in run_control(eval, c, sets, log_dir, through(c))]
+
+
+def run_control(
+    eval: Eval, control: Control, sets: int = SETS, log_dir: Path | None = None, through: bool = True
+) -> list[Recovered]:
+    """What comes out for all that a control planted, and for what it has not."""
     cases = eval.made()
-    through_it = [c for c in eval.controls if all_through or RATES[1] in c.planted.values()]
-    through_it = through_it if all_through else through_it[:1]
-    with tempfile.TemporaryDirectory() as scratch:
-        told = inspected(eval, cases, log_dir or Path(scratch), through_it)
-    progress(1)
-    out = []
-    for control in eval.controls:
-        covered = coverage(eval, control, cases, sets) if sets and control.planted else {}
-        plain = _by_name(eval, drawn(eval, control, cases, _even()))
-        through = told.get(control.name, plain)
-        for name, value in [*control.planted.items(), *control.most.items()]:
-            bound = name not in control.planted
-            same = through[name].estimate == plain[name].estimate
-            estimate = through[name].estimate
-            out.append(Recovered(control.name, name, value, bound, estimate, same, covered.get(name), sets))
-        progress(1)
-    return out
+    plain = _by_name(eval, drawn(eval, control, cases, _even()))
+    inspected = through_inspect(eval, control, cases, log_dir) if through else plain
+    shares = coverage(eval, control, cases, sets) if sets and control.planted else {}
+    return [
+        Recovered(
+            control.name, name, value, name not in control.planted, inspected[name].estimate,
+            inspected[name].estimate == plain[name].estimate, shares.get(name), sets,
+        )
+        for name, value in [*control.planted.items(), *control.most.items()]
+    ]  # fmt: skip
 
 
 def _even() -> Draws:
@@ -195,32 +196,16 @@ def _by_name(eval: Eval, scored: Sequence[Scored]) -> dict[str, Figure]:
     return {figure.name: figure for figure in eval.figures(scored)}
 
 
-def inspected(
-    eval: Eval, cases: Sequence[Case], log_dir: Path, controls: Sequence[Control]
-) -> dict[str, dict[str, Figure]]:
-    """Controls' figures, whole through Inspect, by control and metric. A script speaks for the judge as well."""
+def through_inspect(eval: Eval, control: Control, cases: Sequence[Case], log_dir: Path | None) -> dict[str, Figure]:
+    """A control's figures, whole through Inspect, by metric. The script speaks for the judge as well."""
     from inspect_ai import eval as inspect_eval
 
-    models = {
-        control.name.replace(" ", "-"): scripted_model(
-            control.name.replace(" ", "-"),
-            {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)},
-        )
-        for control in controls
-    }
-    if eval.judging:
-        logs = [
-            log
-            for model in models.values()
-            for log in inspect_eval(task_of(eval, cases), model=model, model_roles={GRADER: model}, **quiet(log_dir))
-        ]
-    else:
-        logs = list(inspect_eval(task_of(eval, cases), model=list(models.values()), **quiet(log_dir)))
-    named = {control.name.replace(" ", "-"): control.name for control in controls}
-    found = {}
-    for log in logs:
-        found[named[log.eval.model.partition("/")[2]]] = _by_name(eval, scored_cases(eval, log, cases))
-    return found
+    plans = {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)}
+    model = scripted_model(control.name.replace(" ", "-"), plans)
+    roles = {GRADER: model} if eval.judging else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        [log] = inspect_eval(task_of(eval, cases), model=model, model_roles=roles, **quiet(log_dir or Path(scratch)))
+        return _by_name(eval, scored_cases(eval, log, cases))
 
 
 def quiet(log_dir: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from inspect_ai import Task, task
 
 from charactery.evals.asks import Ask, Reading
@@ -90,22 +91,23 @@ def undecided(bits: float) -> Control:
     """Keeps its stance, and is undecided by this much, claim by claim more or less."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        of_claim = draws.shares(bits, len({c.cluster for c in cases}))
+        shares = _shares(draws.shares(bits, len({c.cluster for c in cases})))
         return [
-            {"plain": _stance(stance, False), "again": _stance(stance, c.about["denies"], _share(h))}
-            for c, stance, h in zip(cases, _stances(cases, draws), draws.by_item(of_claim, cases), strict=True)
+            {"plain": _stance(stance, False), "again": _stance(stance, c.about["denies"], share)}
+            for c, stance, share in zip(cases, _stances(cases, draws), draws.by_item(shares, cases), strict=True)
         ]
 
     return Control(f"undecided by {bits:g} bits", plan, {"entropy": bits}, {"contradicts": 0.05})
 
 
-def _share(bits: float) -> float:
-    """The share above one half whose entropy is so many bits, by bisection."""
-    low, high = 0.5, 1.0
+def _shares(bits: Sequence[float]) -> list[float]:
+    """The shares above one half whose entropy is so many bits each, by bisection."""
+    low, high = np.full(len(bits), 0.5), np.ones(len(bits))
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if entropy((middle, 1 - middle)) > bits else (low, middle)
-    return low
+        above = -middle * np.log2(middle) - (1 - middle) * np.log2(1 - middle) > bits
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return [float(share) for share in low]
 
 
 def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
