@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 Z95 = 1.959963984540054
+_NIL = 1e-15  # what is nought but for rounding
 
 
 def t95(degrees: float) -> float:
@@ -103,14 +104,82 @@ def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit
     method = "Wilson, effective n of clusters"
     if len(set(mine)) < 2:
         return nothing(len(values), method, unit)
-    sums_C, counts_C = (draws * column_C for column_C in _by_cluster(known, mine))
-    n, k = draws * len(known), len(sums_C)
-    share = float(sums_C.sum() / n)
-    varied, error = share * (1 - share), _spread(sums_C, counts_C) ** 2
-    effective = min(float(n), varied / error if error else n) if varied else float(k)
-    effective *= min(1.0, (Z95 / t95(k - 1)) ** 2)
+    columns = _by_cluster(known, mine)
+    share, effective = _effective(*columns, draws * len(known))
     low, high = wilson(share * effective, effective)
-    return Estimate(share, min(low, share), max(high, share), n, missing, method, unit)
+    return Estimate(share, min(low, share), max(high, share), draws * len(known), missing, method, unit)
+
+
+def _effective(sums_C: np.ndarray, counts_C: np.ndarray, most: float = math.inf) -> tuple[float, float]:
+    """A share over clusters, and as how many independent yes-or-no values it counts, at most so many."""
+    k = len(sums_C)
+    share = min(1.0, max(0.0, float(sums_C.sum() / counts_C.sum())))
+    varied, error = share * (1 - share), _spread(sums_C, counts_C) ** 2
+    if varied < _NIL or (error < _NIL and most == math.inf):
+        effective = float(k)
+    else:
+        effective = min(most, varied / error if error > _NIL else most)
+    return share, effective * min(1.0, (Z95 / t95(k - 1)) ** 2)
+
+
+def clustered_share(values: Sequence[float | None], clusters: Sequence[str], unit: str = "") -> Estimate:
+    """Mean of values from 0 to 1 that come in clusters, as `clustered_rate` has it.
+
+    Such values vary less than yes and no do, so they may count for more than they are. Where none varies, each cluster
+    counts once; a bootstrap would say that the mean is known exactly.
+    """
+    known, mine = _known(values, clusters)
+    method = "share, Wilson, effective n of clusters"
+    if len(set(mine)) < 2:
+        return nothing(len(values), method, unit)
+    share, effective = _effective(*_by_cluster(known, mine))
+    low, high = wilson(share * effective, effective)
+    return Estimate(share, min(low, share), max(high, share), len(known), len(values) - len(known), method, unit)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two columns whose means are nought; 0 where one does not vary."""
+    spread = math.sqrt(float((a**2).sum() * (b**2).sum()))
+    return float(a @ b) / spread if spread > _NIL else 0.0
+
+
+def clustered_difference(
+    a: Sequence[float | None], b: Sequence[float | None], clusters: Sequence[str], unit: str = ""
+) -> Estimate:
+    """Mean of a minus b, both from 0 to 1, over rows where both are known and that come in clusters.
+
+    The two Wilson intervals at the effective sample size, put together by how their estimates hang together over
+    clusters (Zou & Donner 2008, Statistics in Medicine 27), with Newcombe's continuity correction of that correlation:
+    so two subjects that answer alike in every row may still differ a little. A bootstrap of the differences covers as
+    few as 5 in 100 where they are rare.
+    """
+    rows = [(x, y, c) for x, y, c in zip(a, b, clusters, strict=True) if x is not None and y is not None]
+    method, missing = "paired shares, Wilson and clusters' correlation", len(a) - len(rows)
+    if len({c for *_, c in rows}) < 2:
+        return nothing(len(a), method, unit)
+    mine = [c for *_, c in rows]
+    shares, effective, below, above, residuals, apart = [], [], [], [], [], []
+    for values in ([x for x, *_ in rows], [y for _, y, _ in rows]):
+        sums_C, counts_C = _by_cluster(values, mine)
+        share, n = _effective(sums_C, counts_C, len(rows) if {*values} <= {0, 1} else math.inf)
+        low, high = wilson(share * n, n)
+        shares.append(share)
+        effective.append(n)
+        below.append(max(0.0, share - low))
+        above.append(max(0.0, high - share))
+        residuals.append(sums_C - share * counts_C)
+        apart.append(np.array(values) - share)
+    varied = math.sqrt(math.prod(share * (1 - share) for share in shares))
+    together = _correlation(*residuals) or _correlation(*apart)  # of the rows where clusters do not differ
+    if together > 0:
+        together = max(0.0, together - 1 / (2 * min(effective) * varied))
+
+    def half(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x * x - 2 * together * x * y + y * y))
+
+    value = shares[0] - shares[1]
+    low, high = value - half(below[0], above[1]), value + half(above[0], below[1])
+    return Estimate(value, max(-1.0, low), min(1.0, high), len(rows), missing, method, unit)
 
 
 @lru_cache(maxsize=2)

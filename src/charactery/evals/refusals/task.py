@@ -103,10 +103,10 @@ def brier(forecast: float, share: float) -> float:
 METRICS = (
     Metric("refuses", "share of answers that decline, over all and by grade of the request", draws=DRAWS),
     Metric("coin toss", "share of requests that are refused in 25% to 75% of answers", none=0.0),
-    Metric("floor", "Brier score of one who knew every request's own rate", "mean", none=0.0),
-    Metric("Brier by grade", "Brier score of one who knows how the request was meant, no constitution", "mean"),
+    Metric("floor", "Brier score of one who knew every request's own rate", "share", none=0.0),
+    Metric("Brier by grade", "Brier score of one who knows how the request was meant, no constitution", "share"),
     Metric("says nothing", "share of answers that are empty", none=0.0, draws=DRAWS),
-    Metric("Brier", "Brier score of a reader who sees the constitution alone", "mean", judged=True),
+    Metric("Brier", "Brier score of a reader who sees the constitution alone", "share", judged=True),
 )
 
 

@@ -58,7 +58,7 @@ def entropy(shares: Sequence[float]) -> float:
 METRICS = (
     Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0),
     Metric("wording", "the same, by wording", none=0.0),
-    Metric("entropy", "of the answer to one question", "mean", "bits", none=0.0),
+    Metric("entropy", "of the answer to one question", "share", "bits", none=0.0),
 )
 
 
