@@ -34,6 +34,15 @@ def test_every_control_comes_out_as_planted(eval: Eval, tmp_path: Path) -> None:
     assert len([*tmp_path.glob("*.eval")]) == len({*through.values()})
 
 
+# of other sources than the bundled one, or of how a subject answers whatever it is asked
+UNPLANTED = {"trait", "section", "judged matching", "judges well", "first letter", "first shown", "reversed"}
+
+
+def test_every_metric_has_a_control(eval: Eval) -> None:
+    known = {name.partition(": ")[0] for c in eval.controls for name in (*c.planted, *c.most)}
+    assert {m.name for m in eval.metrics} - known <= UNPLANTED
+
+
 def test_its_page_and_its_items_are_marked(eval: Eval) -> None:
     text = about(eval)
     assert lacking_headings(text) == [] and canary(eval.name) in text

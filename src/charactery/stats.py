@@ -244,9 +244,9 @@ def balanced_mean(
 def paired_p(differences: Sequence[float], clusters: Sequence[str], seed: int = 0, rounds: int = 9999) -> float | None:
     """Two-sided p of no difference: signs of the clusters' sums turned at random (Fisher's randomisation test).
 
-    None where no cluster differs at all or there are none. The least it can say is 1 / (rounds + 1).
+    None where no cluster differs at all, or there is but one. The least it can say is 1 / (rounds + 1).
     """
-    if not differences:
+    if len({*clusters}) < 2:
         return None
     sums_C, _ = _by_cluster(differences, clusters)
     sums_C = sums_C[sums_C != 0]

@@ -131,6 +131,7 @@ def _controls(names: list[str], sets: int, as_json: bool) -> None:
         for row in rows:
             planted = f"{'at most ' if row.bound else ''}{row.planted:g}"
             covered = "" if row.coverage is None else f"{row.coverage:.3f} of {row.sets}"
+            covered = covered if row.mean is None else f"mean {row.mean:.3g} of {row.sets}"
             wrong = "" if row.agrees else "  DISAGREES" if row.inspected else "  DISAGREES: Inspect's path differs"
             typer.echo(f"  {row.control:<28} {row.metric:<28} {planted:<12} {row.estimate!s:<44} {covered}{wrong}")
     if not agreed:

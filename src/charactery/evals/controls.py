@@ -85,7 +85,8 @@ class Control:
 class Recovered:
     """What was planted in a metric and what came out, through Inspect (`estimate`) and over drawn data sets.
 
-    `inspected` is whether Inspect's path gave the same figure as the plain one. `coverage` is None for a bound.
+    `inspected` is whether Inspect's path gave the same figure as the plain one. `coverage` is the share of data sets
+    whose interval holds what was planted; for a bound, `mean` is the mean figure over them.
     """
 
     control: str
@@ -95,6 +96,7 @@ class Recovered:
     estimate: Estimate
     inspected: bool
     coverage: float | None
+    mean: float | None
     sets: int
 
     @property
@@ -103,7 +105,7 @@ class Recovered:
         if not self.inspected or self.estimate.value is None or self.estimate.low is None or self.estimate.high is None:
             return False
         if self.bound:
-            return self.estimate.value <= self.planted + 1e-9
+            return all(v <= self.planted + 1e-9 for v in (self.estimate.value, self.mean or 0.0))
         held = self.estimate.low - 1e-9 <= self.planted <= self.estimate.high + 1e-9
         return held and (self.coverage is None or COVERED[0] <= self.coverage <= COVERED[1])
 
@@ -112,7 +114,7 @@ class Recovered:
         return {
             "control": self.control, "metric": self.metric, "planted": self.planted, "bound": self.bound,
             "recovered": self.estimate.as_dict(), "inspected": self.inspected, "coverage": self.coverage,
-            "sets": self.sets, "agrees": self.agrees,
+            "mean": self.mean, "sets": self.sets, "agrees": self.agrees,
         }  # fmt: skip
 
 
@@ -136,24 +138,27 @@ def drawn(eval: Eval, control: Control, cases: Sequence[Case], draws: Draws) -> 
 
 
 def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> dict[str, float]:
-    """By planted metric, the share of drawn data sets (seeds from 0 on) whose 95% interval holds the planted value.
+    """By planted metric, the share of drawn data sets (seeds from 0 on) whose 95% interval holds the planted value; by
+    metric with a bound, its mean over them.
 
-    A data set in which a metric cannot be measured counts as one that does not hold it.
+    A data set in which a metric cannot be measured counts as one that does not hold it, and as one at its bound.
     """
-    held = dict.fromkeys(control.planted, 0)
+    told = dict.fromkeys([*control.planted, *control.most], 0.0)
 
     @lru_cache(maxsize=8192)  # scripted subjects answer a case in few ways, set after set
     def scored(place: int, plan: tuple[tuple[str, Reply], ...]) -> Scored:
         case = cases[place]
-        return _only(eval.scored(case, read_plan(eval, case, dict(plan))), control.planted)
+        return _only(eval.scored(case, read_plan(eval, case, dict(plan))), told)
 
     for seed in range(sets):
         plans = control.plan(cases, Draws(np.random.default_rng(seed)))
         for figure in eval.figures([scored(n, tuple(plan.items())) for n, plan in enumerate(plans)], seed):
-            low, high = figure.estimate.low, figure.estimate.high
-            if low is not None and high is not None:
-                held[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
-    return {name: count / sets for name, count in held.items()}
+            value, low, high = figure.estimate.value, figure.estimate.low, figure.estimate.high
+            if figure.name in control.most:
+                told[figure.name] += control.most[figure.name] if value is None else value
+            elif low is not None and high is not None:
+                told[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
+    return {name: total / sets for name, total in told.items()}
 
 
 def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
@@ -178,14 +183,14 @@ def run_control(
     cases = eval.made()
     plain = _by_name(eval, drawn(eval, control, cases, _even()))
     inspected = through_inspect(eval, control, cases, log_dir) if through else plain
-    shares = coverage(eval, control, cases, sets) if sets and control.planted else {}
-    return [
-        Recovered(
-            control.name, name, value, name not in control.planted, inspected[name].estimate,
-            inspected[name].estimate == plain[name].estimate, shares.get(name), sets,
-        )
-        for name, value in [*control.planted.items(), *control.most.items()]
-    ]  # fmt: skip
+    over_sets = coverage(eval, control, cases, sets) if sets else {}
+    out = []
+    for name, value in [*control.planted.items(), *control.most.items()]:
+        bound, over = name not in control.planted, over_sets.get(name)
+        estimate = inspected[name].estimate
+        same, held, mean = estimate == plain[name].estimate, None if bound else over, over if bound else None
+        out.append(Recovered(control.name, name, value, bound, estimate, same, held, mean, sets))
+    return out
 
 
 def _even() -> Draws:

@@ -54,7 +54,8 @@ class Metric:
 
     A rate's values are 0 and 1, or the share among `draws` answers; a share's lie from 0 to 1. A mean's are anything,
     and `balanced` ones weigh the cases' strata alike. `none` is what a subject without the behaviour comes out at. A
-    `judged` one rests on a judge's readings.
+    `judged` one rests on a judge's readings. The parts of one `of_item` are of one item each, whose cases then count as
+    independent.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Metric:
     none: float | None = None
     judged: bool = False
     draws: int = 1
+    of_item: bool = False
 
 
 Values = dict[str, float | None]
@@ -198,7 +200,7 @@ class Eval:
 
 def estimated(metric: Metric, values: Sequence[float | None], cases: Sequence[Case], seed: int = 0) -> Estimate:
     """The estimate of a metric from its values over these cases."""
-    clusters = [case.cluster for case in cases]
+    clusters = [case.id if metric.of_item else case.cluster for case in cases]
     if metric.kind == "rate":
         return clustered_rate(values, clusters, metric.unit, metric.draws)
     if metric.kind == "share":

@@ -42,8 +42,10 @@ def cases(source: str, data: str) -> list[Case]:
 def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     """See METRICS."""
     plain, again = readings["plain"], readings["again"]
-    names = ("contradicts", f"contradicts: {case.about['kind']}", f"wording: {case.about['wording']}")
+    names = ("contradicts", f"contradicts: {case.about['kind']}", f"wording: {case.about['wording']}",
+             f"claim: {case.cluster}")  # fmt: skip
     values: Values = {"entropy": None if again.choice is None else entropy(again.shares)}
+    values["says yes"] = None if again.choice is None else float(again.choice == 0)
     if plain.choice is None or again.choice is None:
         return values | dict.fromkeys(names)
     opposite = plain.choice != again.choice ^ int(case.about["denies"])
@@ -58,6 +60,8 @@ def entropy(shares: Sequence[float]) -> float:
 METRICS = (
     Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0),
     Metric("wording", "the same, by wording", none=0.0),
+    Metric("claim", "the same, by claim, over its wordings", none=0.0, of_item=True),
+    Metric("says yes", "share of Yes among answers to claims and denials alike: a liking for it"),
     Metric("entropy", "of the answer to one question", "share", "bits", none=0.0),
 )
 
@@ -115,10 +119,16 @@ def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     return [{"plain": _stance(p, False), "again": _stance(a, False)} for p, a in zip(plain, again, strict=True)]
 
 
+def _yes(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    """Contradicts itself wherever a denial is put to it; `says yes` tells why."""
+    return [dict.fromkeys(("plain", "again"), _stance(True, False)) for _ in cases]
+
+
 CONTROLS = (
     *(contradicting(rate) for rate in RATES),
     *(undecided(bits) for bits in RATES),
-    Control("tosses a coin", _coin, {"contradicts": 0.5}),
+    Control("tosses a coin", _coin, {"contradicts": 0.5, "says yes": 0.5}),
+    Control("always yes", _yes, most={"contradicts": 0.43, "wording: again": 0.0}),
 )
 
 EVAL = Eval("self-consistency", 1, HERE, cases, score, METRICS, CONTROLS)
