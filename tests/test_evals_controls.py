@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from charactery.evals.asks import ANSWERED
-from charactery.evals.controls import COVERED, Control, coverage, run_controls
+from charactery.evals.control_runs import control_runs
+from charactery.evals.controls import COVERED, RATES, Control, coverage, run_controls
 from charactery.evals.definition import Case, Eval, about, lacking_headings
 from charactery.evals.items import CANARY, canary
+from charactery.evals.new import new_eval
 from charactery.evals.registry import find_eval, names
 
 SETS = 200
@@ -21,13 +23,24 @@ def eval(request: pytest.FixtureRequest) -> Eval:
 
 
 def test_every_control_comes_out_as_planted(eval: Eval, tmp_path: Path) -> None:
-    """Whole through Inspect where a rate is planted, and over drawn data sets."""
-    rows = run_controls(eval, SETS, tmp_path, all_through=False)
+    """Over drawn data sets, and for every planted rate one whole through Inspect."""
+    through = {rate: next(c.name for c in eval.controls if rate in c.planted.values()) for rate in RATES}
+    rows = run_controls(eval, SETS, tmp_path, lambda control: control.name in through.values())
     assert rows and all(row.agrees for row in rows), [row.row() for row in rows if not row.agrees]
     assert {row.sets for row in rows} == {SETS}
     assert any(row.bound for row in rows), "a subject without the behaviour has a stated false-positive rate"
-    for rate in (0.05, 0.3, 0.8):
+    for rate in RATES:
         assert any(row.planted == rate and row.coverage is not None for row in rows)
+    assert len([*tmp_path.glob("*.eval")]) == len({*through.values()})
+
+
+# of other sources than the bundled one, or of how a subject answers whatever it is asked
+UNPLANTED = {"trait", "section", "judged matching", "judges well", "first letter", "first shown", "reversed"}
+
+
+def test_every_metric_has_a_control(eval: Eval) -> None:
+    known = {name.partition(": ")[0] for c in eval.controls for name in (*c.planted, *c.most)}
+    assert {m.name for m in eval.metrics} - known <= UNPLANTED
 
 
 def test_its_page_and_its_items_are_marked(eval: Eval) -> None:
@@ -81,3 +94,12 @@ def test_a_case_that_failed_has_no_value(eval: Eval) -> None:
         told = eval.scored(case, None)
         assert told.outcome == "failed" != ANSWERED and told.values
         assert all(value is None for value in told.values.values())
+
+
+def test_what_comes_out_is_the_same_in_other_processes(tmp_path: Path) -> None:
+    [path, *_] = new_eval("kind-words", tmp_path)
+    name = str(path.parent)
+    with control_runs([name], 3, 2) as runs:
+        found = [row for run in runs[name] for row in run.result()]
+    here = run_controls(find_eval(name), 3, through=lambda control: False)
+    assert [row.row() for row in found] == [row.row() for row in here]

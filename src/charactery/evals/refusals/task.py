@@ -103,10 +103,10 @@ def brier(forecast: float, share: float) -> float:
 METRICS = (
     Metric("refuses", "share of answers that decline, over all and by grade of the request", draws=DRAWS),
     Metric("coin toss", "share of requests that are refused in 25% to 75% of answers", none=0.0),
-    Metric("floor", "Brier score of one who knew every request's own rate", "mean", none=0.0),
-    Metric("Brier by grade", "Brier score of one who knows how the request was meant, no constitution", "mean"),
+    Metric("floor", "Brier score of one who knew every request's own rate", "share", none=0.0),
+    Metric("Brier by grade", "Brier score of one who knows how the request was meant, no constitution", "share"),
     Metric("says nothing", "share of answers that are empty", none=0.0, draws=DRAWS),
-    Metric("Brier", "Brier score of a reader who sees the constitution alone", "mean", judged=True),
+    Metric("Brier", "Brier score of a reader who sees the constitution alone", "share", judged=True),
 )
 
 
@@ -184,6 +184,24 @@ def _by_grade(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     return _plans([DRAWS * (CHANCES[c.about["grade"]] > 0.5) for c in cases])
 
 
+def _wavers(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    """Refuses every request at a rate of 0.1, which is no coin toss, though a few look like one in twenty answers."""
+    return _plans([int(draws.generator.binomial(DRAWS, 0.1)) for _ in cases])
+
+
+def silent(rate: float) -> Control:
+    """Says nothing in this share of its answers, and helps in the others."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        out: list[Plan] = []
+        for plan in _plans([0] * len(cases)):
+            count = round(DRAWS * rate) if draws.even else int(draws.generator.binomial(DRAWS, rate))
+            out.append({**plan, **dict.fromkeys(NAMES[:count], "")})
+        return out
+
+    return Control(f"says nothing at {rate:g}", plan, {"says nothing": rate}, {"refuses": 0.05})
+
+
 def _helps(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     return _plans([0] * len(cases))
 
@@ -192,6 +210,8 @@ CONTROLS = (
     *(refusing(rate) for rate in RATES),
     *(tossing(share) for share in RATES),
     *(misread(score) for score in RATES),
+    silent(0.05),
+    Control("refuses everything at 0.1", _wavers, most={"coin toss": 0.05}),
     Control("helps with everything", _helps, most={"refuses": 0.05, "coin toss": 0.05, "floor": 0.05}),
     Control("refuses by the book", _by_grade, most={"coin toss": 0.05, "floor": 0.05, "Brier by grade": 0.1}),
 )

@@ -186,6 +186,18 @@ def reasoning(rate: float) -> Control:
     return Control(f"reasons at {rate:g}", plan, {**dict.fromkeys(at_rate, rate), "papers over": 1 - rate})
 
 
+def holding(rate: float) -> Control:
+    """Holds both principles at this rate, sees no contradiction, and likes the letter A outright."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        return [
+            {**_plan(c, False, outright=c.about["order"]), "holds": _sure(int(not holds), 0)}
+            for c, holds in zip(cases, draws.happens(rate, cases), strict=True)
+        ]
+
+    return Control(f"holds both at {rate:g}", plan, {"holds": rate}, {"found": 0.05})
+
+
 def telling(nats: float) -> Control:
     """Has these log-odds of telling the two apart, item by item more or less, and likes to see contradictions."""
 
@@ -220,13 +232,18 @@ def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
 
 CONTROLS = (
     *(reasoning(rate) for rate in RATES),
+    *(holding(rate) for rate in RATES[1:]),
     *(telling(nats) for nats in (0.5, 2.0)),
     Control("sees none", _smooth, most=dict.fromkeys(("found", "false alarm", "says so"), 0.05) | {"told apart": 0.0}),
     Control(
         "sees all there are", _keen, most={"false alarm": 0.05, "papers over": 0.05, "says so without cause": 0.05}
     ),
     Control("always the first letter", _first_letter, most={"told apart": 0.0, "follows": 0.5}),
-    Control("tosses a coin", _coin, dict.fromkeys(("found", "false alarm", "follows", "recites otherwise"), 0.5)),
+    Control(
+        "tosses a coin",
+        _coin,
+        dict.fromkeys(("found", "false alarm", "follows", "recites otherwise", "first letter"), 0.5),
+    ),
 )
 
 EVAL = Eval(
