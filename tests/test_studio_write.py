@@ -434,6 +434,9 @@ def test_the_gallery_shows_what_came_out_and_what_is_broken(studio: httpx.Client
     ):
         assert said in text
     assert "<script>alert" not in page.text and "&lt;script&gt;alert" in page.text
+    assert 'src="/runs/good/card.png"' in text and 'src="/runs/text/card.png"' not in text
+    assert studio.get("/runs/good/card.png").content.startswith(b"\x89PNG")
+    refused(studio.get("/runs/text/card.png"), "must begin with a line `---`")
     for name in ("torn", "list", "bare", "odd", "figures", "rows", "done", "text", "good"):
         assert studio.get(f"/runs/{name}").status_code == 200
     for name in (".trainings", "none", "%2e%2e", "a%5cb", "-odd%20name", "x%00"):
