@@ -275,6 +275,21 @@ def test_undo_leads_to_before_the_first_word_of_the_same_talk(studio: httpx.Clie
     assert [n.text for n in store(desk).children(conversation, None)] == ["Tea?", "Coffee?"]
 
 
+def test_a_page_is_led_to_its_own_answer_wherever_the_talk_has_gone(studio: httpx.Client, desk: Desk) -> None:
+    job, page = ask(studio, text="Tea?")
+    settle(desk)
+    conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+    mine = cursor(store(desk), conversation)
+    other, _ = ask(studio, text="Coffee?", conversation=conversation, at="", n=2)  # in a second tab
+    settle(desk)
+    assert cursor(store(desk), conversation) != mine
+    shown = studio.get(f"/answers/{job}")
+    assert shown.headers["hx-push-url"] == f"/talk/{conversation}?at={mine}"
+    assert "Tea?" in shown.text[shown.text.index("<main>") :]
+    beside = studio.get(f"/answers/{other}")
+    assert "hx-push-url" not in beside.headers and beside.text.count("Go on with this") == 2
+
+
 def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:
     session = Session(store(desk), Parrot("Aye."))
     asked = session.say("Tea?")
@@ -304,7 +319,8 @@ def test_stop_keeps_what_was_said(studio: httpx.Client, desk: Desk, parrot: Parr
     _, answer = store(desk).tree(conversation).nodes
     assert answer.ending == "stopped" and 0 < len(answer.text) < len(parrot.words)
     assert "stopped" in studio.get(f"/talk/{conversation}").text
-    assert studio.post(f"/answers/{job}/stop").status_code == 400
+    assert studio.post(f"/answers/{job}/stop").status_code == 204  # it ended as somebody pressed the button
+    assert studio.post(f"/answers/{PAGE}/stop").status_code == studio.get(f"/answers/{PAGE}").status_code == 400
 
 
 def test_a_private_talk_is_nowhere_else(studio: httpx.Client, desk: Desk) -> None:
@@ -384,6 +400,15 @@ def test_a_fault_is_a_sentence_on_the_page(desk: Desk, studio: httpx.Client) -> 
     told = events(studio, "failed-")
     assert "no model &#x27;nobody&#x27; &lt;here&gt;" in told[0][2]
     settle(desk)
+    over = studio.get(f"/answers/{told[-1][1].removeprefix('failed-')}")
+    assert re.search(r'id="fault" role="alert"><p class="fault">no model &#39;nobody&#39; &lt;here', over.text)
+    assert "aria-busy" not in over.text and 'id="stop"' not in over.text and 'id="undo"' in over.text
+    for blind, said in (("", "moe: no model"), ("1", "one of them could not answer")):
+        ask(studio, text="Tea?", against=["moe"], blind=blind)
+        job = [name for _, name, _ in events(studio, "failed-", told[-1][0])][-1].removeprefix("failed-")
+        settle(desk)
+        over = studio.get(f"/answers/{job}{'?blind=1' if blind else ''}")
+        assert said in over.text, over.text
     for form, said in (
         ({"text": " "}, "nothing to say"), ({"text": "x", "temperature": "hot"}, "temperature: input should be"),
         ({"text": "x", "n": "999"}, "n: input should be less"), ({"text": "x", "at": PAGE}, "not of this conversation"),

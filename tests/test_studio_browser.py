@@ -16,6 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from charactery.constitution import find_character
 from charactery.conversations import private_store
+from charactery.errors import ModelNotFound
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject, parse_subject
@@ -49,6 +50,8 @@ SAID = {
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
+    if name == "nobody":
+        raise ModelNotFound("no model 'nobody'")
     pause = 0.02 if name in SAID and name not in ("slow", "long") else 0.1
     sampler = {"temperature": how.temperature, "max_tokens": how.max_tokens}
     return Parrot(SAID.get(name, WORDS), pause, how.subject, sampler=sampler)
@@ -333,6 +336,41 @@ def test_a_character_is_picked_and_compared_with_the_plain_and_the_prompted(page
     page.wait_for_selector(".answers:not(.pending)")
     names = [one.strip() for one in page.locator(".answers h2").all_inner_texts()]
     assert names == ["runs/captain", "smollm2", "smollm2+runs/captain/character.md"]
+
+
+@pytest.mark.parametrize("beside", ["", "moe"])
+def test_an_answer_that_fails_says_so_and_one_goes_on(page: Any, tmp_path: Path, beside: str) -> None:
+    page.fill("#how input[name=subject]", "nobody")
+    if beside:
+        page.click(".compare summary")
+        page.check(f"input[name=against][value={beside}]")
+        page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector("#fault:has-text(\"no model 'nobody'\")")
+    assert page.locator(".pending, [aria-busy], #stop").count() == 0 and page.is_visible("#undo")
+    assert page.locator(".answers .turn").count() == len([*filter(None, [beside])])
+    pictures(page, tmp_path, f"failed{beside}")
+    page.fill("#how input[name=subject]", "parrot")
+    if not beside:
+        page.click("button:text-is('Answer')")
+        page.wait_for_selector(".turn.assistant:not(.pending)")
+        assert page.inner_text("#fault") == ""
+
+
+def test_a_second_tab_leads_the_first_nowhere(page: Any) -> None:
+    page.fill("#how input[name=subject]", "slow")
+    say(page, "Tea?")
+    page.wait_for_selector(".pending .text span")
+    second = page.context.browser.new_context().new_page()
+    second.goto(page.url.partition("?")[0] + "?at=start")
+    second.fill("#how input[name=subject]", "parrot")
+    second.fill("#text", "Coffee?")
+    second.click("form.say button")
+    second.wait_for_selector(".pending")
+    page.click("#stop")
+    second.wait_for_selector(".turn.assistant:not(.pending)")
+    page.wait_for_selector(".turn.assistant:not(.pending) small:has-text('stopped')")
+    assert page.inner_text(".turn.user .text") == "Tea?"
 
 
 def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -22,7 +23,7 @@ from charactery.studio.trainings import Trainings
 if TYPE_CHECKING:
     from charactery.studio.traits import TraitReader
 
-
+OVER = 500  # answers that are over and remembered: every open page asks once what came of its own
 PATIENCE = 1.0  # seconds without a word after which a page is told what it waits for
 WAITING = 100  # answers that no page has asked to begin: those beyond are of pages that were closed before they could
 
@@ -41,8 +42,9 @@ class How:
 class Job:
     """Answers under way. It waits for its page to be ready; `stopped` cuts it short.
 
-    `n` answers of one Subject, or one of each of several; `ids` are those turns' own, known before anything is said.
-    With `prefill` answers begin so; `told`, the page says what is done before them.
+    `n` answers of one Subject, or one of each of several, to the turn `asked`; `ids` are those turns' own, known before
+    anything is said. With `prefill` answers begin so; `told`, the page says what is done before them. `faults` say why
+    an answer is not there, or not whole.
     """
 
     id: str
@@ -52,10 +54,17 @@ class Job:
     hows: tuple[How, ...]
     n: int = 1
     ids: tuple[str, ...] = ()
+    asked: str | None = None
     prefill: str = ""
+    faults: list[str] = field(default_factory=list)
     begun: bool = False
     told: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def columns(self) -> bool:
+        """Whether several Subjects answer."""
+        return len(self.hows) > 1
 
 
 def unknown(place: str) -> str:
@@ -80,7 +89,7 @@ class Desk:
         self.shelf, self.trainings = Shelf(characters), Trainings(runs)
         self.stores = {"talk": store, "private": private_store()}
         self.voice, self.subjects, self.traits = voice, subjects, traits
-        self.streams, self.jobs = Streams(), dict[str, Job]()
+        self.streams, self.jobs, self.over = Streams(), dict[str, Job](), OrderedDict[str, Job]()
         self._worker, self._lock = ThreadPoolExecutor(1, "answers"), threading.Lock()
         self._behind, self._wanted = ThreadPoolExecutor(1, "traits"), dict[str, object]()  # the latter by page
 
@@ -113,8 +122,8 @@ class Desk:
 
         Of those that no page asks for the last WAITING are kept.
         """
-        ids = tuple(str(uuid.uuid4()) for _ in hows) if len(hows) > 1 else ()
-        job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids, prefill)
+        ids, asked = tuple(str(uuid.uuid4()) for _ in range(max(n, len(hows)))), session.asked()
+        job = Job(str(uuid.uuid4()), page, place, session, tuple(hows), n, ids, asked.id if asked else None, prefill)
         with self._lock:
             self.jobs[job.id] = job
             for id in [one.id for one in self.jobs.values() if not one.begun][:-WAITING]:
@@ -132,8 +141,15 @@ class Desk:
         self._worker.submit(self._answer, job)
 
     def stop(self, id: str) -> None:
-        """Cut short. What was said is kept."""
-        self._job(id).stopped.set()
+        """Cut short. What was said is kept. Where it has just ended, there is nothing to do."""
+        if id not in self.over:
+            self._job(id).stopped.set()
+
+    def outcome(self, id: str) -> Job:
+        """Answers that are over."""
+        if id not in self.over:
+            raise CharacteryError("what came of this answer is not remembered; it is in the tree, if there is one")
+        return self.over[id]
 
     def tell(self, line: str) -> None:
         """Say to the pages that wait for answers what is done for them: a download, say."""
@@ -165,31 +181,34 @@ class Desk:
     def _answer(self, job: Job) -> None:
         name = f"piece-{job.id}"
         try:
-            failed = self._columns(job, name) if job.ids else self._told(job, job.session, job.hows[0], name, job.n)
+            if job.columns:
+                self._columns(job, name)
+            else:
+                self._told(job, job.session, job.hows[0], name)
         except Exception as error:  # the store's, say
             self._fault(job, f"{name}-0", error)
-            failed = True
         with self._lock:
-            del self.jobs[job.id]
-        self.streams.tell(job.page, f"{'failed' if failed else 'done'}-{job.id}", "")
+            self.over[job.id] = self.jobs.pop(job.id)
+            while len(self.over) > OVER:
+                self.over.popitem(last=False)
+        self.streams.tell(job.page, f"{'failed' if job.faults else 'done'}-{job.id}", "")
 
-    def _columns(self, job: Job, name: str) -> bool:
-        """Have all Subjects answer at once; returns whether one failed."""
+    def _columns(self, job: Job, name: str) -> None:
+        """Have all Subjects answer at once."""
         asked = job.session.asked()
         place = job.session.answered(asked.id) if asked else 0  # one for all: columns draw from one seed
 
-        def column(n: int) -> bool:
+        def column(n: int) -> None:
             session = copy(job.session)  # it stands elsewhere while it answers
-            return self._told(job, session, job.hows[n], f"{name}-{n}", 1, place, (job.ids[n],))
+            self._told(job, session, job.hows[n], f"{name}-{n}", place, job.ids[n])
 
         with ThreadPoolExecutor(len(job.ids), "column") as columns:
-            return any([*columns.map(column, range(len(job.ids)))])
+            list(columns.map(column, range(len(job.ids))))
 
     def _told(
-        self, job: Job, session: Session, how: How, name: str, n: int, place: int | None = None,
-        ids: tuple[str, ...] = (),
-    ) -> bool:  # fmt: skip
-        """Draw answers of one Subject and tell the page as they come; returns whether that failed."""
+        self, job: Job, session: Session, how: How, name: str, place: int | None = None, column: str = ""
+    ) -> None:
+        """Draw answers of one Subject, or the one that is a column, and tell the page as they come."""
 
         def on_text(text: str) -> None:
             if job.stopped.is_set() or self.streams.closed:
@@ -199,14 +218,14 @@ class Desk:
         try:
             if not job.stopped.is_set():
                 voice = self._ready(job, how)
-                if not ids:
+                if column:
+                    for node in session.again(1, on_text, voice, place, [column], job.prefill):
+                        self.streams.tell(job.page, name, _whole(name, node))
+                else:
                     session.voice = voice  # the talk goes on from its answer
-                for node in session.again(n, on_text, voice if ids else None, place, ids, job.prefill)[: len(ids)]:
-                    self.streams.tell(job.page, name, _whole(name, node))
-            return False
+                    session.again(job.n, on_text, None, place, job.ids, job.prefill)
         except Exception as error:  # the worker goes on with the next
-            self._fault(job, name, error)
-        return True
+            self._fault(job, name, error, how.subject if column else "")
 
     def _ready(self, job: Job, how: How) -> Voice:
         """What answers; the page is told where that takes a while, as it does for a model that is not loaded yet."""
@@ -225,9 +244,10 @@ class Desk:
         job.told = line != ""
         self.streams.tell(job.page, f"said-{job.id}", escape(line))
 
-    def _fault(self, job: Job, name: str, error: Exception) -> None:
+    def _fault(self, job: Job, name: str, error: Exception, who: str = "") -> None:
         """Tell the page why there is no answer."""
         said = sentence("the answer broke off", error)
+        job.faults.append(f"{who}: {said}" if who else said)
         self.streams.tell(job.page, name, f'<strong class="fault">{escape(said)}</strong>')
 
 

@@ -80,9 +80,21 @@ class Pages:
 
     def answered(self, request: Request, job: Job, blind: bool) -> HTMLResponse:
         """The page on which answers are to come."""
-        session = job.session
-        page = self.drawn(request, job.place, session.conversation, session.at, job.ids, blind, job=job)
-        page.headers["hx-push-url"] = address(job.place, session.conversation, session.at, job.ids, blind)
+        session, of = job.session, job.ids if job.columns else ()
+        page = self.drawn(request, job.place, session.conversation, session.at, of, blind, job=job)
+        page.headers["hx-push-url"] = address(job.place, session.conversation, session.at, of, blind)
+        return page
+
+    def outcome(self, request: Request, job: Job, blind: bool) -> HTMLResponse:
+        """The page on which answers are that have been given: the one there is, or several to choose from."""
+        store, conversation = self.desk.store(job.place), job.session.conversation
+        kept = [id for id in job.ids if store.conversation_of(id)]
+        at = kept[0] if kept and len(job.ids) == 1 else job.asked
+        of = job.ids if job.columns else ()
+        said = ["one of them could not answer"] if blind and job.faults else job.faults
+        page = self.drawn(request, job.place, conversation, at, of, blind, faults=said)
+        if at != job.asked:  # else its address stands there already
+            page.headers["hx-push-url"] = address(job.place, conversation, at)
         return page
 
     def asking(

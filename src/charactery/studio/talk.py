@@ -79,6 +79,11 @@ def talk_routes(pages: Pages) -> APIRouter:
         after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else after
         return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
 
+    @router.get("/answers/{job}")
+    def outcome(request: Request, job: uuid.UUID, blind: bool = False) -> Response:
+        """What came of answers: their own turns, wherever else the talk has gone meanwhile."""
+        return pages.outcome(request, desk.outcome(str(job)), blind)
+
     @router.get("/{place}")
     def begin(request: Request, place: str, subject: str = "") -> Response:
         return drawn(request, place, None, None, how=HowView(subject or desk.subjects[0]))
