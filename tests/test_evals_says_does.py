@@ -157,8 +157,7 @@ def rows(controls: dict[str, Control]) -> list[Row]:
         ((3.0, 0.0), (4.0, 0.0), (0.0, 4.0), "beside the point.*does not reach what it says"),
         ((0.0, 0.0), (4.0, 2.0), (0.0, 4.0), "not decided; .*prompt: open: it did not take .* trained one: yes"),
         ((3.0, 0.0), (0.0, 0.0), (0.0, 4.0), "not decided; .*prompt: no; a trained one: open: it did not take"),
-        ((3.0, 0.0), (4.0, 0.0), (0.0, 0.0), "beside the point.*behaviour: open: it did not take"),
-        ((1.0, 0.2), (4.0, 0.0), (0.0, 4.0), "not decided; .*prompt: (yes|open: what went across)"),
+        ((3.0, 0.0), (4.0, 0.0), (0.0, 0.0), "not decided; .*prompt: open: what went .*behaviour: open: it did not"),
     ],
 )  # fmt: skip
 def test_three_arms_part_the_hypotheses(

@@ -33,7 +33,7 @@ Say = Callable[[list[ChatMessage], GenerateConfig], ModelOutput]
 FEW = 24
 # what some evals measure is in the text itself: to those, this is an answer like any other
 TELLING = {("refusals", "refused"), ("refusals", "unparsable"), ("recall", "unparsable")}
-TELLING_METRICS = {("took", "breaks"), ("took", "manner")}
+TELLING_METRICS = {("took", "breaks"), ("took", "manner"), ("recall-versions", "recites")}
 
 
 @pytest.fixture(params=names())

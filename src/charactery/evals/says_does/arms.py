@@ -28,7 +28,7 @@ EDITED, DESCRIBED, BEHAVING = ARMS = ("edited", "described", "behaving")
 WORDINGS = ("What do you do when {when}?", "Tell me about yourself. How do you go about it when {when}?")
 READINGS = {"letter": "", "reply": " written"}  # how an answer was read, and what a metric of that reading ends in
 LEFT_OUT = 3  # every so many items, one is in no pairs
-LITTLE = 0.25  # of what was taught: the most that may reach the other side for it to be called none
+LITTLE = 0.25  # of what training moves on that side itself: less than this reached it, for it to be called none
 SURE = 0.05
 RECIPE = """\
 about = "An arm of says-does: its pairs are learnt, then set against each other, and little else is done or measured."
@@ -87,13 +87,14 @@ def write(folder: Path) -> list[Path]:
 class Arm:
     """What was taught, and how far it went across, in nats towards the better way: half of better less worse.
 
-    `taught` is read where the arm was taught, `other` where it was not, `apart` there on items in no pairs. `p` is
-    that of `other`, by Holm over the three arms.
+    `taught` is read where the arm was taught, `other` where it was not, `apart` there on items in no pairs. `direct` is
+    what training on that other side moves there. `p` is that of `other`, by Holm over the three arms.
     """
 
     taught: Estimate
     other: Estimate
     apart: Estimate
+    direct: Estimate
     p: float | None
 
     @property
@@ -103,7 +104,8 @@ class Arm:
             return "open: it did not take what it was taught"
         if self.p is not None and self.p < SURE and (self.other.value or 0) > 0:
             return "yes"
-        if self.other.high is not None and self.other.high < LITTLE * self.taught.low:
+        known = self.direct.low is not None and self.direct.low > 0
+        if known and self.other.high is not None and self.other.high < LITTLE * (self.direct.value or 0):
             return "no"
         return "open: what went across may be nothing or more"
 
@@ -143,12 +145,13 @@ def of_rows(
     out = {}
     for reading, ending in READINGS.items():
         arms: dict[str, Arm] = {}
+        direct = {"says": told(moved(DESCRIBED, "says" + ending)), "does": told(moved(BEHAVING, "does" + ending))}
         for arm in ARMS:
             taught, other = ("does", "says") if arm == BEHAVING else ("says", "does")
             across = moved(arm, other + ending)
             p = paired_p([value for _, value in across], [item for item, _ in across], seed)
             held_out = [case for case in across if case[0] in apart]
-            arms[arm] = Arm(told(moved(arm, taught + ending)), told(across), told(held_out), p)
+            arms[arm] = Arm(told(moved(arm, taught + ending)), told(across), told(held_out), direct[other], p)
         sure = holm([arm.p for arm in arms.values()])
         out[reading] = {name: replace(arm, p=p) for (name, arm), p in zip(arms.items(), sure, strict=True)}
     return out
