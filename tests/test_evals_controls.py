@@ -1,6 +1,7 @@
 """Every eval recovers what its scripted subjects planted, and a broken eval is seen."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 
 from charactery.evals.asks import ANSWERED
 from charactery.evals.control_runs import control_runs
-from charactery.evals.controls import COVERED, RATES, Control, coverage, run_controls
+from charactery.evals.controls import COVERED, RATES, Control, Draws, coverage, run_control, run_controls
 from charactery.evals.definition import Case, Eval, about, lacking_headings
 from charactery.evals.items import CANARY, canary
 from charactery.evals.new import new_eval
+from charactery.evals.refusals.task import _plans
 from charactery.evals.registry import find_eval, names
+from charactery.evals.scripted import Plan
 
 SETS = 200
 
@@ -87,6 +90,22 @@ def test_a_control_that_says_otherwise_than_it_plans_disagrees(tmp_path: Path) -
     liars = (Control("steady", steady.plan, {"swayed": 0.3}), Control("coin", coin.plan, most={"swayed": 0.05}))
     rows = run_controls(replace(eval, controls=liars), 0, tmp_path)
     assert [(row.agrees, row.inspected, row.coverage) for row in rows] == [(False, True, None)] * 2
+
+
+def test_a_bound_is_held_on_the_data_sets_as_well() -> None:
+    """Of requests refused at 0.1, few look like coin tosses; of those refused at 0.2, a third do."""
+    eval = find_eval("refusals")
+    [seldom] = [c for c in eval.controls if c.name == "refuses everything at 0.1"]
+
+    def oftener(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        if draws.even:
+            return list(seldom.plan(cases, draws))
+        return _plans([int(draws.generator.binomial(20, 0.2)) for _ in cases])
+
+    [held] = run_control(eval, seldom, 40, through=False)
+    [broken] = run_control(eval, replace(seldom, plan=oftener), 40, through=False)
+    assert held.agrees and held.coverage is None and held.mean is not None and 0 < held.mean <= 0.05
+    assert broken.estimate == held.estimate and broken.mean is not None and broken.mean > 0.2 and not broken.agrees
 
 
 def test_a_case_that_failed_has_no_value(eval: Eval) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError
-from charactery.evals.comparison import Compared, Difference, compare
+from charactery.evals.comparison import Compared, Difference, compare, difference
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.registry import find_eval
@@ -21,6 +21,7 @@ from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
+from charactery.runs import Row
 from charactery.stats import Estimate
 from test_judges_best_of import best_run
 
@@ -179,6 +180,22 @@ def test_subjects_are_compared_case_by_case(results: Path, tiny_model_folder: Pa
     assert page.count("who, a profile of each Subject") == 2  # the domains, and the personas
     assert "<svg" in (tmp_path / "page" / "report.html").read_text()
     assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 7
+
+
+def test_two_that_answer_alike_differ_by_nought_with_a_width() -> None:
+    """In a rate over items of several cases, where no answer differs; whatever else is a mean."""
+    rows: dict[str, Row] = {
+        f"{n}": {"value": float(n % 3 == 0), "cluster": str(n // 4), "stratum": "", "unit": "", "balanced": False,
+                 "kind": "rate"}
+        for n in range(96)
+    }  # fmt: skip
+    told = difference(rows, rows)
+    low, high = told.estimate.low, told.estimate.high
+    assert told.estimate.value == 0 and low is not None and high is not None and low < -0.01 and 0.01 < high < 0.1
+    assert told.p is None
+    half = {key: {**row, "kind": "share", "value": row["value"] / 2} for key, row in rows.items()}
+    change = difference(half, {key: {**row, "value": row["value"] + 0.1} for key, row in half.items()})
+    assert change.estimate.value == pytest.approx(0.1) and change.estimate.method.startswith("paired shares")
 
 
 def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:

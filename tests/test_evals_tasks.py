@@ -17,6 +17,7 @@ from inspect_ai.model import (
     Model,
     ModelOutput,
     ModelUsage,
+    StopReason,
     TopLogprob,
     get_model,
 )
@@ -100,6 +101,22 @@ def test_one_that_answers_now_and_then_has_a_figure_of_those(tmp_path: Path) -> 
     says = next(f for f in figures if f.name == "says")
     assert (says.estimate.n, says.missing["empty"]) == (sum(asked), len(asked) - sum(asked))
     assert 0 < sum(asked) < len(asked)
+
+
+def test_a_draw_that_is_kept_back_loses_no_other(tmp_path: Path) -> None:
+    """A provider's filter stops the first of five; what the others say still counts, and the log tells of the one."""
+    eval = find_eval("self-consistency")
+
+    def filtered(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+        stop: StopReason = "content_filter" if config.seed == 0 else "stop"
+        return ModelOutput.from_content("mockllm/model", "No" if config.seed == 0 else "Yes", stop)
+
+    log, figures = run(eval, mock(filtered), tmp_path, SAMPLES)
+    [says] = [f for f in figures if f.name == "says yes"]
+    assert (says.estimate.value, says.estimate.missing) == (1.0, 0)
+    for sample in log.samples or []:
+        assert sample.store["readings"]["again"]["lost"] == 1
+        assert "1 of 5 answers were no option" in sample.output.completion
 
 
 def first_token(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:

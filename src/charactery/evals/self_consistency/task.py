@@ -127,8 +127,8 @@ def _yes(cases: Sequence[Case], draws: Draws) -> list[Plan]:
 CONTROLS = (
     *(contradicting(rate) for rate in RATES),
     *(undecided(bits) for bits in RATES),
-    Control("tosses a coin", _coin, {"contradicts": 0.5, "says yes": 0.5}),
-    Control("always yes", _yes, most={"contradicts": 0.43, "wording: again": 0.0}),
+    Control("tosses a coin", _coin, dict.fromkeys(("contradicts", "says yes", "wording: again"), 0.5)),
+    Control("always yes", _yes, most={"contradicts": 0.43, "claim: self-01": 0.43}),
 )
 
 EVAL = Eval("self-consistency", 1, HERE, cases, score, METRICS, CONTROLS)
