@@ -1,7 +1,6 @@
 """A model on this machine: generate and score in batches, with adapters that switch without reloading."""
 
 import hashlib
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -275,7 +274,7 @@ class LocalModel:
         uniform_B_T = torch.stack(
             [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         ).to(self.device)
-        groups = _kin(systems or [""] * len(prompts), prompts, reader.padding)
+        groups = _kin(systems or [""] * len(prompts), [len(prompt) for prompt in prompts], reader.padding)
         return self._decode(reader, list(prompts), groups, uniform_B_T, sampler, on_token)
 
     def _decode(
@@ -463,32 +462,17 @@ def _common(a: list[int], b: list[int]) -> int:
     return min(len(a), len(b))
 
 
-def _kin(systems: Sequence[str], prompts: Sequence[list[int]], padding: int) -> list[list[int]]:
-    """Rows that are attended to together: as a rule behind one system message, with at most `padding` places too many.
+def _kin(systems: Sequence[str], lengths: Sequence[int], padding: int) -> list[list[int]]:
+    """Rows that are attended to together: behind one system message, with at most `padding` places that are no token.
 
-    Every row of a group is attended to as if it were as long as the longest, and has a copy of its own of what not all
-    of them share. So groups behind other system messages are joined where these are short for the rows behind them.
+    Every row of a group is attended to as if it were as long as the longest.
     """
     groups: list[list[int]] = []
-    for i in sorted(range(len(prompts)), key=lambda i: (systems[i], len(prompts[i]))):
+    for i in sorted(range(len(lengths)), key=lambda i: (systems[i], lengths[i])):
         last = groups[-1] if groups else []
-        padded = sum(len(prompts[i]) - len(prompts[j]) for j in last)
-        if not last or systems[last[0]] != systems[i] or padded > padding:
+        if not last or systems[last[0]] != systems[i] or sum(lengths[i] - lengths[j] for j in last) > padding:
             groups.append([])
         groups[-1].append(i)
-
-    def places(rows: list[int]) -> int:
-        inside = [prompts[i] for i in rows]
-        return len(rows) * (max(map(len, inside)) - _shared_prefix(inside))
-
-    while len(groups) > 1:
-        pairs = itertools.combinations(range(len(groups)), 2)
-        more, a, b = min(
-            (places(groups[a] + groups[b]) - places(groups[a]) - places(groups[b]), a, b) for a, b in pairs
-        )
-        if more > padding:
-            break
-        groups[a] += groups.pop(b)
     return groups
 
 
