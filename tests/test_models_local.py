@@ -327,7 +327,7 @@ def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch
 
     def watched(self: Any, batch: Any, *more: Any) -> torch.Tensor:
         put.append(len(batch.token_N))
-        places.append(batch.index_B_L.numel())
+        places.append(sum(lines.index_B_L.numel() for lines in batch.lines))
         return through(self, batch, *more)
 
     monkeypatch.setattr(decoder.Decoder, "_through", watched)
@@ -351,7 +351,7 @@ def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch
 def short_of_memory(
     monkeypatch: pytest.MonkeyPatch, model: LocalModel, most: int, error: Exception
 ) -> tuple[LocalModel, list[int]]:
-    """A model whose second layer does not bear more than `most` tokens, and the tokens that it was given."""
+    """A model whose first layer does not bear more than `most` tokens, and the tokens that it was given."""
     given: list[int] = []
 
     def bear(tokens: int) -> None:
@@ -359,11 +359,11 @@ def short_of_memory(
         if tokens > most:
             raise error
 
-    after, mlp = decoder.Decoder._after, model.model.model.layers[1].mlp
+    after, mlp = decoder.Decoder._after, model.model.model.layers[0].mlp
     forward = mlp.forward
     monkeypatch.setattr(
         decoder.Decoder, "_after",
-        lambda self, layer, x, heard: (layer is self.layers[1] and bear(len(x))) or after(self, layer, x, heard),
+        lambda self, layer, x, heard: (layer is self.layers[0] and bear(len(x))) or after(self, layer, x, heard),
     )  # fmt: skip
     monkeypatch.setattr(mlp, "forward", lambda x: bear(x.shape[:2].numel()) or forward(x))
     return model, given
