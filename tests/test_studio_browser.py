@@ -365,6 +365,25 @@ def test_a_second_tab_leads_the_first_nowhere(page: Any) -> None:
     assert page.inner_text(".turn.user .text") == "Tea?"
 
 
+def test_search_and_where_one_stands_is_in_view(page: Any, tmp_path: Path) -> None:
+    for n in range(3):
+        page.fill("#how input[name=subject]", "moe")
+        say(page, f"Tea {n}? " + "And then? " * 60)
+        page.wait_for_selector(f".turn.assistant:not(.pending) >> nth={n}")
+    page.fill("#within", "tea 1?")
+    page.wait_for_selector("#hits mark:text-is('Tea 1?')")
+    pictures(page, tmp_path, "searched")
+    page.fill("#q", "leaves")
+    page.press("#q", "Enter")  # stays on the page
+    page.wait_for_selector("#talks mark >> nth=2")
+    assert "/talk/" in page.url
+    page.fill("#q", "")
+    page.wait_for_selector("#talks a:has-text('Tea 0?')")
+    page.set_viewport_size({"width": 1400, "height": 400})
+    page.goto(page.url)
+    assert page.evaluate("document.scrollingElement.scrollTop") > 0  # the end of a long talk
+
+
 def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     page.fill("#how input[name=subject]", "slow")
     say(page, "Count.")
