@@ -238,9 +238,31 @@ def test_a_model_goes_on_with_what_was_begun(tiny_model: LocalModel) -> None:
 
 
 def test_pieces_are_the_answer(tiny_model: LocalModel) -> None:
-    heard: list[str] = []
-    answers = voice(tiny_model).answer([{"role": "user", "content": "Tea?"}], [3, 4], heard.append)
-    assert "".join(heard).strip() == answers[0].text and len(heard) > 1 and len(answers) == 2
+    heard: list[list[str]] = [[], []]
+    answers = voice(tiny_model).answer(
+        [{"role": "user", "content": "Tea?"}], [3, 4], lambda text, row=0: heard[row].append(text)
+    )
+    for pieces, answer in zip(heard, answers, strict=True):  # half a character at the end is not told
+        assert "".join(pieces).strip() == answer.text.rstrip("\ufffd") and len(pieces) > 1
+
+
+def test_stop_keeps_what_was_said_of_every_answer(tiny_model: LocalModel, store: Store) -> None:
+    session, steps = Session(store, voice(tiny_model)), 0
+    session.say("Tea?")
+
+    def on_text(text: str) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 9:
+            raise Stop
+
+    nodes = session.answer(3, on_text)
+    whole = Session(private_store(), voice(tiny_model))
+    whole.say("Tea?")
+    for node, full in zip(nodes, whole.answer(3), strict=True):  # from the same seeds
+        assert node.text and full.text.startswith(node.text.strip())
+        assert node.ending == ("end" if node.text == full.text and full.ending == "end" else "stopped")
+    assert "stopped" in {node.ending for node in nodes} and steps == 9
 
 
 def test_half_a_character_waits_for_its_other_half(tiny_model: LocalModel) -> None:

@@ -196,11 +196,14 @@ def test_a_seed_belongs_to_its_request_not_to_its_place_in_the_batch(tiny_model:
     assert len({a.text for a in same_prompt}) == 6
 
 
-def test_streaming_gives_every_token_of_the_first_request(tiny_model: LocalModel) -> None:
-    tokens: list[int] = []
-    [first, *_] = tiny_model.generate(requests([(user("tea?"),), *SHARING]), Sampler(40, 0), on_token=tokens.append)
-    assert len(tokens) == first.tokens
-    assert tiny_model.tokenizer.decode(tokens, skip_special_tokens=True).strip() == first.text
+def test_streaming_gives_every_token_of_every_request(tiny_model: LocalModel) -> None:
+    told: list[tuple[int, int]] = []
+    asked = requests([(user("tea?"),), *SHARING])
+    answers = tiny_model.generate(asked, Sampler(40, 0), on_token=lambda row, token: told.append((row, token)))
+    for row, answer in enumerate(answers):
+        tokens = [token for one, token in told if one == row]
+        assert len(tokens) == answer.tokens
+        assert tiny_model.tokenizer.decode(tokens, skip_special_tokens=True).strip() == answer.text
 
 
 def test_a_prompt_that_leaves_no_room_says_so_and_the_others_are_answered(tiny_model: LocalModel) -> None:
@@ -212,9 +215,9 @@ def test_a_prompt_that_leaves_no_room_says_so_and_the_others_are_answered(tiny_m
     assert (none.text, none.tokens, none.ended) == ("", 0, False)
     for words in (str(count), "300", "1024", "tiny", "--max-tokens"):
         assert words in none.error
-    streamed: list[int] = []
-    tiny_model.generate(requests([long, SHARING[0]]), sampler, on_token=streamed.append)
-    assert not streamed  # it is the first request's tokens that are asked for
+    streamed: set[int] = set()
+    tiny_model.generate(requests([long, SHARING[0]]), sampler, on_token=lambda row, token: streamed.add(row))
+    assert streamed == {1}  # by its place among all that were asked for
     pairs = [([1] * 10, [5] * 3), ([1] * 1000, [5] * 25), ([1] * 999, [5] * 25)]
     values = tiny_model.score(pairs)
     assert [len(v) for v in values] == [3, 25, 25]

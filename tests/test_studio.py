@@ -31,7 +31,7 @@ from charactery.share.differences import differences
 from charactery.studio import Desk, create_app
 from charactery.studio.desk import WAITING, How
 from charactery.studio.guard import LOOPBACK
-from charactery.studio.pages import LONG
+from charactery.studio.pages import LONG, TALKS
 from charactery.studio.streams import Page, sent
 from conversing import Parrot
 
@@ -288,6 +288,37 @@ def test_a_page_is_led_to_its_own_answer_wherever_the_talk_has_gone(studio: http
     assert "Tea?" in shown.text[shown.text.index("<main>") :]
     beside = studio.get(f"/answers/{other}")
     assert "hx-push-url" not in beside.headers and beside.text.count("Go on with this") == 2
+
+
+def test_search_shows_where_it_was_said_in_its_place(studio: httpx.Client, desk: Desk) -> None:
+    places = {}
+    for place in ("talk", "private"):
+        session = places[place] = Session(desk.store(place), Parrot())
+        session.say("Tea? " + "And so on. " * 20 + f"The word is STRASSE, in {place}.")
+    other = Session(store(desk), Parrot())
+    other.say("No street.")
+
+    def hits(**query: Any) -> list[tuple[str, str]]:
+        found = studio.get("/search", params=query).text
+        return re.findall(r'href="/(\w+)/[^"]+">(?:(?!</a>).)*<mark>([^<]+)</mark>, in', found)
+
+    assert hits(q="straße") == [("talk", "STRASSE")] and hits(q="straße", place="private") == [("private", "STRASSE")]
+    assert hits(q="word", conversation=other.conversation) == []
+    within = studio.get("/search", params={"q": "strasse", "conversation": places["talk"].conversation}).text
+    assert 'id="hits"' in within and "<mark>STRASSE</mark>" in within
+    assert "No street." in studio.get("/search?q=+").text  # the talks again
+    assert "Nobody said zebra." in studio.get("/search?q=zebra").text
+
+
+def test_older_talks_are_a_click_away(studio: httpx.Client, desk: Desk) -> None:
+    for n in range(TALKS + 3):
+        Session(store(desk), Parrot()).say(f"Question {n}.")
+    page = studio.get("/talk").text
+    assert "Question 3." in page and "Question 2." not in page
+    more = unescape(re.findall(r'hx-get="(/talks[^"]+)"', page)[0])
+    older = studio.get(more).text
+    assert re.findall(r"Question \d+", older) == ["Question 2", "Question 1", "Question 0"]
+    assert "Older talks" not in older and "<ul" not in older
 
 
 def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:

@@ -373,6 +373,42 @@ def test_a_second_tab_leads_the_first_nowhere(page: Any) -> None:
     assert page.inner_text(".turn.user .text") == "Tea?"
 
 
+def test_search_and_where_one_stands_is_in_view(page: Any, tmp_path: Path) -> None:
+    for n in range(3):
+        page.fill("#how input[name=subject]", "moe")
+        say(page, f"Tea {n}? " + "And then? " * 60)
+        page.wait_for_selector(f".turn.assistant:not(.pending) >> nth={n}")
+    page.fill("#within", "tea 1?")
+    page.wait_for_selector("#hits mark:text-is('Tea 1?')")
+    pictures(page, tmp_path, "searched")
+    page.fill("#q", "leaves")
+    page.press("#q", "Enter")  # stays on the page
+    page.wait_for_selector("#talks mark >> nth=2")
+    assert "/talk/" in page.url
+    page.fill("#q", "")
+    page.wait_for_selector("#talks a:has-text('Tea 0?')")
+    page.set_viewport_size({"width": 1400, "height": 400})
+    page.goto(page.url)
+    assert page.evaluate("document.scrollingElement.scrollTop") > 0  # the end of a long talk
+
+
+def test_a_private_talk_repeats_a_seed_and_is_found_there_alone(page: Any) -> None:
+    def answers(seed: int) -> list[str]:
+        page.goto("/private")
+        page.fill("#how input[name=subject]", "moe")
+        page.fill("#how input[name=seed]", str(seed))
+        say(page, "Tea?", answers=2)
+        page.wait_for_selector("text=Go on with this >> nth=1")
+        return page.locator(".answers .text").all_inner_texts()  # the parrot says the seed after its words
+
+    first = answers(7)
+    assert answers(7) == first != answers(8) and "Private" in page.inner_text("aside .private")
+    page.fill("#q", "leaves")
+    page.wait_for_selector("#talks mark >> nth=5")
+    page.goto("/talk")
+    assert page.locator("#talks li").count() == 0
+
+
 def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     page.fill("#how input[name=subject]", "slow")
     say(page, "Count.")

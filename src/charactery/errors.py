@@ -41,5 +41,9 @@ class ContextTooLong(CharacteryError):
     """A request longer than the model's context, where it was the only one."""
 
 
+class Stop(Exception):
+    """No fault: raised by what is told of an answer piece by piece, to cut it short. What was said of it is kept."""
+
+
 class CharacteryWarning(UserWarning):
     """Something worth knowing that stops nothing."""

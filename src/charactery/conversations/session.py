@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from charactery.conversations.beside import cursor, set_cursor
 from charactery.conversations.store import Store, Turn
 from charactery.conversations.tree import Node, as_messages
-from charactery.errors import CharacteryError, ContextTooLong
+from charactery.errors import CharacteryError, ContextTooLong, Stop
 from charactery.runs import digest
 
 
@@ -52,16 +52,13 @@ class Voice(Protocol):
         """The exact text that is read for messages, and for the beginning of the answer, if it is given."""
 
     def answer(
-        self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None], prefill: str = ""
+        self, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[..., None], prefill: str = ""
     ) -> Sequence[Heard]:
-        """An answer to the same messages for each seed. `on_text` is told of the first as it comes, piece by piece.
+        """An answer to the same messages for each seed. `on_text(text, row=0)` is told of each piece by piece.
 
-        What is told and given is what follows `prefill`.
+        What is told and given is what follows `prefill`. A Stop that `on_text` raises may be let through; or what there
+        is of each answer is given, `ended` where it was whole before.
         """
-
-
-class Stop(Exception):
-    """Raised by an `on_text` to cut an answer short. What was said of it is kept."""
 
 
 class Session:
@@ -98,8 +95,9 @@ class Session:
         """`n` answers to the path so far, all kept side by side; the session goes on from the first.
 
         `voice` answers in another's place, and then the session stays where it is. The seeds are those of the answers
-        from the `place`-th on; by default those after all there are. `ids` are the turns' own. Ctrl-C, or a Stop raised
-        by `on_text`, keeps what was said as an answer that was stopped. Raises ContextTooLong, keeping nothing, where
+        from the `place`-th on; by default those after all there are. `ids` are the turns' own. `on_text` is
+        told of the first as it comes, and of nothing ("") as others do. Ctrl-C, or a Stop that it raises, keeps what
+        was said of all of them. Raises ContextTooLong, keeping nothing, where
         the model has no room to answer. With `prefill` answers begin so; it is part of their text, and of how they were
         drawn.
         """
@@ -166,27 +164,36 @@ def _finished(
     turns: Sequence[Turn], spoken: Voice, messages: Sequence[Any], seeds: Sequence[int], on_text: Callable[[str], None],
     prefill: str,
 ) -> list[Node]:  # fmt: skip
-    said = ""
+    said, cut = [""] * len(turns), False
 
-    def piece(text: str) -> None:
-        nonlocal said
-        text = text if said else prefill + text
-        said += text
-        turns[0].say(text)
-        on_text(text)
+    def piece(text: str, row: int = 0) -> None:
+        nonlocal cut
+        text = text if said[row] else prefill + text
+        said[row] += text
+        turns[row].say(text)
+        try:
+            on_text("" if row else text)
+        except Stop:
+            cut = True
+            raise
+
+    def broken(ending: str) -> list[Node]:
+        return [turn.finish(text, ending) for turn, text in zip(turns, said, strict=True) if text]
 
     try:
         answers = spoken.answer(messages, seeds, piece, prefill)
     except (KeyboardInterrupt, Stop):
-        return [turns[0].finish(said, "stopped")] if said else []
+        return broken("stopped")
     except BaseException:
-        if said:
-            with suppress(CharacteryError):  # where it is the store that fails
-                turns[0].finish(said, "error")
+        with suppress(CharacteryError):  # where it is the store that fails
+            broken("error")
         raise
     if errors := [a.error for a in answers if a.error]:
         raise ContextTooLong(errors[0])
-    return [
-        turn.finish(prefill + answer.text, "end" if answer.ended else "length")
-        for turn, answer in zip(turns, answers, strict=True)
-    ]
+    rows = zip(turns, answers, said, strict=True)
+    if cut:
+        return [
+            turn.finish(prefill + answer.text, "end") if answer.ended else turn.finish(text, "stopped")
+            for turn, answer, text in rows if text
+        ]  # fmt: skip
+    return [turn.finish(prefill + answer.text, "end" if answer.ended else "length") for turn, answer, _ in rows]

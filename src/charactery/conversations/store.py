@@ -125,8 +125,8 @@ class Store:
 
     # -- reading
 
-    def summaries(self, most: int | None = None) -> list[Summary]:
-        """The conversations, the one spoken in last first."""
+    def summaries(self, most: int | None = None, skip: int = 0) -> list[Summary]:
+        """The conversations, the one spoken in last first; at most so many, after the first `skip`."""
         counted = (
             select(
                 nodes.c.conversation, func.count().label("turns"), func.max(nodes.c.time).label("last"),
@@ -142,6 +142,7 @@ class Store:
             .outerjoin(texts, texts.c.node == first.c.id)
             .order_by(last.desc(), conversations.c.number.desc())
             .limit(most)
+            .offset(skip)
         )
         with self.reading() as c:
             rows = c.execute(wanted).all()

@@ -220,20 +220,20 @@ class LocalModel:
         requests: Sequence[Request],
         sampler: Sampler,
         adapter: Adapter | None = None,
-        on_token: Callable[[int], None] | None = None,
+        on_token: Callable[[int, int], None] | None = None,
     ) -> list[Answer]:
         """Answer a batch of requests together.
 
-        Each request draws from its own seed, so a fixed batch gives fixed answers. `on_token` is called with every
-        token of the first request, for streaming. A prompt that leaves no room to answer gets an Answer with an error,
-        and the others theirs.
+        Each request draws from its own seed, so a fixed batch gives fixed answers. `on_token` is called with the place
+        of a request and every token of its answer, for streaming; what it raises ends them all. A prompt that leaves no
+        room to answer gets an Answer with an error, and the others theirs.
         """
         prompts = [prompt_tokens(self.tokenizer, r.messages, r.prefill) for r in requests]
         fit = [n for n, prompt in enumerate(prompts) if len(prompt) + sampler.max_tokens <= self.context]
         if len(fit) < len(requests):
             said = [too_long(self.name, len(prompt), sampler.max_tokens, self.context) for prompt in prompts]
             answers = [Answer("", 0, False, error) for error in said]
-            stream = on_token if fit[:1] == [0] else None
+            stream = (lambda row, token: on_token(fit[row], token)) if on_token else None
             for n, answer in zip(
                 fit, self.generate([requests[n] for n in fit], sampler, adapter, stream) if fit else [], strict=True
             ):
@@ -278,7 +278,7 @@ class LocalModel:
         seeds: Sequence[int],
         sampler: Sampler,
         systems: Sequence[str] | None = None,
-        on_token: Callable[[int], None] | None = None,
+        on_token: Callable[[int, int], None] | None = None,
     ) -> list[list[int]]:
         uniform_B_T = torch.stack(
             [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -293,7 +293,7 @@ class LocalModel:
         groups: list[list[int]],
         uniform_B_T: torch.Tensor,
         sampler: Sampler,
-        on_token: Callable[[int], None] | None,
+        on_token: Callable[[int, int], None] | None,
     ) -> list[list[int]]:
         states, logits = [], []
         for group in groups:
@@ -312,8 +312,8 @@ class LocalModel:
             for row, token, going in zip(live_B.tolist(), next_B.tolist(), going_B.tolist(), strict=True):
                 if going:
                     out[row].append(token)
-                    if on_token and row == 0:
-                        on_token(token)
+                    if on_token:
+                        on_token(row, token)
             going_B &= ~torch.isin(next_B, ends)
             if step == sampler.max_tokens - 1 or not going_B.any():
                 break

@@ -74,7 +74,7 @@ class ServerModel:
         requests: Sequence[Request],
         sampler: Sampler,
         adapter: Adapter | None = None,
-        on_token: Callable[[int], None] | None = None,
+        on_token: Callable[[int, int], None] | None = None,
     ) -> list[Answer]:
         """Answer each request, with its seed; what a seed gives depends on the server. Nothing is streamed.
 

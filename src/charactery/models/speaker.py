@@ -67,7 +67,7 @@ class Speaker:
         return as_character(messages, system_prompt(self.subject.character))
 
     def answer(
-        self, requests: Sequence[Request], sampler: Sampler, on_token: Callable[[int], None] | None = None
+        self, requests: Sequence[Request], sampler: Sampler, on_token: Callable[[int, int], None] | None = None
     ) -> list[Answer]:
         """Answer a batch."""
         return answer([(self, request) for request in requests], sampler, on_token)
@@ -227,8 +227,8 @@ def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer]
     return first + second, n + m + 1
 
 
-def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int], None] | None = None) -> list[Answer]:
-    """Answer a batch for the same weights. `on_token` is called with every token of the first request.
+def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int, int], None] | None = None) -> list[Answer]:
+    """Answer a batch for the same weights. `on_token` is told the place of a request and each token of its answer.
 
     Not where the speaker chooses: what is chosen is known once all are there.
     """

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
+from charactery.errors import Stop
 from charactery.models.chat import Message, prompt_text
-from charactery.models.local import Answer, Request, Sampler
+from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Speaker
 
 HALF = "\ufffd"  # what a tokenizer makes of half a character
@@ -29,17 +31,28 @@ class SpeakerVoice:
         return prompt_text(self.speaker.model.tokenizer, read, prefill)
 
     def answer(
-        self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[[str], None], prefill: str = ""
+        self, messages: Sequence[Message], seeds: Sequence[int], on_text: Callable[..., None], prefill: str = ""
     ) -> list[Answer]:
-        """An answer for each seed. `on_text` is told the first one's, piece by piece where the model streams.
+        """An answer for each seed. `on_text(text, row)` is told each one's, piece by piece where the model streams; a
+        Stop that it raises ends them, and what there is of each is given.
 
         With `prefill` answers begin so, and what follows it is given.
         """
         requests = [Request(tuple(messages), seed, prefill) for seed in seeds]
-        tokenizer = self.speaker.model.tokenizer if self.speaker.model else None
-        stream = Stream(tokenizer, on_text, prefill) if tokenizer else None
-        answers = self.speaker.answer(requests, self.how, stream)
-        return [replace(answer, text=answer.text.replace("\0", HALF)) for answer in answers]
+        model = self.speaker.model
+        if not isinstance(model, LocalModel):  # nothing is streamed
+            return [_storable(answer) for answer in self.speaker.answer(requests, self.how)]
+        told: list[Callable[..., None]] = [on_text, *(partial(on_text, row=row) for row in range(1, len(seeds)))]
+        streams = [Stream(model.tokenizer, one, prefill) for one in told]
+        try:
+            answers = self.speaker.answer(requests, self.how, lambda row, token: streams[row](token))
+        except Stop:
+            answers = [model.answer_of(stream.drawn, prefill) for stream in streams]
+        return [_storable(answer) for answer in answers]
+
+
+def _storable(answer: Answer) -> Answer:
+    return replace(answer, text=answer.text.replace("\0", HALF))
 
 
 class Stream:
@@ -48,7 +61,13 @@ class Stream:
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None], prefill: str = "") -> None:
         self.tokenizer, self.on_text = tokenizer, on_text
         self.said: list[int] = tokenizer(prefill, add_special_tokens=False)["input_ids"] if prefill else []
+        self.begun = len(self.said)
         self.shown = tokenizer.decode(self.said, skip_special_tokens=True).lstrip() if prefill else ""
+
+    @property
+    def drawn(self) -> list[int]:
+        """The tokens so far, without those of the prefill."""
+        return self.said[self.begun :]
 
     def __call__(self, token: int) -> None:
         self.said.append(token)

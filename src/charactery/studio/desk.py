@@ -213,7 +213,8 @@ class Desk:
         def on_text(text: str) -> None:
             if job.stopped.is_set() or self.streams.closed:
                 raise Stop
-            self.streams.tell(job.page, name, f"<span>{escape(text)}</span>")
+            if text:
+                self.streams.tell(job.page, name, f"<span>{escape(text)}</span>")
 
         try:
             if not job.stopped.is_set():

@@ -19,6 +19,7 @@ from charactery.share.transcript import LEAVABLE
 from charactery.studio.desk import Desk, How, Job, unknown
 from charactery.studio.views import bars, column_views, how_of, letters, marked_view, path_view, tree_view
 
+TALKS = 30  # in the list at once
 MOST = 16  # answers at once
 LONG = 60  # turns on a page, which a browser takes a tenth of a second for
 Text = Annotated[str, Form()]
@@ -49,7 +50,7 @@ class Pages:
             raise HTTPException(404, unknown(place))
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
-        groups = desk.known()
+        groups, talks = desk.known(), store.summaries(TALKS + 1)
         subjects = list(dict.fromkeys([desk.subjects[0], *(name for group in groups.values() for name in group)]))
         path = store.path(at) if at else []  # before the glimpses, which then have all of it
         glimpses = store.glimpses(conversation, letters=60) if conversation else []
@@ -73,7 +74,8 @@ class Pages:
             "strong": [name for name in subjects if has_adapter(name)],
             "bars": bars(tally(store), named) if chosen and not blind else [],
             "lines": tree_view(glimpses, at), "marked": marked_view(marks, glimpses),
-            "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
+            "talks": talks[:TALKS], "more": TALKS if len(talks) > TALKS else 0, "skip": 0,
+            "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
             "answering": conversation is not None and desk.answering(conversation), **more,
         }  # fmt: skip
         return HTMLResponse(self.templates.get_template("talk.html").render(shown))

@@ -12,8 +12,8 @@ from charactery.conversations import cursor, mark, marks_of, search, set_cursor,
 from charactery.errors import CharacteryError
 from charactery.models.subject import at_strength
 from charactery.studio.desk import How
-from charactery.studio.pages import MOST, Ids, Pages, Text, Texts, address
-from charactery.studio.views import STRONG, HowView, marked_view, tree_view
+from charactery.studio.pages import MOST, TALKS, Ids, Pages, Text, Texts, address
+from charactery.studio.views import STRONG, HowView, excerpt, marked_view, tree_view
 
 Strength = Annotated[float, Form(ge=0, le=STRONG)]
 
@@ -69,9 +69,24 @@ def talk_routes(pages: Pages) -> APIRouter:
         return RedirectResponse("/talk", 303)
 
     @router.get("/search")
-    def found(q: str = "") -> Response:
-        rows = search(desk.store("talk"), q, most=50) if q.strip() else []
-        return HTMLResponse(templates.get_template("found.html").render(rows=rows, q=q))
+    def found(q: str = "", place: str = "talk", conversation: uuid.UUID | None = None) -> Response:
+        """Where it was said, in one talk or in all of a place; for nothing the talks themselves."""
+        if not q.strip() and conversation is None:
+            return talks(place)
+        within = str(conversation) if conversation else None
+        rows = search(desk.store(place), q, within, most=50) if q.strip() else []
+        hits = [(row, excerpt(row.text, q)) for row in rows]
+        return HTMLResponse(templates.get_template("found.html").render(
+            hits=hits, q=q, place=place, conversation=conversation
+        ))  # fmt: skip
+
+    @router.get("/talks")
+    def talks(place: str = "talk", skip: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
+        """The talks, or the next ones of a long list."""
+        rows = desk.store(place).summaries(TALKS + 1, skip)
+        return HTMLResponse(templates.get_template("talks.html").render(
+            talks=rows[:TALKS], more=skip + TALKS if len(rows) > TALKS else 0, skip=skip, place=place, conversation=None
+        ))  # fmt: skip
 
     @router.get("/events/{page}")
     def events(request: Request, page: uuid.UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:

@@ -206,6 +206,18 @@ def column_views(nodes: Sequence[Node], compared: bool, blind: bool) -> list[Col
     return [Column(node, name, ENDED.get(node.ending, ""), html) for node, name, html in rows]
 
 
+def excerpt(text: str, words: str, letters: int = 90) -> tuple[str, str, str]:
+    """A piece of a text about where the words are, large or small: what is before them, they, and what follows."""
+    places = [place for place, letter in enumerate(text) for _ in letter.casefold()]  # a letter may fold to two
+    at = text.casefold().find(words.casefold())
+    if at < 0:
+        return "", "", text[:letters]
+    start, end = places[at], places[at + len(words.casefold()) - 1] + 1
+    begin = max(0, start - letters // 3)
+    before, after = text[begin:start], text[end : end + letters]
+    return f"{'…' if begin else ''}{before}", text[start:end], f"{after}{'…' if end + letters < len(text) else ''}"
+
+
 def letters(n: int) -> list[str]:
     """The names of n columns that have none."""
     return [chr(ord("A") + k) for k in range(n)]

@@ -110,6 +110,15 @@ document.addEventListener("htmx:afterSettle", () => {
   }
 });
 
+// Where one stands is in view: in the tree, which is long, and in the talk, where nothing else has the focus.
+const stand = () => {
+  const [tree, here] = [".tree", ".tree .here"].map((where) => document.querySelector(where));
+  if (here) tree.scrollTop = here.offsetTop - tree.clientHeight / 2;
+};
+document.addEventListener("htmx:afterSettle", ({ detail }) => { if (detail.elt.id === "main" || detail.target?.id === "main") stand(); });
+stand();
+if (location.search.includes("at=")) [...document.querySelectorAll("main > .turn")].at(-1)?.scrollIntoView({ block: "nearest" });
+
 // Read aloud what streams in, sentence by sentence; of answers side by side, that each is there.
 let unread = "";
 const tell = (text) => {
