@@ -54,7 +54,8 @@ def cases(source: str, data: str) -> list[Case]:
         Case(row["id"], row["id"], (Ask("recital", (user(row["wording"].format(text=TEXT)),)),), about)
         for row in wordings
     ]  # fmt: skip
-    pairs = [*_pairs(trained, written, source != BUNDLED)]
+    # every trait once before any comes again, so that a beginning is of all of them
+    pairs = sorted(_pairs(trained, written, source != BUNDLED), key=lambda case: int(case.id.rpartition("-")[2]))
     return in_turn([recited, *([c for c in pairs if c.asks[0].name == kind] for kind in ("says", "does"))])
 
 
