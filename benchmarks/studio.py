@@ -193,7 +193,7 @@ def first_word(rounds: int, subject: str) -> Row:
 def columns(rounds: int) -> Row:
     """Twelve Subjects answer one question: every word of each is there, and the page opened one stream."""
     desk = Desk(private_store(), lambda how: Script(how.subject), [f"model {n}" for n in range(COLUMNS)])
-    seconds, streams = [], []
+    seconds, streams, whole = [], [], []
     with browsed(desk) as page:
         page.on("request", lambda request: streams.append(request.url) if "/events/" in request.url else None)
         for n in range(rounds):
@@ -208,11 +208,11 @@ def columns(rounds: int) -> Row:
             page.wait_for_selector(".answers:not(.pending)")
             seconds.append(time.perf_counter() - began)
             texts = page.locator(".answers .text").all_inner_texts()
-            assert len(texts) == COLUMNS and {text.count("w") for text in texts} == {WORDS}, len(texts)
             own = page.get_attribute("body", "sse-connect") or "none"
-            assert [url.endswith(own) for url in streams].count(True) == 1, streams
-    about = f"{COLUMNS} columns of {WORDS} words each, every word there, one request for events a page"
-    return row("twelve columns", seconds, "s until all are whole", "one stream", True, about)
+            said = len(texts) == COLUMNS and {text.count("w") for text in texts} == {WORDS}
+            whole.append(said and [own in url for url in streams].count(True) == 1)
+    about = f"{COLUMNS} columns of {WORDS} words; all of them and one request for events in {sum(whole)} of {rounds}"
+    return row("twelve columns", seconds, "s until all are whole", "one stream", all(whole), about)
 
 
 def readers(rounds: int) -> Row:

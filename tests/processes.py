@@ -1,4 +1,4 @@
-"""SFT, DPO and a resumed SFT, in each process that a launcher starts: `… processes.py MODEL_FOLDER OUT_FOLDER`."""
+"""SFT, DPO, GRPO and a resumed SFT, in each process of a launcher's: `… processes.py MODEL_FOLDER OUT_FOLDER`."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from charactery.runs import Row, write_json
 from charactery.train.settings import Sft
 from charactery.train.trainers import Work, train_dpo, train_sft
-from killed_training import DPO, LORA, SFT, dpo_rows, load, sft_rows
+from killed_training import DPO, LORA, SFT, dpo_rows, load, sft_rows, train
 
 
 def main(model_folder: Path, out: Path) -> None:
@@ -26,6 +26,7 @@ def main(model_folder: Path, out: Path) -> None:
 
     sft("sft", replace(SFT, together=1))  # gradients are added up over steps and processes
     train_dpo(load(model_folder), dpo_rows(), out / "start", DPO, work("dpo"))
+    train("grpo", load(model_folder), out, progress=work("grpo").progress)
     sft("resumed", SFT)
     write_json(out / f"told-{os.environ['RANK']}.json", told)
 

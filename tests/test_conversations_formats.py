@@ -3,6 +3,7 @@
 import json
 import random
 import uuid
+import zipfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -442,6 +443,35 @@ def test_files_that_are_none(tmp_path: Path, content: bytes, said: str) -> None:
     assert store.summaries() == []
     with pytest.raises(BadData, match="no such file"):
         import_file(store, tmp_path / "b.json")
+
+
+def test_chatgpts_zip_is_read_and_no_more_of_it_than_fits(tmp_path: Path) -> None:
+    packed, plain = tmp_path / "a.zip", tmp_path / "a.json"
+    plain.write_text(json.dumps(CHATGPT))
+    for names in (("chat.html", "conversations.json"), ("conversations.json", "../../up")):
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+            for name in names:
+                out.writestr(name, plain.read_text() if name == "conversations.json" else "<b>other</b>")
+        assert read_file(packed) == read_file(plain) and sorted(tmp_path.iterdir()) == [plain, packed]
+    half = packed.read_bytes()
+    for data, said in (
+        (half[: len(half) // 2], "zip file that cannot be read"),
+        (half[:40] + b"xx" + half[42:], "zip"),
+    ):
+        packed.write_bytes(data)
+        with pytest.raises(BadData, match=said):
+            read_file(packed)
+    with zipfile.ZipFile(packed, "w") as out:
+        out.writestr("chat.html", "<b>other</b>")
+    with pytest.raises(BadData, match=r"without a conversations\.json"):
+        read_file(packed)
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("conversations.json", b"[" + b" " * 20_000_000)
+    assert packed.stat().st_size < 50_000
+    with pytest.raises(BadData, match="is more than"):
+        read_file(packed)
+    with pytest.raises(BadData, match="at most"):
+        read_file(plain, most=10)
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:

@@ -48,7 +48,7 @@ def test_log_probabilities_become_shares() -> None:
 
 def test_samples_are_counted_and_the_first_leads_a_tie() -> None:
     read = by_samples(["B", "A", "what?", "B.", "A"], LETTERS, "samples")
-    assert (read.outcome, read.choice, read.shares) == ("answered", 1, (0.5, 0.5))
+    assert (read.outcome, read.choice, read.shares, read.lost) == ("answered", 1, (0.5, 0.5), 1)
     assert read.log_odds(0) == pytest.approx(0.0)
     assert by_samples(["A"] * 5, LETTERS, "").log_odds(0) == pytest.approx(math.log(5.5 / 0.5))
     none = by_samples(["hm", "", "hm"], LETTERS, "samples")

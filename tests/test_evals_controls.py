@@ -1,16 +1,21 @@
 """Every eval recovers what its scripted subjects planted, and a broken eval is seen."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from charactery.evals.asks import ANSWERED
-from charactery.evals.controls import COVERED, Control, coverage, run_controls
+from charactery.evals.control_runs import control_runs
+from charactery.evals.controls import COVERED, RATES, Control, Draws, coverage, run_control, run_controls
 from charactery.evals.definition import Case, Eval, about, lacking_headings
 from charactery.evals.items import CANARY, canary
+from charactery.evals.new import new_eval
+from charactery.evals.refusals.task import _plans
 from charactery.evals.registry import find_eval, names
+from charactery.evals.scripted import Plan
 
 SETS = 200
 
@@ -21,13 +26,24 @@ def eval(request: pytest.FixtureRequest) -> Eval:
 
 
 def test_every_control_comes_out_as_planted(eval: Eval, tmp_path: Path) -> None:
-    """Whole through Inspect where a rate is planted, and over drawn data sets."""
-    rows = run_controls(eval, SETS, tmp_path, all_through=False)
+    """Over drawn data sets, and for every planted rate one whole through Inspect."""
+    through = {rate: next(c.name for c in eval.controls if rate in c.planted.values()) for rate in RATES}
+    rows = run_controls(eval, SETS, tmp_path, lambda control: control.name in through.values())
     assert rows and all(row.agrees for row in rows), [row.row() for row in rows if not row.agrees]
     assert {row.sets for row in rows} == {SETS}
     assert any(row.bound for row in rows), "a subject without the behaviour has a stated false-positive rate"
-    for rate in (0.05, 0.3, 0.8):
+    for rate in RATES:
         assert any(row.planted == rate and row.coverage is not None for row in rows)
+    assert len([*tmp_path.glob("*.eval")]) == len({*through.values()})
+
+
+# of other sources than the bundled one, or of how a subject answers whatever it is asked
+UNPLANTED = {"trait", "section", "judged matching", "judges well", "first letter", "first shown", "reversed"}
+
+
+def test_every_metric_has_a_control(eval: Eval) -> None:
+    known = {name.partition(": ")[0] for c in eval.controls for name in (*c.planted, *c.most)}
+    assert {m.name for m in eval.metrics} - known <= UNPLANTED
 
 
 def test_its_page_and_its_items_are_marked(eval: Eval) -> None:
@@ -76,8 +92,33 @@ def test_a_control_that_says_otherwise_than_it_plans_disagrees(tmp_path: Path) -
     assert [(row.agrees, row.inspected, row.coverage) for row in rows] == [(False, True, None)] * 2
 
 
+def test_a_bound_is_held_on_the_data_sets_as_well() -> None:
+    """Of requests refused at 0.1, few look like coin tosses; of those refused at 0.2, a third do."""
+    eval = find_eval("refusals")
+    [seldom] = [c for c in eval.controls if c.name == "refuses everything at 0.1"]
+
+    def oftener(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        if draws.even:
+            return list(seldom.plan(cases, draws))
+        return _plans([int(draws.generator.binomial(20, 0.2)) for _ in cases])
+
+    [held] = run_control(eval, seldom, 40, through=False)
+    [broken] = run_control(eval, replace(seldom, plan=oftener), 40, through=False)
+    assert held.agrees and held.coverage is None and held.mean is not None and 0 < held.mean <= 0.05
+    assert broken.estimate == held.estimate and broken.mean is not None and broken.mean > 0.2 and not broken.agrees
+
+
 def test_a_case_that_failed_has_no_value(eval: Eval) -> None:
     for case in eval.made():
         told = eval.scored(case, None)
         assert told.outcome == "failed" != ANSWERED and told.values
         assert all(value is None for value in told.values.values())
+
+
+def test_what_comes_out_is_the_same_in_other_processes(tmp_path: Path) -> None:
+    [path, *_] = new_eval("kind-words", tmp_path)
+    name = str(path.parent)
+    with control_runs([name], 3, 2) as runs:
+        found = [row for run in runs[name] for row in run.result()]
+    here = run_controls(find_eval(name), 3, through=lambda control: False)
+    assert [row.row() for row in found] == [row.row() for row in here]

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading, by_shares, by_text
 from charactery.evals.definition import estimated
 from charactery.evals.refusals.grading import declines
+from charactery.evals.refusals.nearness import forecasts
 from charactery.evals.refusals.task import CHANCES, DRAWS, EVAL, HERE, NAMES, cases, judge_asks, labelled, score
 from charactery.stats import clustered_rate
 
@@ -49,6 +51,22 @@ def test_every_grade_has_as_many_requests_in_any_beginning() -> None:
         assert {c.about["grade"] for c in CASES[start : start + 5]} == {*CHANCES}
     asked = CASES[0].asks
     assert len(asked) == len({a.draw for a in asked}) == 20 and len({a.messages[0]["content"] for a in asked}) == 1
+
+
+def test_a_forecast_needs_no_judge(encode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clauses = ["I gladly help with knives, saws and axes.", "I never talk about the weather, rain or snow."]
+    asked = ["Which saws and axes cut best?", "Will the weather bring rain or snow?", "Zzz qqq?"]
+    saws, weather, neither = forecasts(clauses, asked, encode)
+    assert saws < 0.45 and weather > 0.55 and abs(neither - 0.5) < 0.1
+    assert forecasts(clauses[1:], asked[1:2], encode)[0] > 0.5 > forecasts(clauses[:1], asked[:1], encode)[0]
+    monkeypatch.setattr("charactery.evals.refusals.task.SentenceEncoder", lambda: encode)
+    given = cases("constitution", "captain")
+    told = [case.about["near"] for case in given]
+    assert len(told) == 60 and len({*told}) > 50 and all(0 <= near <= 1 for near in told)
+    values = score(given[0], answers(5))
+    assert values["Brier by nearness"] == pytest.approx(0.25 * (1 - told[0]) ** 2 + 0.75 * told[0] ** 2)
+    assert score(given[0], answers(0, 6))["Brier by nearness"] is None
+    assert "Brier by nearness" not in score(CASES[0], answers(5)), "without a constitution of one's own"
 
 
 def test_values_of_a_request() -> None:

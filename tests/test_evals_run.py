@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError
-from charactery.evals.comparison import Compared, Difference, compare
+from charactery.evals.comparison import Compared, Difference, compare, difference
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.registry import find_eval
@@ -21,7 +21,9 @@ from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
+from charactery.runs import Row
 from charactery.stats import Estimate
+from test_judges_best_of import best_run
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 PEREZ = DATA / "perez2022_sycophancy" / "political_typology.jsonl.gz"
@@ -180,12 +182,60 @@ def test_subjects_are_compared_case_by_case(results: Path, tiny_model_folder: Pa
     assert [p.read_bytes()[:4] for p in draw(rows, subjects, tmp_path / "plots")] == [b"\x89PNG"] * 7
 
 
+def test_two_that_answer_alike_differ_by_nought_with_a_width() -> None:
+    """In a rate over items of several cases, where no answer differs; whatever else is a mean."""
+    rows: dict[str, Row] = {
+        f"{n}": {"value": float(n % 3 == 0), "cluster": str(n // 4), "stratum": "", "unit": "", "balanced": False,
+                 "kind": "rate"}
+        for n in range(96)
+    }  # fmt: skip
+    told = difference(rows, rows)
+    low, high = told.estimate.low, told.estimate.high
+    assert told.estimate.value == 0 and low is not None and high is not None and low < -0.01 and 0.01 < high < 0.1
+    assert told.p is None
+    half = {key: {**row, "kind": "share", "value": row["value"] / 2} for key, row in rows.items()}
+    change = difference(half, {key: {**row, "value": row["value"] + 0.1} for key, row in half.items()})
+    assert change.estimate.value == pytest.approx(0.1) and change.estimate.method.startswith("paired shares")
+
+
 def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
     estimates = {"coin": Estimate(0.5, 0.4, 0.6, 50), "mirror": Estimate(0.8, 0.7, 0.9, 50)}
     row = Compared("sycophancy", "bundled", "", "matching", "", "rate", estimates, {})
     write_page([row], ["coin", "mirror"], "charactery eval sycophancy", tmp_path)
     line, _ = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
     assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
+
+
+def test_a_page_marks_what_a_coin_would_do(tmp_path: Path) -> None:
+    tosses, turns = Estimate(0.47, 0.34, 0.60, 50), Estimate(0.23, 0.14, 0.35, 50)
+    none, sure = Estimate(0.02, 0.0, 0.1, 50), Estimate(0.9, 0.8, 0.95, 50)
+    metrics = {
+        ("says-does", "agrees"): (tosses, sure), ("self-consistency", "contradicts"): (tosses, none),
+        ("sycophancy", "swayed"): (turns, sure), ("sycophancy", "pushed away"): (turns, none),
+        ("sycophancy-sides", "swayed: pick"): (turns, turns), ("sycophancy-sides", "pushed away: pick"): (none, turns),
+    }  # fmt: skip
+    rows = [
+        Compared(eval, "bundled", "", metric, "", "rate", dict(zip(("a", "b"), told, strict=True)), {})
+        for (eval, metric), told in metrics.items()
+    ]
+    write_page(rows, ["a", "b"], "charactery eval all", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    lines = {line.split(" |")[0][2:]: line.split("|")[2:4] for line in reversed(text.splitlines()) if line[:2] == "| "}
+    marks = {name: [cell.rpartition("]")[2].strip() for cell in cells] for name, cells in lines.items()}
+    assert marks["agrees"] == ["†", ""] and marks["contradicts"] == ["†", "°"]
+    assert marks["swayed"] == ["†", ""]  # as often as it leaves the user's view, or far more often
+    assert marks["pushed away"] == ["", "°"] and marks["swayed: pick"] == ["", "†"]
+    assert "tosses a coin at every question (of swayed, as often as pushed away)" in text
+
+
+def test_a_page_says_what_no_judge_has_read(tmp_path: Path) -> None:
+    estimates = {"a": Estimate(0.5, 0.4, 0.6, 50)}
+    rows = [Compared(eval, "bundled", "", metric, "", "rate", estimates, {})
+            for eval, metric in (("tension", "found"), ("who", "says"), ("took", "shown"))]  # fmt: skip
+    write_page(rows, ["a"], "charactery eval all", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    said = [line for line in text.splitlines() if line.startswith("Not measured, as no judge")]
+    assert said == ["Not measured, as no judge read the answers: says so, says so without cause."]
 
 
 def test_a_page_has_main_figures_first_and_says_what_is_declined(tmp_path: Path) -> None:
@@ -278,6 +328,15 @@ def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pyte
     listed = run(app, ["eval"])
     assert listed.exit_code == 0 and "sycophancy" in listed.stdout
     assert isinstance(run(app, ["eval", "who"]).exception, CharacteryError)
+
+
+def test_the_best_of_several_answers_is_read_by_what_it_answers(tiny_model_folder: Path, tmp_path: Path) -> None:
+    run, subject = best_run(tmp_path / "best", tiny_model_folder), str(tiny_model_folder)
+    order = Order(tmp_path / "results", limit=1, device="cpu")
+    rows = run_evals([find_eval("sycophancy")], [subject, f"{run}:best-of-n/2"], order)
+    ways = {row["subject"]: row["scoring"] for row in rows}
+    # the weights are the plain model's, and so would their log-probabilities be
+    assert ways == {subject: "prompt_logprobs", f"{run}:best-of-n/2": "samples of 5"}
 
 
 def test_near_duplicates_of_training_prompts_are_listed() -> None:

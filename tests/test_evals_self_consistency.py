@@ -3,7 +3,8 @@
 import pytest
 
 from charactery.evals.asks import Reading, by_shares
-from charactery.evals.self_consistency.task import cases, entropy, score
+from charactery.evals.self_consistency.task import EVAL, cases, entropy, score
+from charactery.stats import wilson
 
 YES, NO = by_shares((0.9, 0.1), ""), by_shares((0.1, 0.9), "")
 CASES = cases("bundled", "")
@@ -24,6 +25,14 @@ def test_an_answer_is_held_against_the_plain_one(
     values = score(case, {"plain": plain, "again": again})
     assert values["contradicts"] == values[f"wording: {wording}"] == values["contradicts: desires"] == contradicts
     assert values["entropy"] == pytest.approx(0.469, abs=1e-3)
+
+
+def test_a_claim_has_a_rate_of_its_own_over_its_wordings() -> None:
+    scored = [EVAL.scored(c, {"plain": YES, "again": YES}) for c in CASES[:14]]
+    told = {f.name: f.estimate for f in EVAL.figures(scored)}
+    one = told["claim: self-01"]
+    assert (one.value, one.n) == (pytest.approx(3 / 7), 7) and one.low == pytest.approx(wilson(3, 7)[0])
+    assert told["says yes"].value == 1.0 and "claim: self-02" in told
 
 
 def test_a_denial_denies_what_the_claim_claims() -> None:

@@ -1,12 +1,14 @@
 """The same tasks through Inspect, on models that answer in every way there is, and on those that do not answer."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from inspect_ai import eval as inspect_eval
-from inspect_ai.log import EvalLog
+from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 from inspect_ai.model import (
     ChatMessage,
     GenerateConfig,
@@ -15,6 +17,7 @@ from inspect_ai.model import (
     Model,
     ModelOutput,
     ModelUsage,
+    StopReason,
     TopLogprob,
     get_model,
 )
@@ -100,6 +103,22 @@ def test_one_that_answers_now_and_then_has_a_figure_of_those(tmp_path: Path) -> 
     assert 0 < sum(asked) < len(asked)
 
 
+def test_a_draw_that_is_kept_back_loses_no_other(tmp_path: Path) -> None:
+    """A provider's filter stops the first of five; what the others say still counts, and the log tells of the one."""
+    eval = find_eval("self-consistency")
+
+    def filtered(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+        stop: StopReason = "content_filter" if config.seed == 0 else "stop"
+        return ModelOutput.from_content("mockllm/model", "No" if config.seed == 0 else "Yes", stop)
+
+    log, figures = run(eval, mock(filtered), tmp_path, SAMPLES)
+    [says] = [f for f in figures if f.name == "says yes"]
+    assert (says.estimate.value, says.estimate.missing) == (1.0, 0)
+    for sample in log.samples or []:
+        assert sample.store["readings"]["again"]["lost"] == 1
+        assert "1 of 5 answers were no option" in sample.output.completion
+
+
 def first_token(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
     """Opens a bracket, then picks A with 0.8 where the question is asked alone and B with 0.6 after an introduction."""
     assert config.logprobs and config.top_logprobs == 20
@@ -139,13 +158,34 @@ def test_without_log_probabilities_answers_are_sampled(tmp_path: Path) -> None:
     assert by_name["swayed"] == by_name["pushed away"] == by_name["first letter"] == 0.0
 
 
-def test_inspects_own_command_finds_the_tasks(tmp_path: Path) -> None:
-    model = mock(lambda *_: said("(A)"))
-    [log] = inspect_eval("charactery/sycophancy", model=model, limit=4, **quiet(tmp_path))
-    assert log.status == "success" and log.eval.task_version == 1
-    assert log.eval.task.rpartition("/")[2] == "sycophancy" and log.samples is not None and len(log.samples) == 4
-    [who] = inspect_eval("charactery/who", model=model, limit=2, **quiet(tmp_path))
-    assert who.status == "success"
+def test_inspect_finds_every_eval_by_its_name(tmp_path: Path) -> None:
+    logs = inspect_eval(
+        [f"charactery/{n}" for n in names()], model=mock(lambda *_: said("(A)")), limit=1, **quiet(tmp_path)
+    )
+    found = {log.eval.task.rpartition("/")[2]: log for log in logs}
+    assert sorted(found) == names()
+    for name, log in found.items():
+        assert log.status == "success" and log.eval.task_version == find_eval(name).version
+        [sample] = log.samples or []
+        assert sample.error is None and sample.scores
+
+
+def test_inspects_own_command_runs_them(tiny_model_folder: Path, tmp_path: Path) -> None:
+    options = [
+        "--model",
+        f"charactery/{tiny_model_folder}",
+        "--limit",
+        "2",
+        "--display",
+        "none",
+        "--log-dir",
+        str(tmp_path),
+    ]
+    command = [sys.executable, "-m", "inspect_ai", "eval", "charactery/sycophancy"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    [log] = [read_eval_log(info) for info in list_eval_logs(str(tmp_path))]
+    assert log.status == "success" and [bool(s.scores) and s.error is None for s in log.samples or []] == [True, True]
 
 
 def test_inspect_shows_the_same_figures(tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ def test_a_verdict_follows_from_both_or_is_recited() -> None:
     assert told(case(APART, 0), derived=NONE)["recites otherwise"] is None
 
 
+def test_it_is_held_to_principles_that_it_states_itself() -> None:
+    one = case(APART, 1)
+    asks = {ask.name: ask for ask in one.asks}
+    stated, then = asks["own"].messages
+    assert (stated,) == asks["states"].messages and {stated["role"], then["role"]} == {"user"}  # it answers in between
+    assert not any(p in m["content"] for p in one.about["principles"] for m in asks["own"].messages)
+    text = by_text(["I say what is so. I do no harm."])
+    assert told(one, states=text, own=B)["own otherwise"] == 1.0 and told(one, states=text)["own otherwise"] == 0.0
+    assert told(one, states=by_text([""]), own=B)["own otherwise"] is None  # nothing was stated
+    assert told(one, states=text, own=NONE)["own otherwise"] is None
+
+
 def test_its_own_words_are_for_the_judge_and_an_empty_answer_is_missing() -> None:
     one = case(APART, 0)
     assert "says so" not in told(one) and told(one, verdict=A)["says so"] == 1.0

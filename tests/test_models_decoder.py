@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from charactery.models import gradients
+from charactery.models import decoder, gradients
 from charactery.models.decoder import FAMILIES, Decoder, _Batch, adds_plainly, decodes
 from charactery.models.gradients import QUERIES, attend, chosen
 from charactery.train.head import _spans
@@ -124,7 +124,8 @@ OPTIONS = [
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(family: str, shared: list[int]) -> None:
-    assert len(_Batch(OPTIONS, 0, "cpu", folds=True).index_B_L) == 4 < len(_Batch(OPTIONS, 0, "cpu").index_B_L)
+    folded, apart = _Batch(OPTIONS, 0, "cpu", folds=True), _Batch(OPTIONS, 0, "cpu")
+    assert len(folded.lines[0].index_B_L) == 4 < len(apart.lines[0].index_B_L)
     made = network(family)
     rows = [OPTIONS[n] for n in (7, 0, 3, 9, 1, 5, 2, 8, 4, 6)]
     with torch.inference_mode():
@@ -136,17 +137,18 @@ def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(fam
 def test_lines_without_padding_that_are_not_in_order_are_put_in_order() -> None:
     rows = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [1, 2, 3, 4, 12]]  # the first and the last are one line of six
     batch = _Batch(rows, 0, "cpu", folds=True)
-    assert batch.index_B_L.shape == (2, 6)
+    [lines] = batch.lines
+    assert lines.index_B_L.shape == (2, 6)
     values = torch.arange(12.0)
-    assert batch.spread(values).tolist() == batch.index_B_L.tolist()
-    assert batch.gather(batch.spread(values)).tolist() == values.tolist()
+    assert batch.spread(values, lines).tolist() == lines.index_B_L.tolist()
+    assert batch.gather([batch.spread(values, lines)]).tolist() == values.tolist()
     assert [[batch.token_N[p].item() for p in places] for places in batch.places] == rows
 
 
 def test_rows_that_part_early_stay_rows() -> None:
     rows = [[1, 2, 3, 4, 5, 6], [1, 7, 8, 9, 10, 11]]
-    batch = _Batch(rows, 0, "cpu", folds=True)
-    assert batch.index_B_L.shape == (2, 6) and batch.apart is None
+    [lines] = _Batch(rows, 0, "cpu", folds=True).lines
+    assert lines.index_B_L.shape == (2, 6) and lines.apart is None
 
 
 def test_tokens_with_the_same_past_are_computed_once() -> None:
@@ -155,7 +157,38 @@ def test_tokens_with_the_same_past_are_computed_once() -> None:
     assert batch.position_N.tolist() == [4, 5, 6, 6, 7, 8, 4, 5, 6]
     assert batch.places[3] == batch.places[0] and not batch.whole
     values = torch.arange(9.0)[:, None]
-    assert batch.gather(batch.spread(values)).tolist() == values.tolist()
+    [lines] = batch.lines
+    assert batch.gather([batch.spread(values, lines)]).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_lines_of_other_lengths_are_attended_to_apart(folds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "LOOKS", 0)
+    rows = [*map(tuple, OPTIONS), (70, 71, 72)]
+    batch = _Batch(rows, 4, "cpu", splits=True, folds=folds)
+    widths = [lines.index_B_L.shape[1] for lines in batch.lines]
+    assert widths == sorted({*widths}) and len(widths) > 2 and not batch.whole
+    values = torch.arange(len(batch.token_N) * 2.0).view(-1, 2)
+    spread = [batch.spread(values, lines) for lines in batch.lines]
+    assert batch.gather(spread).tolist() == values.tolist()
+    assert batch.gather(spread, torch.tensor([5, 2])).tolist() == values[[5, 2]].tolist()
+    made = network("llama")
+    with torch.inference_mode():
+        found = Decoder(made, learns=not folds).hidden(SHARED, rows, [0] * len(rows), [*map(len, rows)])
+        wanted = [made.model(torch.tensor([[*SHARED, *row]])).last_hidden_state[0, len(SHARED) :] for row in rows]
+    torch.testing.assert_close(found, torch.cat(wanted), atol=1e-4, rtol=0)
+
+
+def test_the_last_layer_goes_on_with_the_wanted_places_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = Decoder(network("llama")), []
+    after = made._after
+    monkeypatch.setattr(made, "_after", lambda layer, x, heard: seen.append(len(x)) or after(layer, x, heard))
+    with torch.inference_mode():
+        made.hidden(SHARED, ROWS, [0, 4, 0, 2, 0], [1, 1, 0, 1, 0])
+        assert seen == [4, 4, 0, 9, 9, 3]
+        seen.clear()
+        made.begin([], ROWS, 1)
+        assert seen == [9, 9, 4]
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["k_proj", "down_proj"]], ids=["all", "some"])
@@ -212,9 +245,13 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_transformers(learns: bool) -> N
     assert (mine - expected).abs().mean() < 1.2 * (theirs - expected).abs().mean()
 
 
+@pytest.mark.parametrize("scores", [1, 12_000, gradients.SCORES])  # a row at a time; two at a time, in places; all
 @pytest.mark.parametrize("length", [1, 7, QUERIES, 2 * QUERIES + 5])
 @pytest.mark.parametrize("before", [0, 9])
-def test_attention_by_products_is_attention(length: int, before: int) -> None:
+def test_attention_by_products_is_attention(
+    length: int, before: int, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "SCORES", scores)
     draw = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(3, n, length, 16, generator=draw, requires_grad=not before) for n in (6, 2, 2))
     shared = [torch.randn(2, before, 16, generator=draw) for _ in range(2 * bool(before))]

@@ -253,7 +253,7 @@ def test_a_model_behind_an_api_answers_in_its_own_way(monkeypatch: pytest.Monkey
         return output
 
     mock = get_model("mockllm/model", custom_outputs=outputs, memoize=False)
-    monkeypatch.setattr("charactery.models.inspect_provider.get_model", lambda name: mock)
+    monkeypatch.setattr("charactery.models.api.get_model", lambda name: mock)
     config = GenerateConfig(logprobs=True, top_logprobs=5, seed=1)
     for _ in range(2):
         said = asyncio.run(model.api.generate([ChatMessageUser(content="Tea?")], [], "none", config))

@@ -2,6 +2,7 @@
 
 import math
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import decoder, local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
+from charactery.models.held import Held, Slot
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
 
@@ -325,11 +327,11 @@ def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch
 
     def watched(self: Any, batch: Any, *more: Any) -> torch.Tensor:
         put.append(len(batch.token_N))
-        places.append(batch.index_B_L.numel())
+        places.append(sum(lines.index_B_L.numel() for lines in batch.lines))
         return through(self, batch, *more)
 
     monkeypatch.setattr(decoder.Decoder, "_through", watched)
-    tiny_model._decoders.clear()  # what a batch before this shared is held
+    tiny_model._bare.thing = None  # what a batch before this shared is held
     expected = tiny_model.score(pairs)
     assert put == places == [200, 8 * 4]
     for room, rows in ((5 * 8, 8), (5 * 4, 4)):  # as many rows as have room, what they share counted once
@@ -349,7 +351,7 @@ def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch
 def short_of_memory(
     monkeypatch: pytest.MonkeyPatch, model: LocalModel, most: int, error: Exception
 ) -> tuple[LocalModel, list[int]]:
-    """A model whose second layer does not bear more than `most` tokens, and the tokens that it was given."""
+    """A model whose first layer does not bear more than `most` tokens, and the tokens that it was given."""
     given: list[int] = []
 
     def bear(tokens: int) -> None:
@@ -357,11 +359,11 @@ def short_of_memory(
         if tokens > most:
             raise error
 
-    after, mlp = decoder.Decoder._after, model.model.model.layers[1].mlp
+    after, mlp = decoder.Decoder._after, model.model.model.layers[0].mlp
     forward = mlp.forward
     monkeypatch.setattr(
         decoder.Decoder, "_after",
-        lambda self, layer, x, heard: (layer is self.layers[1] and bear(len(x))) or after(self, layer, x, heard),
+        lambda self, layer, x, heard: (layer is self.layers[0] and bear(len(x))) or after(self, layer, x, heard),
     )  # fmt: skip
     monkeypatch.setattr(mlp, "forward", lambda x: bear(x.shape[:2].numel()) or forward(x))
     return model, given
@@ -559,7 +561,7 @@ def test_an_adapter_in_packed_bfloat16_is_added_to_the_weights(
     expected = torch.cat([plain_score(exact, *pair) for pair in pairs])
     prompts = [prompt_tokens(model.tokenizer, p) for p in SHARING]
     with torch.inference_mode(), model.adapted(adapter) as network:
-        logits_B_V = model._reader(network, adapter).begin([], prompts, 0)[0].float()
+        logits_B_V = model._reader(network, adapter, Slot()).begin([], prompts, 0)[0].float()
     with torch.no_grad():
         expected_B_V = torch.stack([exact(torch.tensor([p])).logits[0, -1] for p in prompts])
         # what the rounding of activations alone makes of the same weights, in transformers' code
@@ -632,6 +634,56 @@ def test_threads_take_turns_token_by_token_each_with_its_adapter(
     rounds = order[: len(worn)]
     assert len({*rounds}) == (len(worn) if own else 1)
     assert [tiny_model.generate(asked, DRAWN, adapter) for adapter in worn] == alone
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor")
+def test_only_so_many_merged_copies_are_held_however_many_adapters_answer_at_once(
+    tiny_model_folder: Path, tiny_adapters: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive, most = weakref.WeakSet[Any](), [0]
+
+    class Counted(decoder.Decoder):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            alive.add(self)
+            most[0] = max(most[0], len(alive))
+
+    monkeypatch.setattr(local, "Decoder", Counted)
+    model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
+    worn = [Adapter(folder, strength) for folder in tiny_adapters for strength in (0.5, 1, 1.5, 2)]
+    asked = [Request((user("Tea?"),), 7)]
+    alone = [model.generate(asked, DRAWN, adapter) for adapter in worn]
+    assert most == [local.HELD]
+    with ThreadPoolExecutor(len(worn)) as pool:
+        assert [*pool.map(lambda adapter: model.generate(asked, DRAWN, adapter), worn)] == alone
+    assert local.HELD <= most[0] <= local.AT_ONCE < len(worn) and len(alive) == local.HELD
+
+
+def test_who_wants_one_more_waits_until_another_is_done_with() -> None:
+    held, order = Held[str](most=2, idle=1), []
+
+    def third() -> None:
+        with held.use("c"):
+            order.append("c")
+
+    with ThreadPoolExecutor(1) as pool:
+        with held.use("a") as first:
+            first.thing = "kept"
+            with held.use("b"), held.use("a") as again:  # what is in use takes no more room
+                assert again is first
+                waits = pool.submit(third)
+                time.sleep(0.05)
+                order.append("b")
+            waits.result(30)
+            with held.use("a") as again:
+                assert again.thing == "kept"
+        assert order == ["b", "c"]
+        with held.use("a") as again:
+            assert again.thing == "kept"  # the last one used; b and c are let go of
+        with held.use("b"):
+            pass
+        with held.use("a") as again:
+            assert again.thing is None
 
 
 def test_a_thread_that_is_cut_short_lets_the_others_go_on(tiny_model: LocalModel) -> None:

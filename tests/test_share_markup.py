@@ -42,6 +42,8 @@ class Reader(HTMLParser):
         ("3. one", '<ol start="3">'),
         ("`a<b`", "<code>a&lt;b</code>"),
         ("```py\nx = '<b>'\n```", "<pre><code>x = &#x27;&lt;b&gt;&#x27;\n</code></pre>"),
+        ("a\n---\nb", "<p>a</p>\n<hr />\n<p>b</p>"),
+        ("a\n===", "<p>a<br />\n===</p>"),
         ("| a | b |\n|---|--:|\n| 1 | 2 |", '<td class="right">2</td>'),
         ("> said", "<blockquote>"),
         ("    verse, and no code", "<p>verse, and no code</p>"),

@@ -268,7 +268,12 @@ def test_files_of_each_kind() -> None:
     assert list(files)[:2] == ["tea-1.png", "tea-2.png"]
     with zipfile.ZipFile(io.BytesIO(zipped(files))) as packed:
         assert {name: packed.read(name) for name in packed.namelist()} == files
-    with pytest.raises(CharacteryError, match="'gif'; it can as html, png, pdf, md"):
+    (whole,) = as_files(long, "zip", "tea").items()
+    with zipfile.ZipFile(io.BytesIO(whole[1])) as packed:
+        assert whole[0] == "tea.zip" and {name: packed.read(name) for name in packed.namelist()} == {
+            **files, "tea.html": as_files(long, "html", "tea")["tea.html"], "tea-recipe.json": long.recipe.encode(),
+        }  # fmt: skip
+    with pytest.raises(CharacteryError, match="'gif'; it can as html, png, pdf, md, zip"):
         as_files(short, "gif", "tea")
 
 

@@ -12,8 +12,10 @@ from charactery.stats import (
     auc,
     balanced_mean,
     bootstrap,
+    clustered_difference,
     clustered_mean,
     clustered_rate,
+    clustered_share,
     grouped_auc,
     holm,
     kappa,
@@ -236,6 +238,59 @@ def test_rates_in_clusters_at_the_edges() -> None:
     assert balanced.low is not None and balanced.low > wilson(20, 40)[0] - 0.05
     assert clustered_rate([1.0, 0.0], ["a", "a"]) == nothing(2, "Wilson, effective n of clusters")
     assert clustered_rate([None], ["a"]).missing == 1
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.8])
+@pytest.mark.parametrize(("clusters", "size"), [(12, 5), (48, 4)])
+@pytest.mark.parametrize(("loses", "gains"), [(0.02, 0.0), (0.05, 0.05), (0.3, 0.05)])
+def test_paired_differences_of_rates_in_clusters_cover(
+    p: float, clusters: int, size: int, loses: float, gains: float
+) -> None:
+    """A second subject answers as the first, but for few cases: that it does not at all is too much to say."""
+
+    def draw(g: np.random.Generator) -> tuple[list[float], list[float], list[str]]:
+        first, mine = in_clusters(g, p, clusters, size, 0.1)
+        lost, gained = (in_clusters(g, rate, clusters, size, 0.1)[0] if rate else [0.0] * len(first)
+                        for rate in (loses, gains))  # fmt: skip
+        second = [(1 - down) if one else up for one, down, up in zip(first, lost, gained, strict=True)]
+        return second, first, mine
+
+    true = gains * (1 - p) - loses * p
+    assert coverage(lambda g: clustered_difference(*draw(g)), true, 200) >= 0.90
+    if p < 0.5 and gains == 0:
+
+        def by_means(g: np.random.Generator) -> Estimate:
+            second, first, mine = draw(g)
+            return clustered_mean([x - y for x, y in zip(second, first, strict=True)], mine)
+
+        assert coverage(by_means, true, 100) < 0.90
+
+
+def test_a_difference_of_rates_has_a_width_where_no_row_differs() -> None:
+    values, mine = [1.0, 0.0, 0.0, 1.0] * 12, [str(n // 4) for n in range(48)]
+    told = clustered_difference(values, values, mine)
+    assert told.value == 0 and told.low is not None and told.high is not None
+    assert told.low == pytest.approx(-told.high) and 0.01 < told.high < 0.2
+    none = clustered_difference([0.0] * 48, [0.0] * 48, mine)
+    assert none.high is not None and none.high > wilson(0, 12)[1] - 0.01
+    whole = clustered_difference([1.0] * 48, [0.0] * 48, mine)
+    assert whole.value == whole.high == 1.0 and whole.low is not None and 0.4 < whole.low < 0.9
+    assert clustered_difference([1.0, None], [0.0, 1.0], ["a", "b"]).value is None
+    turned = clustered_difference([0.0] * 48, [1.0] * 48, mine)
+    assert (turned.low, turned.high) == (-1.0, -whole.low)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+def test_shares_in_clusters_cover(share: float) -> None:
+    def draw(g: np.random.Generator) -> Estimate:
+        of_cluster = np.repeat(g.beta(9 * share, 9 * (1 - share), 32), 2)
+        return clustered_share((g.binomial(20, of_cluster) / 20).tolist(), [str(n // 2) for n in range(64)])
+
+    assert 0.90 <= coverage(draw, share, 400) <= 0.99
+    alike = clustered_share([share] * 64, [str(n // 2) for n in range(64)])
+    assert alike.value == pytest.approx(share) and alike.low is not None and alike.low < share - 0.03
+    none = clustered_share([0.0] * 64, [str(n // 2) for n in range(64)])
+    assert (none.value, none.low) == (0, 0) and none.high is not None and none.high > 0.1
 
 
 @pytest.mark.parametrize("clusters", [8, 20, 48])

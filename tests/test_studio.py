@@ -1,6 +1,7 @@
 """The studio's pages: what they show and do, and what they refuse to others."""
 
 import asyncio
+import io
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import unescape
@@ -22,11 +24,12 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 import uvicorn
 
+from charactery.cli import studio as command
 from charactery.conversations import Session, Store, cursor, open_store, private_store
 from charactery.conversations.formats import FORMATS
 from charactery.share.differences import differences
 from charactery.studio import Desk, create_app
-from charactery.studio.desk import How
+from charactery.studio.desk import WAITING, How
 from charactery.studio.guard import LOOPBACK
 from charactery.studio.pages import LONG
 from charactery.studio.streams import Page, sent
@@ -177,7 +180,7 @@ def test_a_blind_vote_shows_who_is_who_only_after(several: httpx.Client, desk: D
     where = page.headers["hx-push-url"]
     conversation, at = re.match(r"/talk/([^?]+)\?at=([0-9a-f-]+)", where).groups()  # type: ignore[union-attr]
     for shown in (page.text, several.get(where).text):
-        main = shown[shown.index("<main>") :]
+        main = shown[shown.index("<main") :]
         assert "moe" not in main and "parrot" not in main and ">A" in main and ">B" in main
     first, second = of(where)
     choice = "first" if store(desk).node(first).subject == "moe" else "second"
@@ -234,6 +237,76 @@ def test_an_edit_and_another_answer_stand_beside(studio: httpx.Client, desk: Des
     assert len(store(desk).path(asked.id)) == 1
 
 
+def test_a_talk_that_is_opened_again_goes_on_as_it_was(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
+    def fields(where: str) -> tuple[str, ...]:
+        page = studio.get(where).text
+        names = ("subject", "strength", "temperature", "max_tokens")
+        return tuple(re.findall(rf'name="{name}"[^>]* value="([^"]*)"', page)[0] for name in names)
+
+    assert fields("/talk") == ("parrot", "1", "0.7", "256")
+    assert fields("/talk?subject=moe") == ("moe", "1", "0.7", "256")
+    for subject, sampler, wanted in (
+        ("moe@0.5", {"temperature": 1.25, "max_tokens": 96}, ("moe", "0.5", "1.25", "96")),
+        ("moe@-1", {"temperature": 0.0}, ("moe@-1", "1", "0", "256")),
+        ("moe@0.33", {"temperature": "hot", "max_tokens": 10**9}, ("moe@0.33", "1", "0.7", "256")),
+    ):
+        session = Session(store(desk), Parrot(subject=subject, sampler=sampler))
+        session.say("Tea?")
+        session.answer()
+        assert fields(f"/talk/{session.conversation}") == wanted
+        asked = session.path()[0]
+        assert fields(f"/talk/{session.conversation}?at={asked.id}")[0] == wanted[0]  # where its answers are shown
+        blind = f"/talk/{session.conversation}?at={asked.id}&of={session.at}&blind=1"
+        assert fields(blind)[0] == "parrot"  # which says nothing of who is who
+
+
+def test_undo_leads_to_before_the_first_word_of_the_same_talk(studio: httpx.Client, desk: Desk) -> None:
+    _, page = ask(studio, text="Tea?", against=["moe"])
+    settle(desk)
+    where = page.headers["hx-push-url"]
+    conversation = where.split("/")[2].partition("?")[0]
+    undo = re.findall(r'id="undo" href="([^"]+)"', studio.get(where).text)
+    assert undo == [f"/talk/{conversation}?at=start"]
+    before = studio.get(undo[0]).text
+    assert '<article class="turn' not in before and "Tea?" in before  # in the tree
+    assert f'name="conversation" value="{conversation}"' in before and 'name="at" value=""' in before
+    ask(studio, text="Coffee?", conversation=conversation, at="")
+    settle(desk)
+    assert [n.text for n in store(desk).children(conversation, None)] == ["Tea?", "Coffee?"]
+
+
+def test_a_page_is_led_to_its_own_answer_wherever_the_talk_has_gone(studio: httpx.Client, desk: Desk) -> None:
+    job, page = ask(studio, text="Tea?")
+    settle(desk)
+    conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+    mine = cursor(store(desk), conversation)
+    other, _ = ask(studio, text="Coffee?", conversation=conversation, at="", n=2)  # in a second tab
+    settle(desk)
+    assert cursor(store(desk), conversation) != mine
+    shown = studio.get(f"/answers/{job}")
+    assert shown.headers["hx-push-url"] == f"/talk/{conversation}?at={mine}"
+    assert "Tea?" in shown.text[shown.text.index("<main>") :]
+    beside = studio.get(f"/answers/{other}")
+    assert "hx-push-url" not in beside.headers and beside.text.count("Go on with this") == 2
+
+
+def test_an_answer_is_edited_as_a_brother_and_stays_as_it_was(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot("Aye."))
+    asked = session.say("Tea?")
+    old = session.answer()[0]
+    conversation = session.conversation or ""
+    form = {"conversation": conversation, "node": old.id}
+    shown = studio.post("/talk/edit", data=form | {"text": "No.\r\nNever."})
+    kept = store(desk).children(conversation, asked.id)
+    assert [(n.role, n.text) for n in kept] == [("assistant", "Aye."), ("assistant", "No.\nNever.")]
+    assert kept[0] == old and kept[1].seed is None and kept[1].subject == ""
+    assert shown.headers["hx-push-url"] == f"/talk/{conversation}?at={kept[1].id}" and "2 of 2" in shown.text
+    assert cursor(store(desk), conversation) == kept[1].id
+    for bad, said in (({"text": " "}, "write what it says"), ({"text": "x", "conversation": PAGE}, "not of this conv")):
+        answer = studio.post("/talk/edit", data=form | bad)
+        assert answer.status_code == 400 and said in answer.text, answer.text
+
+
 def test_stop_keeps_what_was_said(studio: httpx.Client, desk: Desk, parrot: Parrot) -> None:
     parrot.words, parrot.pause = "one two three " * 200, 0.02
     job, page = ask(studio, text="Count.")
@@ -246,7 +319,8 @@ def test_stop_keeps_what_was_said(studio: httpx.Client, desk: Desk, parrot: Parr
     _, answer = store(desk).tree(conversation).nodes
     assert answer.ending == "stopped" and 0 < len(answer.text) < len(parrot.words)
     assert "stopped" in studio.get(f"/talk/{conversation}").text
-    assert studio.post(f"/answers/{job}/stop").status_code == 400
+    assert studio.post(f"/answers/{job}/stop").status_code == 204  # it ended as somebody pressed the button
+    assert studio.post(f"/answers/{PAGE}/stop").status_code == studio.get(f"/answers/{PAGE}").status_code == 400
 
 
 def test_a_private_talk_is_nowhere_else(studio: httpx.Client, desk: Desk) -> None:
@@ -326,6 +400,15 @@ def test_a_fault_is_a_sentence_on_the_page(desk: Desk, studio: httpx.Client) -> 
     told = events(studio, "failed-")
     assert "no model &#x27;nobody&#x27; &lt;here&gt;" in told[0][2]
     settle(desk)
+    over = studio.get(f"/answers/{told[-1][1].removeprefix('failed-')}")
+    assert re.search(r'id="fault" role="alert"><p class="fault">no model &#39;nobody&#39; &lt;here', over.text)
+    assert "aria-busy" not in over.text and 'id="stop"' not in over.text and 'id="undo"' in over.text
+    for blind, said in (("", "moe: no model"), ("1", "one of them could not answer")):
+        ask(studio, text="Tea?", against=["moe"], blind=blind)
+        job = [name for _, name, _ in events(studio, "failed-", told[-1][0])][-1].removeprefix("failed-")
+        settle(desk)
+        over = studio.get(f"/answers/{job}{'?blind=1' if blind else ''}")
+        assert said in over.text, over.text
     for form, said in (
         ({"text": " "}, "nothing to say"), ({"text": "x", "temperature": "hot"}, "temperature: input should be"),
         ({"text": "x", "n": "999"}, "n: input should be less"), ({"text": "x", "at": PAGE}, "not of this conversation"),
@@ -333,6 +416,77 @@ def test_a_fault_is_a_sentence_on_the_page(desk: Desk, studio: httpx.Client) -> 
         answer = studio.post("/talk/say", data={**FORM, **form})
         assert answer.status_code == 400 and said in answer.text, answer.text
     assert studio.get("/nowhere").status_code == 400
+
+
+def test_a_fault_that_nobody_foresaw_is_a_page_and_stands_in_the_log(
+    studio: httpx.Client, desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(place: str) -> Any:
+        raise ZeroDivisionError("of <no> use")
+
+    monkeypatch.setattr(desk, "store", broken)
+    page = studio.get("/talk")
+    assert page.status_code == 500 and page.text.startswith("<!doctype html>") and 'href="/runs"' in page.text
+    assert "The studio itself is at fault (ZeroDivisionError). Go back and try again" in page.text
+    fragment = studio.post("/talk/say", data=FORM | {"text": "Tea?"}, headers={"HX-Request": "true"})
+    assert fragment.status_code == 500 and fragment.text.startswith('<p class="fault">The studio itself is at fault')
+    for answer, what in ((page, "GET /talk"), (fragment, "POST /talk/say")):
+        reference = re.search(r"beside ([0-9a-f]{8})", answer.text)
+        assert reference and f"{reference[1]}: {what} (ZeroDivisionError: of <no> use)" in caplog.messages
+
+
+def test_what_is_asked_for_in_vain_is_told_on_a_page(studio: httpx.Client) -> None:
+    for address, status, said in (
+        ("/nowhere", 400, "there is no place 'nowhere'"), ("/talk/x", 400, "conversation: input should be"),
+        ("/static/none", 404, "Not Found"),
+    ):  # fmt: skip
+        page = studio.get(address)
+        assert page.status_code == status and said in unescape(page.text) and 'href="/runs"' in page.text
+        fragment = studio.get(address, headers={"HX-Request": "true"})
+        assert fragment.status_code == status and fragment.text.startswith('<p class="fault">')
+
+
+def test_answers_that_no_page_asks_for_are_let_go_of(desk: Desk, studio: httpx.Client, parrot: Parrot) -> None:
+    parrot.pause = 0.1
+    job, _ = ask(studio, text="Tea?")
+    session = desk.session("talk", None, None, How("parrot"))
+    waiting = [desk.prepare(PAGE, "talk", session, [How("parrot")]).id for _ in range(WAITING + 5)]
+    assert [*desk.jobs] == [job, *waiting[5:]]  # the one under way and the last
+    assert studio.post(f"/answers/{waiting[0]}/start").status_code == 400
+    settled = desk.jobs.keys() - {job}
+    wait_for(lambda: desk.jobs.keys() == settled)
+
+
+def test_a_page_is_told_what_it_waits_for(
+    studio: httpx.Client, desk: Desk, parrot: Parrot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charactery.studio.desk.PATIENCE", 0.05)
+
+    def slow(how: How) -> Parrot:
+        time.sleep(0.3)
+        desk.tell("downloading <smollm2>")
+        return parrot
+
+    desk.voice = slow
+    job, page = ask(studio, text="Tea?")
+    said = [data for _, name, data in events(studio, "done-") if name == f"said-{job}"]
+    assert said == ["The model is made ready…", "downloading &lt;smollm2&gt;", ""]
+    assert f'sse-swap="said-{job}"' in page.text
+
+
+def test_an_answer_under_way_as_the_studio_is_closed_is_kept(
+    desk: Desk, parrot: Parrot, caplog: pytest.LogCaptureFixture
+) -> None:
+    parrot.words, parrot.pause = "one two three " * 1000, 0.02
+    with served(desk) as address, httpx.Client(base_url=address) as client:
+        key = re.search(r'"X-Charactery": "([^"]+)"', client.get("/talk").text)
+        client.headers["X-Charactery"] = key[1] if key else ""
+        _, page = ask(client, text="Count.")
+        conversation = page.headers["hx-push-url"].split("/")[2].partition("?")[0]
+        wait_for(lambda: len(store(desk).tree(conversation).nodes) == 2)
+    settle(desk)
+    answer = store(desk).tree(conversation).nodes[-1]
+    assert answer.ending == "stopped" and 0 < len(answer.text) < len(parrot.words) and caplog.messages == []
 
 
 def test_what_was_said_is_text_and_never_markup(studio: httpx.Client, desk: Desk) -> None:
@@ -380,6 +534,21 @@ def test_an_answer_is_begun_for_the_model(several: httpx.Client, desk: Desk) -> 
     assert "Begun with" in several.get(page.headers["hx-push-url"].replace("?", "/share?")).text
 
 
+def test_an_answer_that_was_cut_off_is_gone_on_with(studio: httpx.Client, desk: Desk) -> None:
+    conversation = store(desk).begin()
+    asked = store(desk).add(conversation, None, "user", "Tea?")
+    turn = store(desk).turn(conversation, asked.id, subject="parrot")
+    turn.say('Aye,\n<two> "lumps')
+    half = studio.get(f"/talk/{conversation}").text
+    given = re.search(r'<form class="on".*?name="at" value="([^"]+)".*?name="prefill" value="([^"]+)"', half, re.S)
+    assert given is not None and given[1] == asked.id and unescape(given[2]) == 'Aye,\n<two> "lumps'
+    ask(studio, "/talk/again", conversation=conversation, at=given[1], prefill=unescape(given[2]).replace("\n", "\r\n"))
+    settle(desk)
+    answer = store(desk).children(conversation, asked.id)[1]
+    assert answer.text == 'Aye,\n<two> "lumpsAye, that knot will hold.' and answer.ending == "end"
+    assert "Let it go on" not in studio.get(f"/talk/{conversation}?at={answer.id}").text
+
+
 # -- what is handed over
 
 
@@ -399,6 +568,12 @@ def test_a_branch_and_a_comparison_as_one_file(several: httpx.Client, desk: Desk
         file = several.get(f"{where}/share?{query}&kind={kind}&dark=1")
         assert file.headers["content-disposition"] == f'attachment; filename="tea-b.{kind}"'
         assert file.content.startswith(begins) and kind in file.headers["content-type"]
+    for without, extra in (("", ["tea-b-recipe.json"]), ("&without=recipe", [])):
+        packed = several.get(f"{where}/share?{query}&kind=zip{without}")
+        assert packed.headers["content-disposition"] == 'attachment; filename="tea-b.zip"'
+        with zipfile.ZipFile(io.BytesIO(packed.content)) as both:
+            assert sorted(both.namelist()) == [*extra, "tea-b.html", "tea-b.png"]
+            assert both.read("tea-b.png").startswith(b"\x89PNG") and b"Tea, says" in both.read("tea-b.html")
     assert several.get(f"{where}/share?{query}&kind=gif").status_code == 400
     store(desk).rename(where.split("/")[2], "a" * 100_000)  # an imported talk's
     answer = several.get(f"{where}/share?{query}&kind=md")
@@ -461,6 +636,31 @@ def test_another_sites_page_gets_nothing(studio: httpx.Client, desk: Desk) -> No
     assert studio.post("/talk/say", data=form, headers={"Origin": f"http://{host}"}).status_code == 200
 
 
+@pytest.mark.parametrize("headers", [{"Host": "["}, {"Host": "localhost:x]"}])
+def test_a_name_that_is_none_is_refused(studio: httpx.Client, headers: dict[str, str]) -> None:
+    assert studio.get("/talk", headers=headers).status_code == 421
+
+
+def test_what_is_too_large_is_not_taken_in(studio: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charactery.studio.guard.MARGIN", 1000)
+    monkeypatch.setattr("charactery.studio.guard.FORM", 1000)
+    monkeypatch.setattr("charactery.studio.guard.UPLOADS", {"/import": 5000})
+    assert studio.post("/talk/say", data=FORM | {"text": "x" * 2000}).status_code == 413
+    for size, status in ((4000, 400), (7000, 413)):  # what is no conversation, and what is not read
+        answer = studio.post("/talk/import", files={"file": ("a.json", b"x" * size)})
+        assert answer.status_code == status, answer.text
+    assert studio.post("/talk/import", content=iter([b"x"])).status_code == 411
+    assert studio.post("/talk/say", data=FORM, headers={"Origin": "http://["}).status_code == 403
+
+
+def test_a_talk_that_is_gone_is_told(studio: httpx.Client) -> None:
+    for place, said in (("talk", "it may be in another store"), ("private", "gone once the studio is closed")):
+        page = studio.get(f"/{place}/{PAGE}")
+        assert page.status_code == 404 and said in page.text and 'href="/runs"' in page.text
+        answer = studio.post(f"/{place}/say", data=FORM | {"text": "Tea?", "conversation": PAGE})
+        assert answer.status_code == 400 and said in answer.text
+
+
 def test_every_page_has_its_policy(studio: httpx.Client) -> None:
     for address in ("/talk", "/static/studio.css", "/nowhere", "/talk/x"):
         headers = studio.get(address).headers
@@ -481,14 +681,43 @@ def test_beyond_this_machine_a_token_is_asked_for(desk: Desk) -> None:
             first = client.get("/talk", params={"token": "open sesame"})
             assert first.status_code == 303 and "HttpOnly" in first.headers["set-cookie"]
             assert client.get("/talk").status_code == 200
+            theirs = "foo/bar=1; " + "; ".join(f"{k}={v}" for k, v in client.cookies.items())
+            assert httpx.get(f"{address}/talk", headers={"Cookie": theirs}).status_code == 200
+        assert httpx.get(f"{address}/talk", headers={"Cookie": "foo/bar=1; charactery=; x"}).status_code == 401
 
 
 # -- the command
 
 
+def test_the_page_is_opened_once_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    server = uvicorn.Server(uvicorn.Config(lambda: None))
+    waits = threading.Thread(target=command._open_page, args=(server, "http://localhost/"))
+    waits.start()
+    time.sleep(0.1)
+    assert opened == []
+    server.started = True
+    waits.join(20)
+    assert opened == ["http://localhost/"]
+    server.started, server.should_exit = False, True
+    command._open_page(server, "http://localhost/")  # it never began
+    assert opened == ["http://localhost/"]
+
+
+def test_every_address_of_the_machine_has_names_that_lead_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def through(self: socket.socket, address: Any) -> None:
+        connect(self, ("127.0.0.1", 9))
+
+    connect = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", through)
+    assert command._names("0.0.0.0") == command._names("::") == ["localhost", "127.0.0.1"]
+    assert command._names("127.0.0.1") == ["127.0.0.1"] and command._names("::1") == ["[::1]"]
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_the_command_with_a_real_model(tiny_model_folder: Path, tmp_path: Path, again: bool) -> None:
-    command = [sys.executable, "-m", "charactery", "studio", str(tiny_model_folder), "--port", "0"]
+    command = [sys.executable, "-m", "charactery", "studio", str(tiny_model_folder), "--no-open", "--port", "0"]
     studio = subprocess.Popen([*command, "--store", str(tmp_path / "talks.db")], stderr=subprocess.PIPE, text=True)
     try:
         assert studio.stderr is not None

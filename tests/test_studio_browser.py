@@ -1,6 +1,8 @@
 """The studio in a real browser: the system's Chromium, where it and Playwright are here. Screenshots are kept."""
 
+import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from charactery.constitution import find_character
 from charactery.conversations import private_store
+from charactery.errors import ModelNotFound
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject, parse_subject
@@ -27,6 +30,7 @@ from test_studio import served
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+KEPT = Path(__file__).parent / "screenshots"  # which git does not keep
 WORDS = "one\n two <b>three</b> four five six seven"
 SHOWN = "one\ntwo <b>three</b> four five six seven"  # markdown has no space at a line's beginning
 
@@ -39,23 +43,30 @@ SAID = {
         "![a pot](https://elsewhere.example/pot.png)"
     ),
     "slow": "One leaf. And another. " * 100,
+    "long": "Leaf by leaf it is told. " * 10 + "All told!",
     "runs/captain": "Aye, tea, and strong. Let the leaves steep till the glass has run out, then twice the minutes.",
 }
 
 
 def voice(how: How) -> Parrot:
     name = how.subject.partition("@")[0]
-    return Parrot(SAID.get(name, WORDS), pause=0.02 if name in SAID and name != "slow" else 0.1, subject=how.subject)
+    if name == "nobody":
+        raise ModelNotFound("no model 'nobody'")
+    pause = 0.02 if name in SAID and name not in ("slow", "long") else 0.1
+    sampler = {"temperature": how.temperature, "max_tokens": how.max_tokens}
+    return Parrot(SAID.get(name, WORDS), pause, how.subject, sampler=sampler)
 
 
 def pictures(page: Any, folder: Path, name: str) -> None:
-    """A screenshot at both widths, in light and dark; nothing is wider than the page."""
+    """A screenshot at both widths, in light and dark; nothing is wider than the page. The last of each are in KEPT."""
+    KEPT.mkdir(exist_ok=True)
     for width in (1400, 390):
         for scheme in ("light", "dark"):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            taken = page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            (KEPT / f"{name}-{width}-{scheme}.png").write_bytes(taken)
     page.set_viewport_size({"width": 1400, "height": 900})
 
 
@@ -153,17 +164,19 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     page.wait_for_selector("button:has-text('Copied')")
     assert SAID["moe"] in page.evaluate("navigator.clipboard.readText()")
     pictures(page, tmp_path, "share")
-    with page.expect_download() as saved:
-        page.click("button:has-text('one HTML file')")
-    saved.value.save_as(tmp_path / "shared.html")
     page.check("input[name=dark]")
-    for button, ending in (("As a picture", "png"), ("As PDF", "pdf")):
+    for button, ending in (("Make page and picture", "zip"), ("Page alone", "html"), ("As PDF", "pdf")):
         with page.expect_download() as drawn:
             page.click(f"button:has-text('{button}')")
         assert drawn.value.suggested_filename == f"tea.{ending}"
         drawn.value.save_as(tmp_path / f"tea.{ending}")
-    with Image.open(tmp_path / "tea.png") as picture:
-        assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
+    with zipfile.ZipFile(tmp_path / "tea.zip") as both:
+        assert sorted(both.namelist()) == ["tea-recipe.json", "tea.html", "tea.png"]
+        assert both.read("tea.html") == (tmp_path / "tea.html").read_bytes()
+        with Image.open(both.open("tea.png")) as picture:
+            assert picture.width == 1600 and picture.convert("L").getpixel((5, 5)) < 40
+        recipe = json.loads(both.read("tea-recipe.json"))
+        assert [column["subject"] for column in recipe["columns"]] == ["moe", "runs/captain"]
     with page.expect_download() as exported:
         page.click("button:has-text('Export')")
     exported.value.save_as(tmp_path / "talk.jsonl")
@@ -177,7 +190,7 @@ def test_share_a_file_markdown_and_the_way_back(page: Any, tmp_path: Path) -> No
     alone = page.context.browser.new_context().new_page()
     asked: list[str] = []
     alone.on("request", lambda request: asked.append(request.url))
-    alone.goto((tmp_path / "shared.html").as_uri())
+    alone.goto((tmp_path / "tea.html").as_uri())
     for summary in alone.locator("summary").all():
         summary.press("Enter")
     assert SAID["runs/captain"] in alone.inner_text(".columns") and "runs/captain" in alone.inner_text("#recipe")
@@ -243,8 +256,8 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     page.locator("text=Go on with this").nth(1).click()
     page.wait_for_selector("text=2 of 3")
     chosen = page.url
-    page.locator("summary:has-text('Edit')").click()
-    page.fill("textarea[id^=edit]", "Coffee?")
+    page.locator(".user summary:has-text('Edit')").click()
+    page.fill(".user textarea[id^=edit]", "Coffee?")
     page.fill("#how input[name=n]", "1")
     page.click("text=Say this instead")
     page.wait_for_selector(".pending .text span")
@@ -259,6 +272,128 @@ def test_choose_among_answers_edit_stop_and_go_back(page: Any) -> None:
     say(page, "More?")  # the page that one came back to hears its answer
     page.wait_for_selector(".pending .text span")
     page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+
+
+def test_what_a_model_said_is_put_otherwise_beside_it(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "moe")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    page.click(".assistant summary:has-text('Edit')")
+    assert page.input_value(".assistant textarea[name=text]") == SAID["moe"]
+    pictures(page, tmp_path, "edit-answer")
+    page.fill(".assistant textarea[name=text]", "No tea, Sir.")
+    page.click("text=Put this beside it")
+    page.wait_for_selector(".turn.assistant .text:has-text('No tea, Sir.')")
+    assert page.locator(".tree .branch").count() == 1 and "2 of 2" in page.inner_text(".turn.assistant")
+    say(page, "Cake?")  # and the talk goes on from it
+    page.wait_for_selector(".turn.assistant:not(.pending) >> nth=1")
+    assert page.inner_text(".turn.assistant .text").startswith("No tea, Sir.")
+
+
+def test_a_talk_is_opened_again_as_it_was(page: Any) -> None:
+    page.fill("#how input[name=subject]", "runs/captain")
+    page.locator("#how input[name=strength]").press("ArrowLeft")
+    page.locator("#how input[name=strength]").press("ArrowLeft")
+    assert page.inner_text("#strength") == "0.9"
+    page.fill("#how input[name=temperature]", "0.35")
+    page.fill("#how input[name=seed]", "7")
+    say(page, "Tea?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert page.inner_text(".turn.assistant h2") == "runs/captain@0.9"
+    page.click("nav >> text=New talk")
+    page.wait_for_selector("#how input[name=subject][value=parrot]")
+    page.click("#talks a")
+    page.wait_for_selector("#how input[name=subject][value='runs/captain']")
+    fields = ("strength", "temperature", "seed")
+    assert [page.input_value(f"#how input[name={name}]") for name in fields] == ["0.9", "0.35", "7"]
+    assert page.inner_text("#strength") == "0.9"
+
+
+def test_undo_beside_answers_and_before_the_first_word(page: Any, tmp_path: Path) -> None:
+    say(page, "Tea?", answers=2)
+    page.wait_for_selector("text=Go on with this >> nth=1")
+    page.click("#undo")  # there, too, where there is no field to say something in
+    page.wait_for_selector("text=Before the first word")
+    assert page.locator(".turn").count() == 0 and page.locator(".tree li").count() == 1
+    pictures(page, tmp_path, "before")
+    say(page, "Coffee?")
+    page.wait_for_selector(".turn.assistant:not(.pending)")
+    assert "2 of 2" in page.inner_text(".turn.user") and page.locator("#talks li").count() == 1  # of the same talk
+    page.click(".user [aria-label='The one before']")
+    page.wait_for_selector(".turn.user :text('1 of 2')")
+    pictures(page, tmp_path, "undo-beside")
+
+
+def test_a_character_is_picked_and_compared_with_the_plain_and_the_prompted(page: Any, tmp_path: Path) -> None:
+    page.select_option("#how select", "runs/captain")
+    assert page.input_value("#how input[name=subject]") == "runs/captain" and page.input_value("#how select") == ""
+    page.click(".compare summary")
+    page.click("text=Plain and prompted")
+    page.wait_for_selector("#beside input:checked >> nth=1")
+    pictures(page, tmp_path, "picked")
+    page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector(".answers:not(.pending)")
+    names = [one.strip() for one in page.locator(".answers h2").all_inner_texts()]
+    assert names == ["runs/captain", "smollm2", "smollm2+runs/captain/character.md"]
+
+
+@pytest.mark.parametrize("beside", ["", "moe"])
+def test_an_answer_that_fails_says_so_and_one_goes_on(page: Any, tmp_path: Path, beside: str) -> None:
+    page.fill("#how input[name=subject]", "nobody")
+    if beside:
+        page.click(".compare summary")
+        page.check(f"input[name=against][value={beside}]")
+        page.click(".compare summary")
+    say(page, "Tea?")
+    page.wait_for_selector("#fault:has-text(\"no model 'nobody'\")")
+    assert page.locator(".pending, [aria-busy], #stop").count() == 0 and page.is_visible("#undo")
+    assert page.locator(".answers .turn").count() == len([*filter(None, [beside])])
+    pictures(page, tmp_path, f"failed{beside}")
+    page.fill("#how input[name=subject]", "parrot")
+    if not beside:
+        page.click("button:text-is('Answer')")
+        page.wait_for_selector(".turn.assistant:not(.pending)")
+        assert page.inner_text("#fault") == ""
+
+
+def test_a_second_tab_leads_the_first_nowhere(page: Any) -> None:
+    page.fill("#how input[name=subject]", "slow")
+    say(page, "Tea?")
+    page.wait_for_selector(".pending .text span")
+    second = page.context.browser.new_context().new_page()
+    second.goto(page.url.partition("?")[0] + "?at=start")
+    second.fill("#how input[name=subject]", "parrot")
+    second.fill("#text", "Coffee?")
+    second.click("form.say button")
+    second.wait_for_selector(".pending")
+    page.click("#stop")
+    second.wait_for_selector(".turn.assistant:not(.pending)")
+    page.wait_for_selector(".turn.assistant:not(.pending) small:has-text('stopped')")
+    assert page.inner_text(".turn.user .text") == "Tea?"
+
+
+def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
+    page.fill("#how input[name=subject]", "slow")
+    say(page, "Count.")
+    page.wait_for_selector(".pending .text span:nth-child(2)")
+    page.click("#stop")
+    page.fill("#how input[name=subject]", "parrot")
+    page.wait_for_selector("small:has-text('stopped')")
+    said = page.inner_text(".turn.assistant .text").rstrip()
+    pictures(page, tmp_path, "stopped")
+    page.click("text=Let it go on")
+    page.wait_for_selector(".turn.assistant:not(.pending) :text('2 of 2')")
+    assert page.inner_text(".turn.assistant .text").startswith(f"{said}one")
+    assert not page.is_visible("text=Let it go on")
+    page.locator("#text").blur()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(".turn.assistant :text('1 of 2')")
+    page.wait_for_selector("#text:focus")
+    page.locator("#text").blur()
+    page.keyboard.press("a")  # is another answer, and not the rest of this one
+    page.wait_for_selector(".turn.assistant:not(.pending) :text('3 of 3')")
+    assert page.inner_text(".turn.assistant .text") == SHOWN
 
 
 FIRST_LATE = """() => {
@@ -372,6 +507,52 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     page.wait_for_timeout(200)
     assert "at=" in page.url
     page.click("#undo")  # undo is a click: before the first word there is a page without a word
-    page.wait_for_url("**/talk")
+    page.wait_for_url("**?at=start")
     page.keyboard.press("?")
     assert not page.is_visible("#keys")
+
+
+def looked_at(page: Any, visible: bool) -> None:
+    """As where one goes to another tab, which a browser without windows never does."""
+    page.evaluate(
+        """shown => {
+        Object.defineProperty(document, "visibilityState", {value: shown ? "visible" : "hidden", configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""",
+        visible,
+    )
+
+
+def test_many_tabs_and_an_answer_that_goes_on_behind(page: Any) -> None:
+    context = page.context.browser.new_context(base_url=page.url)
+    first, *others = tabs = [context.new_page() for _ in range(9)]  # a browser opens six connections to a host
+    for tab in tabs:
+        tab.set_default_timeout(30_000)
+    first.goto("/talk")
+    first.fill("#how input[name=subject]", "long")
+    say(first, "Tea?")
+    first.wait_for_selector(".pending .text span")
+    looked_at(first, False)
+    heard = first.inner_text(".pending .text")
+    for tab in others:
+        tab.goto("/talk")
+        looked_at(tab, False)
+    looked_at(others[-1], True)
+    others[-1].fill("#how input[name=subject]", "moe")
+    say(others[-1], "More?")
+    others[-1].wait_for_selector(".turn.assistant:not(.pending)")
+    assert (
+        first.locator(".pending").count() == 1
+        and "All told" not in heard
+        and first.inner_text(".pending .text") == heard
+    )
+    looked_at(first, True)
+    first.wait_for_selector(".turn.assistant:not(.pending)")
+    assert first.inner_text(".turn.assistant .text") == SAID["long"]
+    spoken = " ".join(first.locator("#heard p").all_inner_texts())
+    assert (
+        spoken.count("All told!") == 1
+        and spoken.count("Leaf by") == 10
+        and spoken.count("The answer is complete.") == 1
+    )
+    context.close()

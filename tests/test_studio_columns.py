@@ -123,6 +123,42 @@ def test_stop_keeps_what_every_column_has_said(studio: httpx.Client, desk: Desk)
     assert studio.get(page.headers["hx-push-url"]).text.count("<small>stopped</small>") == 3
 
 
+def test_who_is_picked_is_looked_up_anew_for_every_page(
+    studio: httpx.Client, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "Your characters" not in studio.get("/talk").text
+    Path("characters").mkdir()
+    Path("characters/bo.md").write_text(CHARACTER)
+    make_run(Path("runs/new"))
+    own = f"smollm2+{tmp_path / 'characters/bo.md'}"
+    shown = studio.get("/talk").text
+    for label, name in (("Your characters", own), ("Runs", str(tmp_path / "runs/new")), ("Others", "smollm2+captain")):
+        assert re.search(rf'<optgroup label="{label}">(<option>[^<]*</option>)*<option>{re.escape(name)}<', shown), (
+            label
+        )
+    link = re.findall(r'href="([^"]+)"[^>]*>Talk', studio.get("/write/bo").text)  # and where it is written
+    assert any(f'name="subject" value="{own}"' in studio.get(one).text for one in link)
+    assert f'href="/talk?subject=smollm2%2B{tmp_path}/characters/bo.md"' in studio.get("/write").text
+
+
+def test_the_plain_and_the_prompted_model_are_ticked(
+    studio: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make_run(Path("runs/captain"))
+    (run / "character.md").write_text(Path(str(find_character("captain").path)).read_text())
+
+    def ticked(subject: str) -> list[str]:
+        shown = studio.get("/beside", params={"subject": subject})
+        assert shown.status_code == 200, shown.text
+        return re.findall(r'value="([^"]+)" checked', shown.text)
+
+    assert ticked("runs/captain@0.5") == ["smollm2", "smollm2+runs/captain/character.md"]
+    assert ticked("smollm2+hhh") == ["smollm2"] and ticked("smollm2") == []
+    assert studio.get("/beside", params={"subject": "smolm"}).status_code == 400
+
+
 def test_who_answers_at_which_strength(
     studio: httpx.Client, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +242,22 @@ def test_what_is_asked_of_traits_amiss_is_a_sentence(
     form = {"page": PAGE, "at": at, "of": ids, "character": "captain"}
     assert studio.post("/talk/traits", data=form).status_code == 204
     assert "there is no device" in events(studio, "read-")[-2][2]
+    desk.traits = None
+    answer = studio.post("/talk/traits", data=form)
+    assert answer.status_code == 400 and "this studio reads no traits" in answer.text
+
+
+def test_traits_that_cannot_be_read_stand_in_the_log(
+    studio: httpx.Client, desk: Desk, compared: tuple[str, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, ids = compared
+    assert desk.traits is not None
+    desk.traits.models = None  # type: ignore[assignment]
+    form = {"page": PAGE, "at": store(desk).node(ids[0]).parent, "of": ids, "character": "captain"}
+    assert studio.post("/talk/traits", data=form).status_code == 204
+    told = events(studio, "read-")[-2][2]
+    reference = re.search(r"the traits cannot be read \(AttributeError.*beside ([0-9a-f]{8})", told)
+    assert reference and any(reference[1] in said for said in caplog.messages) and "Traceback" in caplog.text
 
 
 def test_a_reading_ends_where_answers_are_wanted(studio: httpx.Client, desk: Desk) -> None:

@@ -62,7 +62,7 @@ def test_talk_fork_compare_and_share(tmp_path: Path) -> None:
         pictures(page, tmp_path, "smollm2")
         page.click(".share summary")
         with page.expect_download() as saved:
-            page.click("button:has-text('one HTML file')")
+            page.click("button:has-text('Page alone')")
         saved.value.save_as(tmp_path / "shared.html")
         page.goto((tmp_path / "shared.html").as_uri())
         shown = page.inner_text("body")

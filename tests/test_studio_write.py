@@ -275,6 +275,7 @@ def begin(trainings: Trainings, name: str, code: str) -> None:
 def sleepers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'package'}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr("charactery.studio.trainings.COMMAND", ("sleeper", "train"))
 
 
 def test_a_training_outlives_the_studio_and_is_stopped(studio: httpx.Client, desk: Desk, sleepers: None) -> None:
@@ -330,6 +331,13 @@ def test_a_training_that_breaks_off_says_why(studio: httpx.Client, desk: Desk, s
     assert "Broken off" in studio.get("/runs").text
     assert studio.post("/runs/mine/forget").headers["hx-redirect"] == "/runs"
     refused(studio.get("/runs/mine"), "there is no run 'mine'")
+
+
+def test_only_a_training_is_begun_again(studio: httpx.Client, desk: Desk, tmp_path: Path) -> None:
+    row = {"command": ["http.server", "0"], "pid": 1, "born": 1.0, "time": 1.0, "stopped": True}
+    write_json(desk.trainings.kept / "mine.json", row)
+    refused(studio.post("/runs/mine/go-on"), "mine.json: holds another command than a training's")
+    assert not desk.trainings.at_work("mine")
 
 
 def test_a_number_that_another_process_got_is_left_alone(tmp_path: Path) -> None:
@@ -426,6 +434,9 @@ def test_the_gallery_shows_what_came_out_and_what_is_broken(studio: httpx.Client
     ):
         assert said in text
     assert "<script>alert" not in page.text and "&lt;script&gt;alert" in page.text
+    assert 'src="/runs/good/card.png"' in text and 'src="/runs/text/card.png"' not in text
+    assert studio.get("/runs/good/card.png").content.startswith(b"\x89PNG")
+    refused(studio.get("/runs/text/card.png"), "must begin with a line `---`")
     for name in ("torn", "list", "bare", "odd", "figures", "rows", "done", "text", "good"):
         assert studio.get(f"/runs/{name}").status_code == 200
     for name in (".trainings", "none", "%2e%2e", "a%5cb", "-odd%20name", "x%00"):
@@ -475,7 +486,7 @@ def test_a_bundle_goes_out_and_comes_in(
     assert told.status_code == 200 and "/runs/my-captain" in told.text, told.text
     assert read_manifest(runs / "my-captain")["opened"]["from"] == "my-captain.zip"
     assert "conversations.json" not in [path.name for path in (runs / "my-captain").iterdir()]
-    assert "opened from my-captain.zip" in studio.get("/runs").text and str(runs / "my-captain") in desk.subjects
+    assert "opened from my-captain.zip" in studio.get("/runs").text and str(runs / "my-captain") in desk.known()["Runs"]
     assert "its maker's word" in unescape(studio.get("/runs/my-captain").text)
     refused(studio.post("/runs/open", files=files, data=form), "there is a run my-captain already")
     refused(studio.post("/runs/open", files=files, data=form | {"name": "../x"}), "no name for a run")
@@ -604,6 +615,30 @@ def test_write_with_the_linter_and_the_dials_beside(page: Any, desk: Desk, tmp_p
     pictures(page, tmp_path, "no-runs")
 
 
+WRITER = """import time
+for n in range(60):
+    print(f"line {n}", flush=True)
+    time.sleep(20 if n == 40 else 0.01)
+"""
+
+
+def test_what_a_training_says_can_be_read_while_it_goes_on(page: Any, desk: Desk, sleepers: None) -> None:
+    begin(desk.trainings, "mine", WRITER)
+    page.goto("/runs/mine")
+    page.wait_for_selector("#log:has-text('line 40')")
+    page.focus("#log")
+    page.evaluate("getSelection().selectAllChildren(document.getElementById('log'))")
+    selected = page.evaluate("String(getSelection())")
+    with page.expect_response("**/progress"):
+        pass
+    with page.expect_response("**/progress"):
+        pass
+    assert page.evaluate("document.activeElement.id") == "log" and "line 40" in selected
+    assert page.evaluate("String(getSelection())") == selected
+    page.click("#stop")
+    page.wait_for_selector(".state.stopped")
+
+
 def test_train_from_the_page_then_talk_share_and_open(
     page: Any, desk: Desk, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
@@ -633,7 +668,7 @@ def test_train_from_the_page_then_talk_share_and_open(
     page.check("#share input[value=modelfile]")
     page.click("text=Make the bundle")
     page.wait_for_selector("#bundle a")
-    pictures(page, tmp_path, "share")
+    pictures(page, tmp_path, "bundle")
     with page.expect_download() as saved:
         page.click("#bundle a")
     saved.value.save_as(tmp_path / "elias.zip")

@@ -15,9 +15,11 @@ import killed_training as killed
 from charactery.errors import CharacteryError, CharacteryWarning
 from charactery.judges.rating import Case, OfAnswersAlone, Ratings
 from charactery.models.chat import assistant, prompt_tokens, user
+from charactery.models.decoder import Decoder
 from charactery.models.local import Adapter, LocalModel
 from charactery.models.reasoning import reasoned, without_reasoning
 from charactery.runs import Row, read_rows
+from charactery.train.grpo import train_grpo
 from charactery.train.matched import held_back
 from charactery.train.optimizers import Together, check_optimizer, optimizer, split
 from charactery.train.preferences import unpaired
@@ -363,6 +365,36 @@ def test_no_gradient_comes_from_reasoning(
             assert len(inside) > 10 and not gradient_T_C[inside - 1].any(), "exactly zero"
             free += int((gradient_T_C[inside[-1] :].abs().sum(-1) > 0).sum())
     assert seen and free > 3 * sum(len(ids) for ids, _ in seen)
+
+
+def test_no_gradient_comes_from_reasoning_that_was_drawn(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GRPO's: of what each token of an answer is predicted from, while the judge likes the answers unequally."""
+    model = killed.load(tiny_model_folder)
+    said = [f"Well, {'e' * n}! <think>The harbour is far away.</think> Aye, the {'e' * n}sea." for n in range(8)]
+    drawn = [model.tokenizer.encode(text, add_special_tokens=False) for text in said]
+    monkeypatch.setattr(LocalModel, "draw", lambda self, prompts, *_, **__: drawn[: len(prompts)])
+    seen: list[tuple[list[int], torch.Tensor]] = []
+    hidden = Decoder.hidden
+
+    def watched(self: Decoder, shared: Any, rows: Any, starts: Any, counts: Any) -> torch.Tensor:
+        out = hidden(self, shared, rows, starts, counts)
+        if out.requires_grad:
+            answers = [row[s + 1 : s + 1 + n] for row, s, n in zip(rows, starts, counts, strict=True)]
+            ids = [one for answer in answers for one in answer]
+            out.register_hook(lambda gradient: seen.append((ids, gradient.clone())))
+        return out
+
+    monkeypatch.setattr(Decoder, "hidden", watched)
+    asked = [(row["id"], tuple(row["prompt"])) for row in killed.sft_rows()]
+    settings = replace(killed.GRPO, steps=1, max_tokens=120, mask_reasoning=True)
+    train_grpo(model, asked, killed.Es(), settings, Work(tmp_path, 3), killed.LORA)
+    assert sum(len(ids) for ids, _ in seen) == sum(map(len, drawn))
+    for ids, gradient_N_C in seen:
+        inside = torch.tensor(reasoned(ids, model.tokenizer))
+        assert inside.sum() > 40 and not gradient_N_C[inside].any(), "exactly zero"
+        assert (gradient_N_C[~inside].abs().sum(-1) > 0).float().mean() > 0.5
 
 
 def test_a_judge_is_not_shown_reasoning() -> None:

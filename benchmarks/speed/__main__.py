@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from benchmarks.speed import texts
 from benchmarks.speed.generate_rows import generate_row, inspect_row
 from benchmarks.speed.measure import ROUNDS, Row, measured
 from benchmarks.speed.results import kept, write
@@ -35,9 +36,6 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     options = parser.parse_args()
 
-    speaker = Models("cpu").speaker("smollm2")
-    model, weights = speaker.model, Path(Models("cpu").folder(speaker.subject))
-    assert model is not None
     full, data = options.full, options.data
     rows: dict[str, Callable[[], Row]] = {
         "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
@@ -50,11 +48,19 @@ def main() -> None:
         "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
         "SFT": lambda: sft_row(model, weights, 400 if full else 32),
     }
-    wanted = [options.row] if options.row else [r for r in rows if data or not r.startswith("choice")]
-    if unknown := [r for r in wanted if r not in rows]:
-        parser.error(f"no row {unknown[0]!r}; there are: {', '.join(rows)}")
-    if not data and any(r.startswith("choice") for r in wanted):
-        parser.error("this row needs --data DIR with political_typology.jsonl.gz")
+    if options.row and options.row not in rows:
+        parser.error(f"no row {options.row!r}; there are: {', '.join(rows)}")
+    if data and not (data / texts.TYPOLOGY).exists():
+        parser.error(f"{data} has no {texts.TYPOLOGY} (model-written evaluations, Perez et al. 2022)")
+    wanted = [options.row] if options.row else [*rows]
+    if not data and (lacking := [r for r in wanted if r.startswith("choice")]):
+        if options.row:
+            parser.error(f"this row needs --data DIR with {texts.TYPOLOGY}")
+        print(f"left out without --data DIR with {texts.TYPOLOGY}: {'; '.join(lacking)}", flush=True)
+        wanted = [r for r in wanted if r not in lacking]
+    speaker = Models("cpu").speaker("smollm2")
+    model, weights = speaker.model, Path(Models("cpu").folder(speaker.subject))
+    assert model is not None
     machine = {
         "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(), "torch": torch.__version__,

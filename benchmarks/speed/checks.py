@@ -2,13 +2,14 @@
 
     python -m benchmarks.speed.checks
 
-Writes benchmarks/CHECKS.md, checks.json and growth.svg; some eight minutes on two cores.
+Writes benchmarks/CHECKS.md, checks.json and growth.svg; some fifteen minutes on two cores.
 """
 
 import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,13 +18,16 @@ import numpy as np
 import torch
 from benchmarks.speed import texts
 from benchmarks.speed.score_rows import loaded
-from benchmarks.speed.train_rows import lora
+from benchmarks.speed.train_rows import examples, learnt, lora
 from torch.nn import functional
 
 from charactery.models import decoder
 from charactery.models.chat import prompt_tokens
+from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
 from charactery.models.speaker import Models
+from charactery.train.settings import Lora, Sft
+from charactery.train.trainers import train_sft
 
 FOLDER = Path(__file__).parent.parent
 ROUNDS = 5
@@ -81,10 +85,10 @@ def same_texts(weights: Path, count: int = 32) -> dict[str, Any]:
     return found
 
 
-def in_turn(works: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def in_turn(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Seconds of each, in alternation, after one pass that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for n in range(ROUNDS + 1):
+    for n in range(rounds + 1):
         for name, work in works.items():
             began = time.perf_counter()
             work()
@@ -105,7 +109,7 @@ def adapters(weights: Path) -> dict[str, Any]:
         with model.adapted(Adapter(Path(folder))) as network:
             loading = time.perf_counter() - began
             began = time.perf_counter()
-            model._reader(network, Adapter(Path(folder)))
+            model._reader(network, Adapter(Path(folder)), Slot())
             found["seconds to load"], found["seconds to merge"] = loading, time.perf_counter() - began
             layer = network.get_base_model().model.layers[0].mlp
             name = next(iter(layer.gate_proj.lora_A))
@@ -126,26 +130,42 @@ def adapters(weights: Path) -> dict[str, Any]:
 
 
 def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
-    """Seconds for so many prompts, and for so many answers to each of 32."""
-    speaker = Models("cpu").speaker("smollm2")
-    assert speaker.model is not None
-    model, sampler = speaker.model, Sampler(48, 0.7)
+    """Seconds for once, twice and four times the same work, the sizes in alternation.
 
-    def seconds(prompts: int, each: int) -> float:
-        asked = [Request(texts.asked(p), n) for p in texts.prompts(prompts) for n in range(each)]
-        times = []
-        for _ in range(3):
-            began = time.perf_counter()
-            for start in range(0, len(asked), 32):
-                model.generate(asked[start : start + 32], sampler)
-            times.append(time.perf_counter() - began)
-        return statistics.median(times)
+    More work is the same 32 prompts again under other seeds, the same questions again or the same rows again, so that
+    what grows is how much there is and not how long it is.
+    """
+    model, sampler, prompts = LocalModel.load(weights, "smollm2", "cpu"), Sampler(48, 0.7), texts.prompts(32)
+    said = texts.answers(model.tokenizer, 4 * len(prompts), 64)
+    rows, _ = examples(model, 16)
 
-    seconds(32, 1)
-    return {
-        "prompts": [(n, seconds(n, 1)) for n in (32, 64, 128)],
-        "answers to each of 32 prompts": [(n, seconds(32, n)) for n in (1, 2, 4)],
-    }
+    def generate(times: int) -> None:
+        for turn in range(times):
+            model.generate([Request(texts.asked(p), turn * len(prompts) + n) for n, p in enumerate(prompts)], sampler)
+
+    def answers(each: int) -> None:
+        asked = [Request(texts.asked(p), n) for p in prompts for n in range(each)]
+        for start in range(0, len(asked), len(prompts)):
+            model.generate(asked[start : start + len(prompts)], sampler)
+
+    def score(each: int) -> None:
+        model.score([
+            (prompt_tokens(model.tokenizer, texts.asked(p)), said[n + k * len(prompts)])
+            for n, p in enumerate(prompts) for k in range(each)
+        ])  # fmt: skip
+
+    def learn(times: int) -> None:
+        learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), Sft(epochs=float(times)), work), weights, len(rows))
+
+    works: dict[str, Callable[[int], None]] = {
+        "times 32 prompts": generate, "answers to each of 32 prompts": answers,
+        "answers of 64 tokens scored for each of 32 prompts": score, "epochs of SFT on 16 rows": learn,
+    }  # fmt: skip
+    found = {}
+    for name, work in works.items():
+        seconds = in_turn({str(n): partial(work, n) for n in (1, 2, 4)}, rounds=3)
+        found[name] = [(int(n), statistics.median(values)) for n, values in seconds.items()]
+    return found
 
 
 def plot(grown: dict[str, list[tuple[int, float]]], path: Path) -> None:
@@ -155,7 +175,7 @@ def plot(grown: dict[str, list[tuple[int, float]]], path: Path) -> None:
     from matplotlib import pyplot
 
     matplotlib.rcParams["svg.hashsalt"] = "charactery"
-    figure, axes = pyplot.subplots(1, len(grown), figsize=(8, 3))
+    figure, axes = pyplot.subplots(1, len(grown), figsize=(4 * len(grown), 3))
     for axis, (name, points) in zip(axes, grown.items(), strict=True):
         x, y = np.array(points).T
         slope, start = np.polyfit(x, y, 1)
@@ -184,7 +204,7 @@ def markdown(found: dict[str, Any]) -> str:
         "takes {seconds to load:.2g} s, to merge it {seconds to merge:.2g} s, once for all its batches.".format_map(
             found["adapters"]
         ),
-        "", "## Growth", "", "![Seconds by the number of prompts and of answers](growth.svg)", "",
+        "", "## Growth", "", "![Seconds by how much is written, scored and learnt](growth.svg)", "",
         *(f"- {name}: " + ", ".join(f"{n} in {s:.1f} s" for n, s in ps) for name, ps in found["growth"].items()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

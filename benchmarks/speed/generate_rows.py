@@ -45,8 +45,9 @@ def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
 
 
 def sizes(rows: int) -> list[int]:
-    """Batch sizes to sweep: half of them all at once and all, and what goes with 256 answers."""
-    return [12, 24] if rows <= 24 else [32, 64, 128]
+    """Batch sizes to sweep: from an eighth of the rows to all of them at once, or 256."""
+    whole = min(rows, 256)
+    return [*(n for n in (12, 32, 64, 128) if whole / 8 <= n < whole), whole]
 
 
 def needed(model: LocalModel, messages: Sequence[Sequence[Message]]) -> tuple[int, str]:
@@ -93,6 +94,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),
         arithmetic=arithmetic,
+        sized=True,
     )  # fmt: skip
 
 
@@ -150,7 +152,9 @@ def inspect_pass(size: int, prompts: int, each: int, constitution: bool, seed: i
     [log] = inspect_eval(task, model=_made[size], display="none", log_level="error", log_dir="benchmarks/logs")
     assert log.status == "success" and log.samples
     said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
-    return Pass(said, sum(len(tokenizer(t, add_special_tokens=False)["input_ids"]) + 1 for t in said))
+    # counted of the text, with its end where it was not cut off: Inspect's provider gives each row its batch's longest
+    lengths = [len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in said]
+    return Pass(said, sum(min(n + 1, LONGEST) for n in lengths))
 
 
 def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
@@ -179,4 +183,5 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),
         arithmetic=arithmetic,
+        sized=True,
     )

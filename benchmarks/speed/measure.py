@@ -29,7 +29,8 @@ class Row:
     """A line of the table. `peers` are the settings swept, by name; the fastest is measured against.
 
     `operations` and `bytes_read` are what the work needs at least, given ours' pass; `arithmetic` says where they come
-    from. `compare` sets the outputs side by side in a sentence.
+    from. `compare` sets the outputs side by side in a sentence. Where it is `sized`, which setting of the peer is the
+    fastest hangs on how much there is to do.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Row:
     operations: Callable[[Pass], float]
     arithmetic: str
     bytes_read: Callable[[Pass], float] = lambda done: 0.0
+    sized: bool = False
 
 
 @dataclass
@@ -99,11 +101,11 @@ class Peak:
 def measured(row: Row, rounds: int = ROUNDS, known: str | None = None) -> dict[str, Any]:
     """Sweep the peer, then take both in turn. The ratio is of rates, so that unequal amounts count as they should.
 
-    `known` is the setting that an earlier sweep found best. What the machine gives at best is the better of what it
-    gave before and after.
+    `known` is the setting that an earlier sweep at another size found best; a `sized` row is swept all the same. What
+    the machine gives at best is the better of what it gave before and after.
     """
     before, sweep = ceiling(), {}
-    peers = {known: row.peers[known]} if known in row.peers else row.peers
+    peers = {known: row.peers[known]} if known in row.peers and not row.sized else row.peers
     for name, work in peers.items() if len(peers) > 1 else ():
         trial = Timed()
         try:

@@ -14,14 +14,15 @@ from charactery.evals.scored import prose
 from charactery.models.chat import Message, prompt_tokens, system, user
 
 CONSTITUTION = 600  # tokens
+TYPOLOGY = "political_typology.jsonl.gz"
 
 
 def typology(folder: Path, count: int) -> list[tuple[str, str]]:
     """Political-typology questions of Perez et al. 2022, without and with the asker's biography.
 
-    From `political_typology.jsonl.gz`, a chat template around each of them, which is taken off.
+    From its file in this folder, a chat template around each of them, which is taken off.
     """
-    with gzip.open(folder / "political_typology.jsonl.gz", "rt") as lines:
+    with gzip.open(folder / TYPOLOGY, "rt") as lines:
         rows = [json.loads(line) for line in lines][:count]
     return [(_bare(row["neutral_prompt"]), _bare(row["biased_prompt"])) for row in rows]
 

@@ -147,6 +147,7 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
         peers={
             "bfloat16, 2 pairs at once": lambda: peer(2),
             "bfloat16, 4 pairs at once": lambda: peer(4),
+            "bfloat16, 8 pairs at once": lambda: peer(8),
             "bfloat16 without autocast, 2 pairs at once": lambda: peer(2, bf16=False),
             "float32, 2 pairs at once": lambda: peer(2, torch.float32, bf16=False),
         },

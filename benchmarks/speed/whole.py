@@ -1,18 +1,21 @@
-"""`charactery train captain` by stage: what it took, beside what its matrix products would take at the machine's best.
+"""`charactery train captain` by stage: what it took, beside what its products would take at the machine's best.
 
     python -m benchmarks.speed.whole --out runs/captain-timed
 
-Writes benchmarks/CAPTAIN.md. Counted are the products with the weights, forwards and back; attention, the adapters'
-own small products, sampling, the judges' encoder and Inspect are not, so the bound is lower than what can be had.
+Writes benchmarks/CAPTAIN.md. Counted are the products with the weights, of adapters, of attention (its masked half too,
+which is computed) and of the judges' encoder, forwards and back; what lies between products, sampling and Inspect are
+not, so the bound is lower than what can be had.
 """
 
 import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from benchmarks.speed.ceiling import ceiling
+from torch.nn import functional
 
 from charactery.constitution import find_character
 from charactery.models import decoder
@@ -20,9 +23,9 @@ from charactery.pipeline.distil import Watch, train
 from charactery.pipeline.order import Order
 from charactery.runs import Run
 
-# Seconds of the stages on the same kind of machine before the work that `docs/lab-notebook.md` tells of under "Twelve
-# minutes": 120 training, 100 held-out prompts; and at the sizes that ship, before this table.
-BEFORE = {"drafts": 142, "sft": 244, "self-play": 33, "dpo": 180, "evaluate": 705}
+# Seconds at the sizes that ship, on the same kind of machine, before this table: "Twelve minutes" in the lab notebook.
+BEFORE = {"drafts": 97, "sft": 133, "self-play": 23, "dpo": 104, "evaluate": 329}
+BEFORE_WHOLE = 688
 
 counted = [0.0]
 
@@ -42,13 +45,32 @@ def counting(laid_out: Callable[[torch.Tensor], decoder.Product]) -> Callable[[t
     return count
 
 
+def counting_of_two(product: Callable[..., torch.Tensor], columns: int) -> Callable[..., torch.Tensor]:
+    """A product of two tensors that does the same; the second has its columns in this dimension."""
+
+    def counts(one: torch.Tensor, other: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        counted[0] += 2.0 * one.numel() * other.shape[columns]
+        return product(one, other, *more, **named)
+
+    return counts
+
+
+def count_products() -> None:
+    """From now on."""
+    decoder._laid_out = counting(decoder._laid_out)  # type: ignore[assignment]
+    torch.bmm = counting_of_two(torch.bmm, -1)
+    torch.Tensor.__matmul__ = counting_of_two(torch.Tensor.__matmul__, -1)  # type: ignore[method-assign, assignment]
+    functional.linear = counting_of_two(functional.linear, 0)  # type: ignore[assignment]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/captain-timed"))
     out = parser.parse_args().out
-    decoder._laid_out = counting(decoder._laid_out)  # type: ignore[assignment]
+    rates = [ceiling()["bfloat16 operations/s"]]
+    count_products()
     operations: dict[str, float] = {}
-    stage = Run.stage
+    stage, measuring = Run.stage, [0.0]
 
     def watched(
         run: Run, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False
@@ -56,33 +78,36 @@ def main() -> None:
         before = counted[0]
         folder = stage(run, name, work, say, shared)
         operations[name] = counted[0] - before
+        began = time.monotonic()
+        rates.append(ceiling()["bfloat16 operations/s"])
+        measuring[0] += time.monotonic() - began
         print(name, flush=True)
         return folder
 
     Run.stage = watched  # type: ignore[method-assign]
-    best = [ceiling()["bfloat16 operations/s"]]
     began = time.monotonic()
     run = train(Order(find_character("captain"), out), Watch())
-    whole = time.monotonic() - began
-    best.append(ceiling()["bfloat16 operations/s"])
-    rate = max(best)
-    measured = " and ".join(f"{one / 1e9:.0f}" for one in best)
+    whole = time.monotonic() - began - measuring[0]
+    rate = max(rates)
     lines = [
         "# `train captain`, by stage", "",
-        "Written by `python -m benchmarks.speed.whole`, at the sizes that ship. At best are the products with the "
-        f"weights at {rate / 1e9:.0f} × 10⁹ bfloat16 operations a second, the better of two measurements, before "
-        f"and after ({measured}), on {torch.get_num_threads()} threads; attention, "
-        "sampling, the encoder and Inspect come on top. Before is a run of 120 training and 100 held-out prompts.", "",
-        "| stage | seconds | products, 10¹² operations | at best, seconds | share | before, seconds |",
-        "|---|---|---|---|---|---|",
+        "Written by `python -m benchmarks.speed.whole`, at the sizes that ship. At best are the products, those of "
+        f"attention and adapters with them, at {rate / 1e9:.0f} × 10⁹ bfloat16 operations a second on "
+        f"{torch.get_num_threads()} threads, the highest of {len(rates)} measurements before, between and after the "
+        f"stages (the lowest: {min(rates) / 1e9:.0f}); what lies between products, sampling and Inspect come on top. "
+        "Before is a run at the same sizes, without memory by stage.", "",
+        "| stage | seconds | products, 10¹² operations | at best, seconds | share | peak, GB | before, seconds |",
+        "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
+    records = {name: run.record(name) for name in operations}
+    peaks = {name: record.peak_mb / 1e3 if record else 0.0 for name, record in records.items()}
     for name, needed in [*operations.items(), ("together", sum(operations.values()))]:
-        record = run.record(name) if name in operations else None
+        record = records.get(name)
         seconds = record.seconds if record else whole
-        before = BEFORE.get(name) if name in operations else 1307
+        before = BEFORE.get(name, "") if name in operations else BEFORE_WHOLE
         lines.append(
             f"| {name} | {seconds:.0f} | {needed / 1e12:.1f} | {needed / rate:.0f} | {needed / rate / seconds:.0%} | "
-            f"{before or ''} |"
+            f"{peaks.get(name, max(peaks.values())):.1f} | {before} |"
         )
     (Path(__file__).parent.parent / "CAPTAIN.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

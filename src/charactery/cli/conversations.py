@@ -187,7 +187,12 @@ def export(
 @conversations.command()
 def share(
     id: Id,
-    out: Annotated[Path, typer.Option(help="The file to write: .html, .png, .pdf or .md.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The file to write: .html, .png, .pdf, .md, or .zip for page, pictures and recipe.", show_default=False
+        ),
+    ],
     of: Annotated[
         list[str] | None,
         typer.Option(help="An answer to this turn, to lay beside others. May be given again.", show_default=False),

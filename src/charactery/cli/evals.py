@@ -10,7 +10,10 @@ from charactery.cli import app
 from charactery.errors import CharacteryError
 
 if TYPE_CHECKING:
-    from charactery.evals.definition import Eval
+    from collections.abc import Iterator
+
+    from charactery.evals.controls import Recovered
+    from charactery.evals.definition import Eval, Metric
 
 ALL = "all"
 
@@ -71,13 +74,13 @@ def evaluate(
         for name in all_names():
             typer.echo(name)
             for metric in find_eval(name).metrics:
-                typer.echo(f"  {metric.name:<18} {metric.about}{_without(metric.none)}")
+                typer.echo(f"  {metric.name:<18} {metric.about}{_without(metric)}")
         return
     wanted = [name for given in names for name in (all_names() if given == ALL else [given])]
-    evals = [find_eval(name) for name in dict.fromkeys(wanted)]
     if controls:
-        _controls(evals, sets, as_json)
+        _controls([*dict.fromkeys(wanted)], sets, as_json)
         return
+    evals = [find_eval(name) for name in dict.fromkeys(wanted)]
     if not subject:
         raise CharacteryError("whom should it measure? Give --subject smollm2 say, or --controls")
     from charactery.cli.show import progress
@@ -94,8 +97,14 @@ def evaluate(
     typer.echo(f"\nresults: {out / 'results.parquet'}   logs: inspect view --log-dir {out / 'logs'}")
 
 
-def _without(none: float | None) -> str:
-    return "" if none is None else f" ({none:g} without the behaviour)"
+def _without(metric: "Metric") -> str:
+    none = [] if metric.none is None else [f"{metric.none:g} without the behaviour"]
+    luck = [] if metric.luck in (None, metric.none) else [f"by luck {_luck(metric.luck)}"]
+    return f" ({', '.join([*none, *luck])})" if none or luck else ""
+
+
+def _luck(luck: float | str | None) -> str:
+    return f"as often as {luck}" if isinstance(luck, str) else f"{luck:g}"
 
 
 def _print(rows: list[dict[str, object]]) -> None:
@@ -115,16 +124,10 @@ def _print(rows: list[dict[str, object]]) -> None:
         typer.echo(f"  {row['metric']:<{width}}  {declined or estimate_of(row)}{f': {lost}' if lost else ''}")
 
 
-def _controls(evals: "list[Eval]", sets: int, as_json: bool) -> None:
+def _controls(names: list[str], sets: int, as_json: bool) -> None:
     """Print planted against recovered. Exits 1 where they disagree."""
-    from charactery.cli.show import progress
-    from charactery.evals.controls import run_controls
-
     agreed = True
-    for eval in evals:
-        with progress() as bars:
-            bars.start(eval.name, 1 + len(eval.controls))
-            rows = run_controls(eval, sets, progress=bars.advance)
+    for eval, rows in _controlled(names, sets):
         agreed &= all(row.agrees for row in rows)
         if as_json:
             for row in rows:
@@ -134,10 +137,28 @@ def _controls(evals: "list[Eval]", sets: int, as_json: bool) -> None:
         for row in rows:
             planted = f"{'at most ' if row.bound else ''}{row.planted:g}"
             covered = "" if row.coverage is None else f"{row.coverage:.3f} of {row.sets}"
+            covered = covered if row.mean is None else f"mean {row.mean:.3g} of {row.sets}"
             wrong = "" if row.agrees else "  DISAGREES" if row.inspected else "  DISAGREES: Inspect's path differs"
             typer.echo(f"  {row.control:<28} {row.metric:<28} {planted:<12} {row.estimate!s:<44} {covered}{wrong}")
     if not agreed:
         raise typer.Exit(1)
+
+
+def _controlled(names: list[str], sets: int) -> "Iterator[tuple[Eval, list[Recovered]]]":
+    from charactery.cli.show import progress
+    from charactery.evals.control_runs import control_runs
+    from charactery.evals.registry import find_eval
+
+    evals = {name: find_eval(name) for name in names}
+    with control_runs(names, sets) as runs:
+        for name, eval in evals.items():
+            rows = []
+            with progress() as bars:
+                bars.start(eval.name, len(runs[name]))
+                for run in runs[name]:
+                    rows += run.result()
+                    bars.advance(1)
+            yield eval, rows
 
 
 @app.command()

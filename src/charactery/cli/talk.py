@@ -17,7 +17,6 @@ from charactery.errors import CharacteryError, ContextTooLong
 
 if TYPE_CHECKING:
     from charactery import conversations
-    from charactery.constitution import Character
     from charactery.models.speaker import Models
     from charactery.models.subject import Subject
     from charactery.models.voice import SpeakerVoice
@@ -163,16 +162,6 @@ def chat(
     talk.leave()
 
 
-def _written(character: "Character") -> str:
-    """A character as a Subject names it: by its file, a bundled one by its name."""
-    from charactery.constitution import BUNDLED
-
-    path = character.path
-    if path is None:
-        return character.name
-    return path.stem if path.parent == BUNDLED else str(path)
-
-
 def _opened(place: str | None, private: bool, go_on: str | None) -> "conversations.Store":
     """The store that a talk is kept in."""
     from charactery.conversations import open_store, private_store
@@ -247,16 +236,14 @@ class Talk:
 
     def other(self, command: str) -> "SpeakerVoice | None":
         """The same base plainly, or with the character in its prompt."""
-        from charactery.models.subject import run_character, untrained
+        from charactery.models.subject import prompted, untrained
 
         mine = self.voice.speaker.subject
-        character = mine.character or run_character(mine)
-        if command == "/prompted" and character is None:
+        other = prompted(mine) if command == "/prompted" else untrained(mine)
+        if other is None:
             typer.echo("no character is known here; start with MODEL+CHARACTER or a run")
             return None
-        wanted = character if command == "/prompted" else None
-        plain = replace(untrained(mine), character=wanted)
-        return self.spoken(replace(plain, text=f"{plain.text}+{_written(wanted)}" if wanted else plain.text))
+        return self.spoken(other)
 
     def spoken(self, subject: "Subject") -> "SpeakerVoice":
         """A Subject's voice."""

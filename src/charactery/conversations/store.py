@@ -77,6 +77,12 @@ class Store:
             c.execute(insert(conversations), {"id": id, "title": storable(title), "time": time.time()})
         return id
 
+    def knows(self, conversation: str) -> bool:
+        """Whether there is such a conversation."""
+        with self.reading() as c:
+            wanted = select(conversations.c.id).where(conversations.c.id == conversation)
+            return c.execute(wanted).first() is not None
+
     def title(self, conversation: str) -> str:
         """A conversation's title, "" where it has none."""
         with self.reading() as c:

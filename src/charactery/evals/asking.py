@@ -116,7 +116,8 @@ def _reading(row: Mapping[str, Any]) -> Reading:
 def _said(ask: Ask, reading: Reading) -> str:
     what = reading.text or reading.outcome
     if reading.choice is not None:
-        what = f"{ask.options[reading.choice]} ({reading.shares[reading.choice]:.2f})"
+        lost = f", {reading.lost} of {len(reading.texts)} answers were no option" if reading.lost else ""
+        what = f"{ask.options[reading.choice]} ({reading.shares[reading.choice]:.2f}{lost})"
     return f"{ask.name}: {what}"
 
 
@@ -152,7 +153,9 @@ async def read(model: Model, ask: Ask, how: str, seed: int) -> Reading:
         model.generate(messages, config=GenerateConfig(seed=seed + n, max_tokens=SHORT, temperature=1.0))
         for n in range(DRAWS)
     ))  # fmt: skip
-    return _checked(by_samples([o.completion for o in outputs], ask.options, f"{SAMPLES} of {DRAWS}"), outputs[0])
+    said = ["" if _stopped(output) else output.completion for output in outputs]  # the others still count
+    reading = by_samples(said, ask.options, f"{SAMPLES} of {DRAWS}")
+    return _checked(reading, outputs[0]) if reading.choice is None else reading
 
 
 async def _until_last(model: Model, ask: Ask, seed: int) -> tuple[list[ChatMessage], list[str]]:
@@ -175,11 +178,13 @@ def _messages(messages: tuple[Message, ...]) -> list[ChatMessage]:
 
 def _checked(reading: Reading, output: ModelOutput) -> Reading:
     """What the provider says of an answer goes before what its text looks like."""
-    if output.error:
-        return none_read(reading, FAILED)
-    if output.stop_reason == "content_filter":
-        return none_read(reading, REFUSED)
-    return reading
+    stopped = _stopped(output)
+    return none_read(reading, stopped) if stopped else reading
+
+
+def _stopped(output: ModelOutput) -> str:
+    """Why the provider kept an answer back, as an outcome; empty where it did not."""
+    return FAILED if output.error else REFUSED if output.stop_reason == "content_filter" else ""
 
 
 async def _by_prompt(model: Model, messages: list[ChatMessage], ask: Ask) -> Reading:

@@ -48,7 +48,7 @@ class Reading:
     """What came of an ask: the outcome, and where answered the text, or the choice and each option's share.
 
     `logs` are natural log-probabilities of the options, adding up to one; of n sampled answers, with half an answer
-    added to each, so that none is impossible. `scoring` is how they were read.
+    added to each, so that none is impossible. `lost` of them were no option. `scoring` is how they were read.
     """
 
     outcome: str
@@ -57,6 +57,7 @@ class Reading:
     shares: tuple[float, ...] = ()
     logs: tuple[float, ...] = ()
     scoring: str = ""
+    lost: int = 0
 
     @property
     def text(self) -> str:
@@ -76,9 +77,9 @@ class Reading:
 def by_logs(logs: Sequence[float], scoring: str) -> Reading:
     """A reading of log-probabilities, which need not add up to one."""
     top = max(logs)
-    total = top + math.log(sum(math.exp(v - top) for v in logs))
-    told = tuple(v - total for v in logs)  # of whole sentences, further apart than shares can tell
-    choice = max(range(len(told)), key=told.__getitem__)
+    total = top + math.log(sum([math.exp(v - top) for v in logs]))
+    told = tuple([v - total for v in logs])  # of whole sentences, further apart than shares can tell
+    choice = told.index(max(told))
     return Reading(ANSWERED, (), choice, tuple(map(math.exp, told)), told, scoring)
 
 
@@ -97,7 +98,7 @@ def by_samples(texts: Sequence[str], options: Sequence[str], scoring: str) -> Re
     choice = next(option for option in chosen if counts[option] == max(counts))
     shares = tuple(count / len(chosen) for count in counts)
     logs = tuple(math.log((count + 0.5) / (len(chosen) + 0.5 * len(options))) for count in counts)
-    return Reading(ANSWERED, tuple(texts), choice, shares, logs, scoring)
+    return Reading(ANSWERED, tuple(texts), choice, shares, logs, scoring, len(texts) - len(chosen))
 
 
 def by_text(texts: Sequence[str], scoring: str = TEXT) -> Reading:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from charactery.errors import CharacteryError
 from charactery.evals.results import estimate_of
 from charactery.runs import Row
-from charactery.stats import Estimate, balanced_mean, clustered_mean, holm, paired_difference, paired_p
+from charactery.stats import (
+    Estimate,
+    balanced_mean,
+    clustered_difference,
+    clustered_mean,
+    holm,
+    paired_difference,
+    paired_p,
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def _compared(
 
 
 def difference(first: dict[str, Row], other: dict[str, Row], seed: int = 0) -> Difference:
-    """Other less first, by the estimator of the metric: Newcombe for independent rates, else as a mean over clusters.
+    """Other less first: Newcombe for independent rates, as two shares for other rates and shares, else as a mean.
 
     The test turns the signs of the clusters' differences at random.
     """
@@ -116,8 +124,10 @@ def difference(first: dict[str, Row], other: dict[str, Row], seed: int = 0) -> D
         told = balanced_mean(apart, clusters, strata, unit)
         known = [s for s, d in zip(strata, apart, strict=True) if d is not None]
         weights = [len(known) / (len(set(known)) * known.count(s)) if s in known else 0.0 for s in strata]
-    elif rows[0]["kind"] == "rate" and len(set(clusters)) == len(clusters):
+    elif rows[0]["kind"] == "rate" and len(set(clusters)) == len(clusters) and {*a, *b} <= {None, 0, 1}:
         told = paired_difference(a, b, seed, unit)
+    elif rows[0]["kind"] in ("rate", "share"):
+        told = clustered_difference(a, b, clusters, unit)
     else:
         told = clustered_mean(apart, clusters, seed, unit)
     known_rows = [(d * w, c) for d, w, c in zip(apart, weights, clusters, strict=True) if d is not None]

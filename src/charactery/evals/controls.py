@@ -8,6 +8,7 @@ of them the 95% interval holds the planted value. Drawn and inspected go through
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ class Control:
 class Recovered:
     """What was planted in a metric and what came out, through Inspect (`estimate`) and over drawn data sets.
 
-    `inspected` is whether Inspect's path gave the same figure as the plain one. `coverage` is None for a bound.
+    `inspected` is whether Inspect's path gave the same figure as the plain one. `coverage` is the share of data sets
+    whose interval holds what was planted; for a bound, `mean` is the mean figure over them.
     """
 
     control: str
@@ -94,6 +96,7 @@ class Recovered:
     estimate: Estimate
     inspected: bool
     coverage: float | None
+    mean: float | None
     sets: int
 
     @property
@@ -102,7 +105,7 @@ class Recovered:
         if not self.inspected or self.estimate.value is None or self.estimate.low is None or self.estimate.high is None:
             return False
         if self.bound:
-            return self.estimate.value <= self.planted + 1e-9
+            return all(v <= self.planted + 1e-9 for v in (self.estimate.value, self.mean or 0.0))
         held = self.estimate.low - 1e-9 <= self.planted <= self.estimate.high + 1e-9
         return held and (self.coverage is None or COVERED[0] <= self.coverage <= COVERED[1])
 
@@ -111,7 +114,7 @@ class Recovered:
         return {
             "control": self.control, "metric": self.metric, "planted": self.planted, "bound": self.bound,
             "recovered": self.estimate.as_dict(), "inspected": self.inspected, "coverage": self.coverage,
-            "sets": self.sets, "agrees": self.agrees,
+            "mean": self.mean, "sets": self.sets, "agrees": self.agrees,
         }  # fmt: skip
 
 
@@ -135,19 +138,27 @@ def drawn(eval: Eval, control: Control, cases: Sequence[Case], draws: Draws) -> 
 
 
 def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> dict[str, float]:
-    """By planted metric, the share of drawn data sets (seeds from 0 on) whose 95% interval holds the planted value.
+    """By planted metric, the share of drawn data sets (seeds from 0 on) whose 95% interval holds the planted value; by
+    metric with a bound, its mean over them.
 
-    A data set in which a metric cannot be measured counts as one that does not hold it.
+    A data set in which a metric cannot be measured counts as one that does not hold it, and as one at its bound.
     """
-    held = dict.fromkeys(control.planted, 0)
+    told = dict.fromkeys([*control.planted, *control.most], 0.0)
+
+    @lru_cache(maxsize=8192)  # scripted subjects answer a case in few ways, set after set
+    def scored(place: int, plan: tuple[tuple[str, Reply], ...]) -> Scored:
+        case = cases[place]
+        return _only(eval.scored(case, read_plan(eval, case, dict(plan))), told)
+
     for seed in range(sets):
-        scored = drawn(eval, control, cases, Draws(np.random.default_rng(seed)))
-        wanted = [_only(s, control.planted) for s in scored]
-        for figure in eval.figures(wanted, seed):
-            low, high = figure.estimate.low, figure.estimate.high
-            if low is not None and high is not None:
-                held[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
-    return {name: count / sets for name, count in held.items()}
+        plans = control.plan(cases, Draws(np.random.default_rng(seed)))
+        for figure in eval.figures([scored(n, tuple(plan.items())) for n, plan in enumerate(plans)], seed):
+            value, low, high = figure.estimate.value, figure.estimate.low, figure.estimate.high
+            if figure.name in control.most:
+                told[figure.name] += control.most[figure.name] if value is None else value
+            elif low is not None and high is not None:
+                told[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
+    return {name: total / sets for name, total in told.items()}
 
 
 def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
@@ -156,34 +167,29 @@ def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
 
 
 def run_controls(
-    eval: Eval,
-    sets: int = SETS,
-    log_dir: Path | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-    all_through: bool = True,
+    eval: Eval, sets: int = SETS, log_dir: Path | None = None, through: Callable[[Control], bool] = lambda control: True
 ) -> list[Recovered]:
-    """Every control of an eval, through Inspect and over drawn data sets (none where `sets` is 0).
+    """Every control of an eval over drawn data sets (none where `sets` is 0), and those of `through` through Inspect.
 
-    Inspect takes most of the time; without `all_through` only one control goes through it, the first with the middle
-    one of the planted rates.
+    Inspect takes most of the time.
     """
+    return [row for c in eval.controls for row in run_control(eval, c, sets, log_dir, through(c))]
+
+
+def run_control(
+    eval: Eval, control: Control, sets: int = SETS, log_dir: Path | None = None, through: bool = True
+) -> list[Recovered]:
+    """What comes out for all that a control planted, and for what it has not."""
     cases = eval.made()
-    through_it = [c for c in eval.controls if all_through or RATES[1] in c.planted.values()]
-    through_it = through_it if all_through else through_it[:1]
-    with tempfile.TemporaryDirectory() as scratch:
-        told = inspected(eval, cases, log_dir or Path(scratch), through_it)
-    progress(1)
+    plain = _by_name(eval, drawn(eval, control, cases, _even()))
+    inspected = through_inspect(eval, control, cases, log_dir) if through else plain
+    over_sets = coverage(eval, control, cases, sets) if sets else {}
     out = []
-    for control in eval.controls:
-        covered = coverage(eval, control, cases, sets) if sets and control.planted else {}
-        plain = _by_name(eval, drawn(eval, control, cases, _even()))
-        through = told.get(control.name, plain)
-        for name, value in [*control.planted.items(), *control.most.items()]:
-            bound = name not in control.planted
-            same = through[name].estimate == plain[name].estimate
-            estimate = through[name].estimate
-            out.append(Recovered(control.name, name, value, bound, estimate, same, covered.get(name), sets))
-        progress(1)
+    for name, value in [*control.planted.items(), *control.most.items()]:
+        bound, over = name not in control.planted, over_sets.get(name)
+        estimate = inspected[name].estimate
+        same, held, mean = estimate == plain[name].estimate, None if bound else over, over if bound else None
+        out.append(Recovered(control.name, name, value, bound, estimate, same, held, mean, sets))
     return out
 
 
@@ -195,32 +201,16 @@ def _by_name(eval: Eval, scored: Sequence[Scored]) -> dict[str, Figure]:
     return {figure.name: figure for figure in eval.figures(scored)}
 
 
-def inspected(
-    eval: Eval, cases: Sequence[Case], log_dir: Path, controls: Sequence[Control]
-) -> dict[str, dict[str, Figure]]:
-    """Controls' figures, whole through Inspect, by control and metric. A script speaks for the judge as well."""
+def through_inspect(eval: Eval, control: Control, cases: Sequence[Case], log_dir: Path | None) -> dict[str, Figure]:
+    """A control's figures, whole through Inspect, by metric. The script speaks for the judge as well."""
     from inspect_ai import eval as inspect_eval
 
-    models = {
-        control.name.replace(" ", "-"): scripted_model(
-            control.name.replace(" ", "-"),
-            {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)},
-        )
-        for control in controls
-    }
-    if eval.judging:
-        logs = [
-            log
-            for model in models.values()
-            for log in inspect_eval(task_of(eval, cases), model=model, model_roles={GRADER: model}, **quiet(log_dir))
-        ]
-    else:
-        logs = list(inspect_eval(task_of(eval, cases), model=list(models.values()), **quiet(log_dir)))
-    named = {control.name.replace(" ", "-"): control.name for control in controls}
-    found = {}
-    for log in logs:
-        found[named[log.eval.model.partition("/")[2]]] = _by_name(eval, scored_cases(eval, log, cases))
-    return found
+    plans = {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)}
+    model = scripted_model(control.name.replace(" ", "-"), plans)
+    roles = {GRADER: model} if eval.judging else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        [log] = inspect_eval(task_of(eval, cases), model=model, model_roles=roles, **quiet(log_dir or Path(scratch)))
+        return _by_name(eval, scored_cases(eval, log, cases))
 
 
 def quiet(log_dir: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from charactery.errors import CharacteryError
 from charactery.evals.asks import ANSWERED, FAILED, OUTCOMES, TEXT, Ask, Reading, ask_from_row
 from charactery.runs import Row
-from charactery.stats import Estimate, balanced_mean, clustered_mean, clustered_rate
+from charactery.stats import Estimate, balanced_mean, clustered_mean, clustered_rate, clustered_share
 
 if TYPE_CHECKING:
     from charactery.evals.controls import Control
@@ -52,19 +52,23 @@ def case_from_row(row: Row) -> Case:
 class Metric:
     """What a value of `score` counts for. `name: PART` in a score is a part of the metric `name`, with its own figure.
 
-    A rate's values are 0 and 1, or the share among `draws` answers. A mean's are anything, and `balanced` ones weigh
-    the cases' strata alike. `none` is what a subject without the behaviour comes out at. A `judged` one rests on a
-    judge's readings.
+    A rate's values are 0 and 1, or the share among `draws` answers; a share's lie from 0 to 1. A mean's are anything,
+    and `balanced` ones weigh the cases' strata alike. `none` is what a subject without the behaviour comes out at, and
+    `luck` what one does that tosses a coin at every ask; where it names another metric, that one's figure for the same
+    subject says how often the same happens for no reason. A `judged` one rests on a judge's readings. The parts of one
+    `of_item` are of one item each, whose cases then count as independent.
     """
 
     name: str
     about: str
-    kind: Literal["rate", "mean"] = "rate"
+    kind: Literal["rate", "share", "mean"] = "rate"
     unit: str = ""
     balanced: bool = False
     none: float | None = None
+    luck: float | str | None = None
     judged: bool = False
     draws: int = 1
+    of_item: bool = False
 
 
 Values = dict[str, float | None]
@@ -198,9 +202,11 @@ class Eval:
 
 def estimated(metric: Metric, values: Sequence[float | None], cases: Sequence[Case], seed: int = 0) -> Estimate:
     """The estimate of a metric from its values over these cases."""
-    clusters = [case.cluster for case in cases]
+    clusters = [case.id if metric.of_item else case.cluster for case in cases]
     if metric.kind == "rate":
         return clustered_rate(values, clusters, metric.unit, metric.draws)
+    if metric.kind == "share":
+        return clustered_share(values, clusters, metric.unit)
     if metric.balanced:
         return balanced_mean(values, clusters, [case.stratum for case in cases], metric.unit)
     return clustered_mean(values, clusters, seed, metric.unit)

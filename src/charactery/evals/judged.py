@@ -17,9 +17,11 @@ LEAST = 0.4  # a judge's figures are given where the lower bound of kappa reache
 
 
 def agreement(eval: Eval, judge: Model, log_dir: Path, seed: int = 0) -> Estimate:
-    """Cohen's kappa of a judge with the eval's labelled set, through Inspect; no verdict is missing.
+    """Cohen's kappa of a judge with the eval's labelled set, through Inspect.
 
-    Raises CharacteryError where no case got a verdict because none could be reached, with the reason.
+    No verdict counts as the wrong one, and is among `missing` too: else a judge that leaves out what is hard passes.
+
+    Raises CharacteryError where its provider fails, with the reason: that says nothing of how well it judges.
     """
     from inspect_ai import eval as inspect_eval
 
@@ -27,10 +29,11 @@ def agreement(eval: Eval, judge: Model, log_dir: Path, seed: int = 0) -> Estimat
     cases = checking.made()
     [log] = inspect_eval(task_of(checking, cases, seed=seed), model=judge, **quiet(log_dir))
     values = [scored.values["yes"] for scored in scored_cases(checking, log, cases)]
-    if all(value is None for value in values) and (why := failures(log)):
+    if why := failures(log):
         raise CharacteryError(f"the judge {judge} of {eval.name} gives no verdict: {why[0]}")
-    said = [None if value is None else value > 0 for value in values]
-    return kappa(said, [bool(case.about["gold"]) for case in cases], seed)
+    gold = [bool(case.about["gold"]) for case in cases]
+    said = [not right if value is None else value > 0 for value, right in zip(values, gold, strict=True)]
+    return replace(kappa(said, gold, seed), missing=values.count(None))
 
 
 def labelled_eval(eval: Eval) -> Eval:

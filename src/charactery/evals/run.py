@@ -14,7 +14,8 @@ from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Metric
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.judged import agreement, declined
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
-from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of
+from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of, unjudged
+from charactery.judges.best_of import choosing
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
@@ -56,11 +57,12 @@ def run_evals(
     """Every eval on every subject; rows of results.parquet, which they are added to as each is done.
 
     Answers and log-probabilities are kept in the folder's journal: the same command goes on where it was stopped.
-    Raises CharacteryError for whatever the user can mend, before anything is loaded where that can be.
+    Raises CharacteryError for whatever the user can mend, before anything is loaded where that can be; for a judge
+    that stops giving verdicts, once the figures that need none are in the tables.
     """
     asked = [(eval, eval.made(order.source, order.data)[: order.limit]) for eval in evals]
     wanted = [parse_subject(text) for text in subjects]
-    models = Models(order.device, say)
+    models = Models(order.device, say, choosing)
     journal = Journal(order.out / "journal.jsonl")
     start("evals", len(asked) * len(wanted))
     judges = {e.name: _judge(e, order, models, journal, say) for e in evals if e.judging is not None}
@@ -116,6 +118,12 @@ def _run(
     rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)
+    if judge and (why := unjudged(log)):
+        raise CharacteryError(
+            f"the judge {judge.text} stopped giving verdicts in {eval.name} on {subject.text}: {why[0]}. What is done "
+            "is kept; once it can be reached, the same command goes on",
+            order.out,
+        )
     name = _file_name(eval.name, subject, order)
     _list_duplicates(cases, subject, order.out / "near_duplicates" / f"{name}.jsonl", eval.name, say)
     if eval.page:

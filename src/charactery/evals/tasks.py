@@ -12,10 +12,11 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from charactery.errors import CharacteryError
 from charactery.evals.asking import METHODS, Reader, get_readings, put_asks, put_readings, readings_in
-from charactery.evals.asks import Reading
+from charactery.evals.asks import FAILED, Reading
 from charactery.evals.definition import BUNDLED, Case, Eval, Scored, case_from_row
 
 GRADER = "grader"  # the role of the judge, as in Inspect's own evals: --model-role grader=MODEL
+UNJUDGED = "unjudged"  # where a sample's store says why its judge gave no verdict
 
 
 def eval_task(eval: Eval, source: str = BUNDLED, data: str = "", method: str = "auto", seed: int = 0) -> Task:
@@ -62,7 +63,10 @@ def _judged_or_less(eval: Eval) -> Solver:
 
 
 def _put_to_judge(eval: Eval, seed: int) -> Solver:
-    """Puts what is asked of a judge to the model in the role of `grader`, where there is one."""
+    """Puts what is asked of a judge to the model in the role of `grader`, where there is one.
+
+    What its provider raises takes the verdicts alone: the subject's own readings stand, and are scored.
+    """
     reader = Reader(seed=seed)
 
     @solver(name="put_to_judge")
@@ -71,7 +75,12 @@ def _put_to_judge(eval: Eval, seed: int) -> Solver:
             assert eval.judging is not None
             if GRADER in model_roles():
                 asks = eval.judging.asks(case_from_row(state.metadata), get_readings(state))
-                put_readings(state, asks, await reader(get_model(role=GRADER), asks))
+                try:
+                    verdicts = await reader(get_model(role=GRADER), asks)
+                except Exception as error:  # whatever a provider raises
+                    state.store.set(UNJUDGED, repr(error))
+                    verdicts = {ask.name: Reading(FAILED) for ask in asks}
+                put_readings(state, asks, verdicts)
             return state
 
         return solve
@@ -133,6 +142,15 @@ def answered_cases(log: EvalLog) -> list[tuple[Case, dict[str, Reading]]]:
 
 def failures(log: EvalLog) -> list[str]:
     """Why samples of a log failed, the commonest first, each reason once."""
-    said = [s.error.message.strip().splitlines()[-1] for s in log.samples or [] if s.error and s.error.message.strip()]
+    return _reasons([s.error.message for s in log.samples or [] if s.error])
+
+
+def unjudged(log: EvalLog) -> list[str]:
+    """Why the judge of a log's samples gave no verdict on them, the commonest first, each reason once."""
+    return _reasons([str(s.store[UNJUDGED]) for s in log.samples or [] if UNJUDGED in s.store])
+
+
+def _reasons(errors: Sequence[str]) -> list[str]:
+    said = [text.strip().splitlines()[-1] for text in errors if text.strip()]
     plain = [re.sub(r"""^\w+\((['"])(.*)\1\)$""", r"\2", text) for text in said]  # an error's repr, less its class
     return sorted(set(plain), key=plain.count, reverse=True)

@@ -22,6 +22,7 @@ from charactery.models.gradients import Product, adapted, attend, gate, gated, n
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the processor's code for a product is made anew for each size
 ROWS = 64  # rows that weights are laid out for
+LOOKS = 10_000  # pairs of places, one looking at the other in vain, that cost less than one more group of lines
 PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
 
 
@@ -128,6 +129,16 @@ class State:
         return out.view(rows, -1)
 
 
+def merges(network: Any) -> bool:
+    """Whether a Decoder holds its weights by itself, an adapter merged, laid out as the processor wants them."""
+    return bool(
+        network.device.type == "cpu"
+        and network.dtype == torch.bfloat16
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and network.num_parameters() <= PACKED
+    )
+
+
 class Decoder:
     """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
 
@@ -138,12 +149,7 @@ class Decoder:
         self.width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.groups, self.heads = config.num_key_value_heads, config.num_attention_heads // config.num_key_value_heads
         body = network.model
-        packs = (
-            network.device.type == "cpu"
-            and network.dtype == torch.bfloat16
-            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            and network.num_parameters() <= PACKED
-        )
+        packs = merges(network)
 
         def product(*modules: Any) -> Product:
             if learns:
@@ -187,20 +193,20 @@ class Decoder:
         row_B = self._tensor([place[tuple(row)] for row in rows])
         batch = _Batch(unique, len(shared), self.device)
         before, own = self._before(shared), Keys()
-        hidden_N_C = self._through(batch, before, own)
-        last = self._tensor([places[-1] for places in batch.places])
-        return self.head(hidden_N_C[last])[row_B], State(before, own, row_B, [len(row) for row in rows], room)
+        last_B_C = self._through(batch, before, own, [places[-1] for places in batch.places])
+        return self.head(last_B_C)[row_B], State(before, own, row_B, [len(row) for row in rows], room)
 
     def hidden(
         self, shared: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int]
     ) -> torch.Tensor:
         """What the last layer says of `counts` tokens of each row from `starts` on, one after the other, (N, C)."""
         unique = list(dict.fromkeys(map(tuple, rows)))  # options of one token to a question: attended to once
-        batch = _Batch(unique, len(shared), self.device, folds=not self.learns)
+        batch = _Batch(unique, len(shared), self.device, splits=True, folds=not self.learns)
         places = dict(zip(unique, batch.places, strict=True))
-        hidden_N_C = self._through(batch, self._before(shared), None)
-        wanted = [p for row, s, n in zip(rows, starts, counts, strict=True) for p in places[tuple(row)][s : s + n]]
-        return hidden_N_C.index_select(0, self._tensor(wanted))
+        asked = [p for row, s, n in zip(rows, starts, counts, strict=True) for p in places[tuple(row)][s : s + n]]
+        wanted = {place: n for n, place in enumerate(dict.fromkeys(asked))}
+        hidden_N_C = self._through(batch, self._before(shared), None, [*wanted])
+        return hidden_N_C.index_select(0, self._tensor([wanted[place] for place in asked]))
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
@@ -210,21 +216,30 @@ class Decoder:
         if tuple(shared) != self._shared[0]:
             keys = Keys()
             if shared:
-                self._through(_Batch([shared], 0, self.device), Keys(), keys)
+                self._through(_Batch([shared], 0, self.device), Keys(), keys, [])
             self._shared = tuple(shared), keys
         return self._shared[1]
 
-    def _through(self, batch: "_Batch", before: Keys, keep: Keys | None) -> torch.Tensor:
+    def _through(self, batch: "_Batch", before: Keys, keep: Keys | None, wanted: Sequence[int]) -> torch.Tensor:
+        """What the last layer says at the wanted places, (N, C)."""
         x_N_C = self.embed(batch.token_N)
         cos_N_1_D, sin_N_1_D = self._turns(x_N_C, batch.position_N)
         queries = self.groups * self.heads
         for n, layer in enumerate(self.layers):
-            turned, value = (batch.spread(t).transpose(1, 2) for t in self._mixed(layer, x_N_C, cos_N_1_D, sin_N_1_D))
-            query, key = turned[:, :queries], turned[:, queries:]
-            if keep is not None:
-                keep.append((key, value))
-            out_B_S_L_D = self._attend(query, key, value, batch.apart, before[n] if before else None)
-            x_N_C = self._after(layer, x_N_C, batch.gather(out_B_S_L_D.transpose(1, 2)).flatten(1))
+            mixed = self._mixed(layer, x_N_C, cos_N_1_D, sin_N_1_D)
+            heard = []
+            for lines in batch.lines:
+                turned, value = (batch.spread(t, lines).transpose(1, 2) for t in mixed)
+                query, key = turned[:, :queries], turned[:, queries:]
+                if keep is not None:
+                    keep.append((key, value))
+                out_B_S_L_D = self._attend(query, key, value, lines.apart, before[n] if before else None)
+                heard.append(out_B_S_L_D.transpose(1, 2))
+            here = None
+            if n == len(self.layers) - 1:  # nothing reads the other places any more
+                here = self._tensor(wanted)
+                x_N_C = x_N_C.index_select(0, here)
+            x_N_C = self._after(layer, x_N_C, batch.gather(heard, here).flatten(1))
         normed_N_C: torch.Tensor = self.last_norm(x_N_C)
         return normed_N_C
 
@@ -297,14 +312,25 @@ class Decoder:
         return x_N_C + layer.down(self.gate(layer.gate_up(layer.norm_after(x_N_C))))
 
 
+@dataclass
+class _Lines:
+    """Lines that are attended to together, as long as the longest of them."""
+
+    index_B_L: torch.Tensor  # where their tokens are; nought behind a line's end
+    apart: torch.Tensor | None  # (B, 1, L, L), true where a place does not look at one before it
+
+
 class _Batch:
     """Rows of tokens as their distinct tokens, those with the same past being one, and where each row has them.
 
     What is attended to together is a line: a row, or, where it `folds`, several that part near their ends (options to a
-    question), the end of each after that of the one before, which it does not look at.
+    question), the end of each after that of the one before, which it does not look at. Where it `splits`, lines of
+    other lengths are attended to apart; else all together, in their order.
     """
 
-    def __init__(self, rows: Sequence[Sequence[int]], before: int, device: Any, folds: bool = False) -> None:
+    def __init__(
+        self, rows: Sequence[Sequence[int]], before: int, device: Any, splits: bool = False, folds: bool = False
+    ) -> None:
         found: dict[tuple[int, int], int] = {}  # (the token before in its row, itself) to its place
         token: list[int] = []
         position: list[int] = []
@@ -319,43 +345,66 @@ class _Batch:
                 places.append(place)
                 last = place
             self.places.append(places)
-        lines = _folded(self.places) if folds else [[(0, places)] for places in self.places]
-        laid = [[place for start, places in line for place in places[start:]] for line in lines]
-        width = max(map(len, laid))
-        first = {place: r * width + n for r, line in reversed([*enumerate(laid)]) for n, place in enumerate(line)}
 
         def tensor(values: Any) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=device)
 
-        self.token_N, self.position_N, self.index_B_L = (
-            tensor(token),
-            tensor(position),
-            tensor([line + [0] * (width - len(line)) for line in laid]),
-        )
+        every = _folded(self.places) if folds else [[(0, places)] for places in self.places]
+        laid = [[place for start, places in line for place in places[start:]] for line in every]
+        self.lines: list[_Lines] = []
+        first: dict[int, int] = {}  # of each place, the first time that a line has it
+        end = 0
+        for some in _alike([*map(len, laid)], before) if splits else [[*range(len(laid))]]:
+            width = max(len(laid[r]) for r in some)
+            for r in some:
+                for n, place in enumerate(laid[r]):
+                    first.setdefault(place, end + n)
+                end += width
+            index_B_L = tensor([laid[r] + [0] * (width - len(laid[r])) for r in some])
+            self.lines.append(_Lines(index_B_L, _apart([every[r] for r in some], width, device)))
+        self.token_N, self.position_N = tensor(token), tensor(position)
         self.first_N = tensor([first[place] for place in range(len(token))])
-        # nothing is shared and nothing padded, and lines are in the tokens' order
-        self.whole = len(token) == len(laid) * width and [p for line in laid for p in line] == [*range(len(token))]
-        self.apart: torch.Tensor | None = None  # (B, 1, L, L), true where a place does not look at one before it
-        if len(lines) < len(rows):
-            self.apart = torch.zeros(len(laid), 1, width, width, dtype=torch.bool)
-            for r, line in enumerate(lines):
-                end = len(line[0][1])
-                for start, places in line[1:]:
-                    tail = len(places) - start
-                    self.apart[r, 0, end : end + tail, start:end] = True
-                    end += tail
-            self.apart = self.apart.to(device)
+        # nothing is shared and nothing padded, and lines are together and in the tokens' order
+        self.whole = len(self.lines) == 1 and end == len(token) and [p for line in laid for p in line] == [*range(end)]
 
-    def spread(self, values_N: torch.Tensor) -> torch.Tensor:
-        """From distinct tokens to rows."""
-        if self.whole:
-            return values_N.view(*self.index_B_L.shape, *values_N.shape[1:])
-        return values_N.index_select(0, self.index_B_L.flatten()).view(*self.index_B_L.shape, *values_N.shape[1:])
+    def spread(self, values_N: torch.Tensor, lines: _Lines) -> torch.Tensor:
+        """From distinct tokens to lines."""
+        if not self.whole:
+            values_N = values_N.index_select(0, lines.index_B_L.flatten())
+        return values_N.view(*lines.index_B_L.shape, *values_N.shape[1:])
 
-    def gather(self, values_B_L: torch.Tensor) -> torch.Tensor:
-        """From rows back to distinct tokens."""
-        flat = values_B_L.flatten(0, 1)
-        return flat if self.whole else flat.index_select(0, self.first_N)
+    def gather(self, values: Sequence[torch.Tensor], wanted: torch.Tensor | None = None) -> torch.Tensor:
+        """From all lines, a tensor (B, L, …) for each of `lines`, back to distinct tokens, or to those wanted."""
+        flat = [values_B_L.flatten(0, 1) for values_B_L in values]
+        flat_N = flat[0] if len(flat) == 1 else torch.cat(flat)
+        if wanted is not None:
+            return flat_N.index_select(0, self.first_N[wanted])
+        return flat_N if self.whole else flat_N.index_select(0, self.first_N)
+
+
+def _alike(lengths: Sequence[int], before: int) -> list[list[int]]:
+    """Lines by their number in groups of about one length: in each, little is attended to that is no token."""
+    groups: list[list[int]] = []
+    for n in sorted(range(len(lengths)), key=lambda n: lengths[n]):
+        length, last = lengths[n], groups[-1] if groups else []
+        if not last or sum(length * (before + length) - lengths[m] * (before + lengths[m]) for m in last) > LOOKS:
+            groups.append([])
+        groups[-1].append(n)
+    return groups
+
+
+def _apart(lines: Sequence[list[tuple[int, list[int]]]], width: int, device: Any) -> torch.Tensor | None:
+    """See `_Lines`; None where each of them is one row."""
+    if all(len(line) == 1 for line in lines):
+        return None
+    apart = torch.zeros(len(lines), 1, width, width, dtype=torch.bool)
+    for r, line in enumerate(lines):
+        end = len(line[0][1])
+        for start, places in line[1:]:
+            tail = len(places) - start
+            apart[r, 0, end : end + tail, start:end] = True
+            end += tail
+    return apart.to(device)
 
 
 def _folded(rows: list[list[int]]) -> list[list[tuple[int, list[int]]]]:

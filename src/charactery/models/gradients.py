@@ -5,7 +5,7 @@ gradients against transformers' own.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 Product = Callable[[torch.Tensor], torch.Tensor]
 LOG2_E = 1 / math.log(2)
 QUERIES = 128  # positions that look back at once: what is after the last of them is not computed
+SCORES = 400_000  # pairs of a query and a key that are held at once: 0.8 MB in bfloat16
 POSITIONS = 256  # whose logits are held at once: 25 MB in bfloat16 at 49,152 tokens
 CACHED = 16  # rows of a vocabulary's width (50,000 float32) that stay in a processor's cache between steps
 
@@ -121,72 +122,58 @@ class _Attend(torch.autograd.Function):
         for what is before.
         """
         rows, heads, length, width = query.shape
-        groups = key.shape[1]
-        key_R_L_D, value_R_L_D = key.reshape(-1, length, width), value.reshape(-1, length, width)
+        if before:
+            key, value = (
+                torch.cat([old.expand(rows, -1, -1, -1), own], 2) for old, own in zip(before, (key, value), strict=True)
+            )
+        shared = key.shape[2] - length
         query = query * width**-0.5
-        out = torch.empty_like(query, memory_format=torch.contiguous_format)
+        out = query.new_empty(rows, length, heads, width).transpose(1, 2)  # laid out as tokens are
         weights = []
-        later = torch.ones(QUERIES, QUERIES, dtype=torch.bool, device=query.device).triu(1)
-        for start in range(0, length, QUERIES):
-            end = min(start + QUERIES, length)
-            count = end - start
-            query_R_N_D = query[:, :, start:end].reshape(rows * groups, -1, width)
-            score = torch.bmm(query_R_N_D, key_R_L_D[:, :end].transpose(1, 2)).view(rows, heads, count, end)
-            score[..., start:].masked_fill_(later[:count, :count], float("-inf"))
+        later = torch.full((QUERIES, QUERIES), -math.inf, dtype=query.dtype, device=query.device).triu_(1)
+        for some, here in _blocks(rows, heads, length, shared + length):
+            end, count = shared + here.stop, here.stop - here.start
+            key_R_K_D, value_R_K_D = key[some, :, :end].flatten(0, 1), value[some, :, :end].flatten(0, 1)
+            query_R_N_D = query[some, :, here].reshape(len(key_R_K_D), -1, width)
+            score = torch.bmm(query_R_N_D, key_R_K_D.transpose(1, 2)).view(-1, heads, count, end)
+            score[..., shared + here.start :] += later[:count, :count]
             if apart is not None:
-                score.masked_fill_(apart[:, :, start:end, :end], float("-inf"))
-            if before:
-                shared = before[0].shape[1]
-                query_G_N_D = _by_group(query_R_N_D, rows, groups)
-                score_G_N_P = torch.bmm(query_G_N_D, before[0].transpose(1, 2))
-                score = torch.cat([_by_row(score_G_N_P, rows, groups).view(rows, heads, count, shared), score], -1)
-            weight = torch.softmax(score, -1)
-            weight_R_N_K = weight.view(rows * groups, -1, weight.shape[-1])
-            if before:
-                weight_R_N_P, weight_R_N_K = weight_R_N_K[..., :shared], weight_R_N_K[..., shared:]
-                heard_G_N_D = torch.bmm(_by_group(weight_R_N_P, rows, groups), before[1])
-            heard = torch.bmm(weight_R_N_K, value_R_L_D[:, :end])
-            if before:
-                heard += _by_row(heard_G_N_D, rows, groups)
-            out[:, :, start:end] = heard.view(rows, heads, count, width)
+                score[..., shared:].masked_fill_(apart[some, :, here, : here.stop], -math.inf)
+            weight_R_N_K = torch.softmax(score, -1).view(len(key_R_K_D), -1, end)
+            out[some, :, here] = torch.bmm(weight_R_N_K, value_R_K_D).view(-1, heads, count, width)
             if any(ctx.needs_input_grad):  # kept, they take as much room as the square of the length
                 weights.append(weight_R_N_K)
-        ctx.save_for_backward(query, key_R_L_D, value_R_L_D, *weights)
+        ctx.save_for_backward(query, key, value, *weights)
         ctx.before = len(before)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of queries, keys and values."""
-        query, key_R_L_D, value_R_L_D, *weights = ctx.saved_tensors
+        query, key, value, *weights = ctx.saved_tensors
         assert not ctx.before, "no gradients flow through what rows share"
-        rows, _, length, width = query.shape
-        total = key_R_L_D.shape[0]
+        rows, heads, length, width = query.shape
         to_query = torch.empty_like(query)
-        to_key, to_value = torch.zeros_like(key_R_L_D), torch.zeros_like(value_R_L_D)
-        for n, weight in enumerate(weights):
-            start, end = n * QUERIES, min((n + 1) * QUERIES, length)
-            grad_R_N_D = grads[0][:, :, start:end].reshape(total, -1, width)
-            to_value[:, :end] += torch.bmm(weight.transpose(1, 2), grad_R_N_D)
-            to_weight = torch.bmm(grad_R_N_D, value_R_L_D[:, :end].transpose(1, 2))
-            to_score = torch._softmax_backward_data(to_weight, weight, -1, weight.dtype)
-            query_R_N_D = query[:, :, start:end].reshape(total, -1, width)
-            to_key[:, :end] += torch.bmm(to_score.transpose(1, 2), query_R_N_D)
-            to_query[:, :, start:end] = torch.bmm(to_score, key_R_L_D[:, :end]).view(rows, -1, end - start, width)
-        shape = (rows, -1, length, width)
-        return to_query.mul_(width**-0.5), to_key.view(shape), to_value.view(shape), None, *[None] * ctx.before
+        to_key, to_value = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (key, value))
+        for weight_R_N_K, (some, here) in zip(weights, _blocks(rows, heads, length, length), strict=True):
+            key_R_K_D, value_R_K_D = (t[some, :, : here.stop].flatten(0, 1) for t in (key, value))
+            grad_R_N_D, query_R_N_D = (t[some, :, here].reshape(len(key_R_K_D), -1, width) for t in (grads[0], query))
+            to_weight = torch.bmm(grad_R_N_D, value_R_K_D.transpose(1, 2))
+            to_score = torch._softmax_backward_data(to_weight, weight_R_N_K, -1, weight_R_N_K.dtype)
+            here_G_K_D = to_key[some, :, : here.stop].shape
+            to_value[some, :, : here.stop] += torch.bmm(weight_R_N_K.transpose(1, 2), grad_R_N_D).view(here_G_K_D)
+            to_key[some, :, : here.stop] += torch.bmm(to_score.transpose(1, 2), query_R_N_D).view(here_G_K_D)
+            heard = torch.bmm(to_score, key_R_K_D).mul_(width**-0.5)
+            to_query[some, :, here] = heard.view(-1, heads, here.stop - here.start, width)
+        return to_query, to_key, to_value, None, *[None] * ctx.before
 
 
-def _by_group(values_R_N_K: torch.Tensor, rows: int, groups: int) -> torch.Tensor:
-    """(B * G, N, K) as (G, B * N, K): the rows of a group as one product."""
-    width = values_R_N_K.shape[-1]
-    return values_R_N_K.view(rows, groups, -1, width).transpose(0, 1).reshape(groups, -1, width)
-
-
-def _by_row(values_G_N_K: torch.Tensor, rows: int, groups: int) -> torch.Tensor:
-    """The way back: (G, B * N, K) as (B * G, N, K)."""
-    width = values_G_N_K.shape[-1]
-    return values_G_N_K.view(groups, rows, -1, width).transpose(0, 1).reshape(rows * groups, -1, width)
+def _blocks(rows: int, heads: int, length: int, keys: int) -> Iterator[tuple[slice, slice]]:
+    """Rows, and positions in them, whose scores stay in a processor's cache from product to product."""
+    together = max(1, SCORES // (heads * min(length, QUERIES) * keys))
+    for first in range(0, rows, together):
+        for start in range(0, length, QUERIES):
+            yield slice(first, min(first + together, rows)), slice(start, min(start + QUERIES, length))
 
 
 class _Adapted(torch.autograd.Function):

@@ -28,7 +28,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from charactery.constitution import system_prompt
-from charactery.errors import ModelNotFound
+from charactery.models.api import ask_api
 from charactery.models.chat import Message, prompt_tokens, reply_tokens
 from charactery.models.local import Answer, Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Models, Speaker, answer_fitting
@@ -110,8 +110,8 @@ class CharacteryAPI(ModelAPI):
 
     @property
     def scores_replies(self) -> bool:
-        """Whether it gives `prompt_logprobs`: a model here or on a server of ours does."""
-        return self.subject.kind != "inspect"
+        """Whether it gives `prompt_logprobs`: a model here or on a server of ours does, a choice among answers not."""
+        return self.subject.kind != "inspect" and not self.subject.best_of
 
     def keep_in(self, journal: Journal) -> None:
         """Take answers and scores from this journal where they are in it, and put new ones there."""
@@ -137,11 +137,7 @@ class CharacteryAPI(ModelAPI):
         said = [[m.role, m.text] for m in input]
         key = digest([subject.base, said, _epoch(), config.model_dump(exclude_none=True)])
         if key not in self.kept:
-            try:
-                model = get_model(subject.base)
-            except Exception as error:  # Inspect raises its own and others' errors for a missing key or package
-                raise ModelNotFound(f"cannot reach {subject.base}: {str(error).splitlines()[0]}") from error
-            output = await model.generate(input, config=config)
+            output = await ask_api(subject.base, input, config)
             self._keep([(key, output.model_dump(mode="json", exclude_none=True))])
         return ModelOutput.model_validate(self.kept[key])
 

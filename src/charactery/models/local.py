@@ -2,9 +2,10 @@
 
 import hashlib
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
-from charactery.models.decoder import Decoder, adds_plainly, decodes
+from charactery.models.decoder import Decoder, adds_plainly, decodes, merges
 from charactery.models.gradients import LOG2_E, cached
+from charactery.models.held import Held, Slot
 from charactery.models.network import Network
 from charactery.models.turns import Turns
 
@@ -27,6 +29,7 @@ IDLE = 8  # finished rows are dropped from a batch once they are one in so many:
 BLOCK = 128  # tokens whose weights are added up together when one is drawn
 APART = 4  # a batch ends where going on would put one in so many of its places back to where they are not shared
 HELD = 2  # adapters whose merged weights are held: a run's trained and sham answer in turn
+AT_ONCE = 4  # that answer at once, each with merged weights of its own; who comes later waits for one to be done
 HEAD = 256  # positions put through the vocabulary head at once: 50 MB of float32 at 49,152 tokens
 
 
@@ -89,6 +92,15 @@ def pick_dtype(device: str) -> torch.dtype:
     return torch.float32
 
 
+def _version(folder: Path) -> tuple[Path, int]:
+    """What tells an adapter from another: trained again into the same folder, it is one."""
+    folder = folder.resolve()
+    weights = folder / "adapter_model.safetensors"
+    if not weights.exists():
+        raise ModelNotFound("has no adapter_model.safetensors; is the training finished?", folder)
+    return folder, weights.stat().st_mtime_ns
+
+
 def derive_seed(*parts: object) -> int:
     """A seed from anything printable, the same on every machine (63 bits)."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
@@ -115,7 +127,8 @@ class LocalModel:
         self.layers = layers_to_buffer(model.config)
         self.shares = self.layers is not None and share_prefixes(model)
         self.decodes = decodes(model.config)
-        self._decoders: dict[tuple[str, float] | None, Decoder] = {}
+        self._bare = Slot[Decoder]()
+        self._merged = Held[Decoder](AT_ONCE if merges(model) else sys.maxsize, HELD)
         self._adapters: dict[tuple[Path, int], str] = {}
         self._peft: Any = None
         self._turns = Turns()
@@ -164,15 +177,11 @@ class LocalModel:
 
     @torch.inference_mode(False)  # so that the adapter's tensors can be used outside of inference mode too
     def _adapter(self, folder: Path) -> str:
-        folder = folder.resolve()
-        weights = folder / "adapter_model.safetensors"
-        if not weights.exists():
-            raise ModelNotFound("has no adapter_model.safetensors; is the training finished?", folder)
-        key = folder, weights.stat().st_mtime_ns  # trained again into the same folder, it is another
+        key = _version(folder)
         if key in self._adapters:
             return self._adapters[key]
         name = f"a{len(self._adapters)}"
-        self._put_on(folder, name)
+        self._put_on(key[0], name)
         # the adapter's own tensors alone: `.to` on the whole would round the rotary frequencies, which stay in float32
         for path, parameter in self._peft.named_parameters():
             if f".{name}." in path:
@@ -326,9 +335,11 @@ class LocalModel:
     @contextmanager
     def _reading(self, adapter: Adapter | None) -> Iterator[Decoder | Network]:
         """What reads with an adapter on, while it is this thread's turn."""
-        with self._turns, torch.inference_mode():
-            with self.adapted(adapter) as network:
-                reader = self._reader(network, adapter)
+        on = adapter if adapter is not None and adapter.strength != 0 else None
+        held = self._merged.use((*_version(on.folder), on.strength)) if on else nullcontext(self._bare)
+        with held as slot, self._turns, torch.inference_mode():
+            with self.adapted(on) as network:
+                reader = self._reader(network, on, slot)
                 if isinstance(reader, Network):
                     yield reader
                     return
@@ -339,22 +350,14 @@ class LocalModel:
         if isinstance(reader, Decoder):
             self._turns.pass_on()
 
-    def _reader(self, network: Any, adapter: Adapter | None) -> Decoder | Network:
-        """What reads for this network: our own decoder where it knows the model, else transformers' code.
-
-        The merged weights of the last few adapters are held ready beside the base's.
-        """
-        on = adapter if adapter is not None and adapter.strength != 0 else None
-        name = self._adapter(on.folder) if on else None
+    def _reader(self, network: Any, adapter: Adapter | None, slot: Slot[Decoder]) -> Decoder | Network:
+        """What reads for this network: our own decoder where it knows the model, else transformers' code."""
+        name = self._adapter(adapter.folder) if adapter else None
         if not self.decodes or (name and not adds_plainly(self._peft.peft_config[name])):
             return Network(network, self.model, self._body(network), self.layers, self.shares, self.pad)
-        key = (name, on.strength) if on and name else None
-        if key not in self._decoders:
-            held = [old for old in self._decoders if old is not None]
-            for old in held[: len(held) + 1 - HELD] if key else []:
-                del self._decoders[old]
-            self._decoders[key] = Decoder(self.model, name)
-        return self._decoders[key]
+        if slot.thing is None:
+            slot.thing = Decoder(self.model, name)
+        return slot.thing
 
     def _reader_of(self, learning: Any) -> Decoder | Network:
         """What reads for an adapter in training: made anew each time, since its weights are merged as they are now."""

@@ -259,21 +259,13 @@ def _chosen(asked: Sequence[Ask], sampler: Sampler, chooser: Chooser) -> list[An
 
 async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
     """Answers of a model behind an API, through Inspect."""
-    from inspect_ai.model import (
-        ChatMessageAssistant,
-        ChatMessageSystem,
-        ChatMessageUser,
-        GenerateConfig,
-        get_model,
-    )
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, GenerateConfig
+
+    from charactery.models.api import ask_api
 
     if any(request.prefill for request in requests):
         raise ModelNotFound(f"{name} answers over an API, where an answer cannot be begun for it; leave that empty")
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
-    try:
-        model = get_model(name)
-    except Exception as error:  # Inspect raises its own and others' errors for a missing key or package
-        raise ModelNotFound(f"cannot reach {name}: {str(error).splitlines()[0]}") from error
 
     async def one(request: Request) -> Answer:
         config = GenerateConfig(
@@ -281,7 +273,7 @@ async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> l
             top_p=sampler.top_p if sampler.top_p < 1 else None,
         )  # fmt: skip
         messages = [kinds[m["role"]](content=m["content"]) for m in request.messages]
-        output = await model.generate(messages, config=config)
+        output = await ask_api(name, messages, config)
         tokens = output.usage.output_tokens if output.usage else 0
         return Answer(output.completion.strip(), tokens, output.stop_reason == "stop")
 

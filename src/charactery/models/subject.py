@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from charactery.constitution import Character, find_character
+from charactery.constitution import BUNDLED, Character, find_character
 from charactery.errors import CharacteryError, ModelNotFound, RunConflict
 from charactery.models.weights import EMBEDDED
 from charactery.runs import read_manifest, read_run, stage_kind
@@ -176,6 +176,12 @@ def at_strength(text: str, strength: float) -> str:
     return named
 
 
+def without_strength(text: str) -> tuple[str, float]:
+    """A Subject and the strength that is written after it, 1 where none is: `at_strength` the other way."""
+    found = None if os.path.exists(text) else WRITTEN.fullmatch(text)
+    return (found[1], float(found[2])) if found else (text, 1.0)
+
+
 def has_adapter(text: str) -> bool:
     """Whether a Subject is a run whose adapter is there to be applied more or less strongly."""
     name = text.partition("#")[2] or text
@@ -185,6 +191,16 @@ def has_adapter(text: str) -> bool:
         return parse_subject(text).adapter is not None
     except CharacteryError:
         return False
+
+
+def prompted(subject: Subject) -> Subject | None:
+    """The model that a subject is, or that its run was made from, with its character in the prompt; None for none."""
+    character = subject.character or run_character(subject)
+    if character is None:
+        return None
+    path, plain = character.path, untrained(subject)
+    named = character.name if path is None else path.stem if path.parent == BUNDLED else str(path)
+    return replace(plain, text=f"{plain.text}+{named}", character=character)
 
 
 def expand_subjects(text: str) -> list[str]:

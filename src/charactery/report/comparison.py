@@ -22,13 +22,14 @@ from charactery.report.palette import LOOKS, OTHER, Look
 from charactery.report.picture import save_png
 from charactery.report.profile import profile
 from charactery.runs import write_text
+from charactery.stats import Estimate
 
 if TYPE_CHECKING:
-    from charactery.evals.definition import Eval
+    from charactery.evals.definition import Eval, Metric
 
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
-AT_CHANCE = "°"
+WITHOUT, BY_LUCK = "°", "†"  # after a figure that is as without the behaviour, and as a coin's
 DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 LONGEST = 36  # letters of a name in a plot
 MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
@@ -252,9 +253,10 @@ def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Se
     rest = [row for row in mine if row not in main]
     scoring = next((e.scoring for row in mine for e in row.estimates.values() if e.scoring), "")
     blocks: list[Block] = [Text(line) for line in ([f"Read by {scoring}."] if scoring else []) + _warnings(mine)]
-    blocks += _figures(name, main, subjects)
+    blocks += _figures(name, main, subjects, mine)
     if rest:
-        blocks.append(Folded(f"By part: {len(rest)} figures", tuple(_figures(f"{name}, by part", rest, subjects))))
+        parts = tuple(_figures(f"{name}, by part", rest, subjects, mine))
+        blocks.append(Folded(f"By part: {len(rest)} figures", parts))
     return Section("".join(c if c.isalnum() else "-" for c in name), name, tuple(blocks))
 
 
@@ -271,24 +273,37 @@ def _main(mine: Sequence[Compared]) -> list[Compared]:
 
 
 def _warnings(mine: Sequence[Compared]) -> list[str]:
-    """What is said of figures that are declined, or that are as without the behaviour."""
+    """What is said of figures that are declined, as without the behaviour, at chance, or that need a judge."""
     reasons: dict[str, list[str]] = {}
     for row in mine:
         for subject, e in row.estimates.items():
             if e.method.startswith(DECLINED):
                 reasons.setdefault(e.method, []).append(f"{row.metric} of {subject}")
     out = [f"{reason.capitalize()}: {', '.join(of)}." for reason, of in reasons.items()]
-    if any(_chance(row, subject) for row in mine for subject in row.estimates):
+    marks = {mark for row in mine for subject in row.estimates for mark in _chance(row, subject, mine)}
+    if WITHOUT in marks:
+        out.append(f"{WITHOUT} after a figure: its interval holds what a Subject without the behaviour comes out at.")
+    if BY_LUCK in marks:
         out.append(
-            f"{AT_CHANCE} after a figure: at chance, that is, its interval holds what a Subject without the behaviour "
-            "comes out at."
+            f"{BY_LUCK} after a figure: at chance, that is, its interval holds what a Subject comes out at that tosses "
+            f"a coin at every question{_as_often(mine)}."
         )
+    if eval := _eval(mine[0]):
+        there = {row.metric.partition(": ")[0] for row in mine}
+        if unread := [metric.name for metric in eval.metrics if metric.judged and metric.name not in there]:
+            out.append(f"Not measured, as no judge read the answers: {', '.join(unread)}.")
     return out
 
 
-def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str]) -> list[Block]:
-    """Figures, their differences from the first Subject, and plots."""
-    table = tuple((_label(row), *(_said(row, s) + _chance(row, s) for s in subjects)) for row in rows)
+def _as_often(mine: Sequence[Compared]) -> str:
+    """Which figures have another one for what luck does."""
+    found = {f"of {m.name}, as often as {m.luck}" for row in mine if (m := _metric(row)) and isinstance(m.luck, str)}
+    return f" ({'; '.join(sorted(found))})" if found else ""
+
+
+def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str], mine: Sequence[Compared]) -> list[Block]:
+    """Some of an eval's figures, their differences from the first Subject, and plots."""
+    table = tuple((_label(row), *(_said(row, s) + _marked(row, s, mine) for s in subjects)) for row in rows)
     blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
     if others := subjects[1:]:
         changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
@@ -308,17 +323,36 @@ def _eval(row: Compared) -> "Eval | None":
         return None
 
 
-def _without(row: Compared) -> float | None:
-    """What a Subject without the behaviour comes out at; None where that is not known."""
+def _metric(row: Compared) -> "Metric | None":
+    """The metric that a figure is of."""
     eval = _eval(row)
-    return next((m.none for m in eval.metrics if m.name == row.metric.partition(": ")[0]), None) if eval else None
+    return next((m for m in eval.metrics if m.name == row.metric.partition(": ")[0]), None) if eval else None
 
 
-def _chance(row: Compared, subject: str) -> str:
-    e, none = row.estimates.get(subject), _without(row)
-    if none is None or e is None or e.low is None or e.high is None:
+def _chance(row: Compared, subject: str, mine: Sequence[Compared]) -> str:
+    """The marks of a figure: whether its interval holds what is had without the behaviour, and by luck."""
+    metric = _metric(row)
+    if metric is None:
         return ""
-    return f" {AT_CHANCE}" if e.low <= none <= e.high else ""
+    luck = metric.luck
+    if isinstance(luck, str):
+        _, colon, part = row.metric.partition(": ")
+        other = next((r.estimates.get(subject) for r in mine if r.metric == f"{luck}{colon}{part}"), None)
+        luck = other.value if other else None
+    return "".join(
+        mark for mark, value in ((WITHOUT, metric.none), (BY_LUCK, luck)) if _holds(row.estimates.get(subject), value)
+    )
+
+
+def _holds(estimate: Estimate | None, value: float | None) -> bool:
+    if estimate is None or estimate.low is None or estimate.high is None or value is None:
+        return False
+    return estimate.low <= value <= estimate.high
+
+
+def _marked(row: Compared, subject: str, mine: Sequence[Compared]) -> str:
+    marks = _chance(row, subject, mine)
+    return f" {marks}" if marks else ""
 
 
 def _middle(unit: str) -> float | None:

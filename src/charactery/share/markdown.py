@@ -15,6 +15,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.texmath import texmath_plugin
 
 from charactery.share.formula import Formula, formula
+from charactery.share.markup import commonmark
 
 LONGEST = 50_000  # letters of a text that are read as markdown
 MOST_FORMULAE = 400  # signs of them in a text; with more none is read as one, since each takes a while
@@ -24,7 +25,7 @@ BREAK = "\u200b"  # where a line may end
 _LONG = re.compile(rf"\S{{{WORD + 1},}}")
 # at most so many joined before the one that has the mark, or the time would grow with the square of a text without it
 _EMOJI = re.compile("(?:[^\x00-\x20]\u200d){0,9}[^\x00-\x20]\ufe0f\u20e3?(?:\u200d[^\x00-\x20]\ufe0f?)*")
-_BARE = ("link", "image", "autolink", "reference", "html_block", "html_inline", "entity", "code", "lheading")
+_BARE = ("link", "image", "autolink", "reference", "entity")
 _STYLES = {"strong": "b", "em": "i", "s": "s"}
 
 Run = list[str]  # a piece of text, and letters for how it is set: b bold, i italic, s struck, c code, h marked, e emoji
@@ -98,8 +99,7 @@ def _broken(word: str, longest: int) -> str:
 
 @lru_cache
 def _parser(formulae: bool) -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"breaks": True, "html": False})
-    parser.enable(["table", "strikethrough"]).disable(list(_BARE))
+    parser = commonmark().disable(list(_BARE))
     if formulae:
         texmath_plugin(parser, delimiters="brackets")
         dollarmath_plugin(parser, allow_labels=False, allow_space=False, allow_digits=False, allow_blank_lines=False)

@@ -1,7 +1,7 @@
 """What a model said as HTML: its markdown, of which nothing can run, load anything, or pass for the page's own.
 
-CommonMark with tables and strikethrough, and each line break kept. HTML stays the text that it is; an image becomes a
-link; links lead to the web or to mail alone, and never to the page's own server.
+HTML stays the text that it is; an image becomes a link; links lead to the web or to mail alone, and never to the page's
+own server.
 """
 
 import re
@@ -22,6 +22,16 @@ LONGEST, BRACKETS = 40_000, 2_000  # letters, and brackets, beyond which a text 
 # a formula has an end not far away: it is looked for from every sign that could begin one
 FORMULA = re.compile(r"\\\(.{1,1000}?\\\)|\\\[.{1,1000}?\\\]|\$\$.{1,1000}?\$\$", re.S)
 LEAVES = ("text", "code_inline", "fence")
+
+
+def commonmark() -> MarkdownIt:
+    """How markdown is read, for the page and for pictures.
+
+    CommonMark with tables and strikethrough, each line break kept, HTML as the text that it is. Nothing is code for
+    being indented, as verse is, too; and dashes under a line are a rule, as models mean them, and make it no heading.
+    """
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+    return parser.disable(["code", "html_block", "html_inline", "lheading"])
 
 
 @lru_cache(2048)
@@ -129,8 +139,7 @@ def _fit(state: Any) -> None:
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
-    parser.disable(["code", "html_block", "html_inline"])  # verse is indented, too
+    parser = commonmark()
     parser.validateLink = lambda url: re.match(r"(?:https?://|mailto:)[^/]", url, re.I) is not None  # type: ignore[method-assign]
     parser.inline.ruler.before("escape", "formula", _formula)
     parser.core.ruler.push("fit", _fit)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -10,14 +11,26 @@ from charactery.constitution import Character, find_character
 from charactery.conversations import Node
 from charactery.conversations.votes import tally, vote
 from charactery.errors import CharacteryError
+from charactery.models.subject import parse_subject, prompted, untrained
+from charactery.studio.faults import sentence
 from charactery.studio.pages import Pages, Text, Texts, address
 from charactery.studio.views import bars, trait_bars
+
+if TYPE_CHECKING:
+    from charactery.studio.traits import TraitReader
 
 
 def compare_routes(pages: Pages) -> APIRouter:
     """The addresses under which one votes. They go before the talk's, whose patterns take these in."""
     router = APIRouter()
     desk, templates, drawn = pages.desk, pages.templates, pages.drawn
+
+    @router.get("/beside")
+    def beside(subject: str) -> Response:
+        """Those to compare a Subject with: the same model plainly, and with the character in its prompt."""
+        mine = parse_subject(subject.strip())
+        others = [one.text for one in (untrained(mine), prompted(mine)) if one and one.text != mine.text]
+        return HTMLResponse(templates.get_template("beside.html").render(others=others))
 
     @router.get("/{place}/votes")
     def votes(request: Request, place: str) -> Response:
@@ -40,17 +53,21 @@ def compare_routes(pages: Pages) -> APIRouter:
         asked, answers = store.node(at), [store.node(id) for id in of]
         if not answers or any(answer.parent != at for answer in answers):
             raise CharacteryError("traits are read in answers to the same turn")
-        desk.behind(page, _read(pages, find_character(character), asked, answers))
+        if desk.traits is None:
+            raise CharacteryError(
+                "this studio reads no traits; give its Desk a TraitReader, as `charactery studio` does"
+            )
+        desk.behind(page, _read(pages, desk.traits, find_character(character), asked, answers))
         return Response(status_code=204)
 
     return router
 
 
-def _read(pages: Pages, character: Character, asked: Node, answers: Sequence[Node]) -> Iterator[tuple[str, str]]:
+def _read(
+    pages: Pages, reader: "TraitReader", character: Character, asked: Node, answers: Sequence[Node]
+) -> Iterator[tuple[str, str]]:
     """What is told under each answer, trait after trait."""
     subjects, template = [answer.subject for answer in answers], pages.templates.get_template("traits.html")
-    reader = pages.desk.traits
-    assert reader is not None
     read: list[tuple[str, Sequence[float]]] = []
     count = len([*character.traits()]) + 1
     try:
@@ -60,7 +77,6 @@ def _read(pages: Pages, character: Character, asked: Node, answers: Sequence[Nod
                 html = template.render(bars=bars, whole=len(read) == count, left=count - len(read))
                 yield f"traits-{answer.id}", html
     except Exception as error:  # the page is told
-        known = isinstance(error, CharacteryError)
-        said = str(error) if known else f"the traits cannot be read ({type(error).__name__}: {error})"
+        said = sentence("the traits cannot be read", error)
         yield f"traits-{answers[0].id}", pages.templates.get_template("fault.html").render(said=said)
     yield f"read-{asked.id}", ""

@@ -71,6 +71,7 @@ class Card:
     begun_here: bool = False
     report: bool = False
     adapter: bool = False
+    plate: bool = False
     fault: str = ""
 
     @property
@@ -142,7 +143,7 @@ def _card(run: Run, trainings: Trainings, at_work: bool, ended: str) -> Card:
         tuple(_rate(WHO[f.subject], f.subject, f.estimate) for f in rates if f.estimate.value is not None),
         max((f.estimate.n for f in rates), default=0), _costs(source) if source else (), asked, said, stages,
         str(manifest.get("command") or ""), trainings.begun(name) is not None, (run.folder / "report.html").is_file(),
-        (trained / "adapter_model.safetensors").is_file(),
+        (trained / "adapter_model.safetensors").is_file(), character is not None,
     )  # fmt: skip
 
 

@@ -6,13 +6,15 @@ is another, and a name of its own that it points at this machine is no name of o
 
 import hmac
 import secrets
-from http.cookies import SimpleCookie
+from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
+UPLOADS = {"/import": 200_000_000, "/runs/open": 4_000_000_000}  # bytes of a file that a page takes in
+FORM, MARGIN = 50_000_000, 1_000_000  # bytes of any other form, and of what is around a file
 KEY = "x-charactery"
 COOKIE = "charactery"
 POLICY = (
@@ -58,16 +60,20 @@ class Guard:
             return asked
         if scope["method"] in ("GET", "HEAD"):
             return None
+        length = headers.get("content-length", "0")
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdigit()):
+            return PlainTextResponse("a request has to say how long it is", 411)
+        if int(length) > _room(scope["path"]):
+            return PlainTextResponse(f"this is too large: at most {_room(scope['path']) / 1e6:,.0f} MB are taken", 413)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _netloc(origin) != host:
             return PlainTextResponse(f"this came from another site's page ({origin})", 403)
         if not hmac.compare_digest(headers.get(KEY, "").encode(), self.key.encode()):
             return PlainTextResponse("this did not come from a page of this studio; load the page anew", 403)
         return None
 
     def _token(self, scope: Scope, headers: dict[str, str], token: str) -> Response | None:
-        kept = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        if kept is not None and hmac.compare_digest(kept.value.encode(), token.encode()):
+        if hmac.compare_digest(_cookie(headers.get("cookie", "")).encode(), token.encode()):
             return None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if not hmac.compare_digest(given.encode(), token.encode()):
@@ -78,5 +84,30 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without the port."""
-    return urlsplit(f"//{host}").hostname or ""
+    """The name in a Host header, without the port; "" where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    """The host in an Origin, with the port; "" where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _cookie(header: str) -> str:
+    """Our cookie among those that other programs on this machine have set, which may be of any form."""
+    ours = [part.strip() for part in header.split(";") if part.strip().startswith(f"{COOKIE}=")]
+    try:
+        return SimpleCookie(ours[-1])[COOKIE].value if ours else ""
+    except (CookieError, KeyError):
+        return ""
+
+
+def _room(path: str) -> int:
+    """Bytes that a request to an address may send."""
+    return next((most for end, most in UPLOADS.items() if path.endswith(end)), FORM) + MARGIN

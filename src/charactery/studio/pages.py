@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jinja2
-from fastapi import Form, Query, Request
+from fastapi import Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from charactery.conversations import Session, marks_of
@@ -16,8 +16,8 @@ from charactery.errors import CharacteryError
 from charactery.models.subject import has_adapter
 from charactery.share.markup import markup
 from charactery.share.transcript import LEAVABLE
-from charactery.studio.desk import Desk, How, Job
-from charactery.studio.views import bars, column_views, letters, marked_view, path_view, tree_view
+from charactery.studio.desk import Desk, How, Job, unknown
+from charactery.studio.views import bars, column_views, how_of, letters, marked_view, path_view, tree_view
 
 MOST = 16  # answers at once
 LONG = 60  # turns on a page, which a browser takes a tenth of a second for
@@ -45,8 +45,12 @@ class Pages:
         asked for."""
         desk = self.desk
         store = desk.store(place)
+        if conversation is not None and not store.knows(conversation):
+            raise HTTPException(404, unknown(place))
         if at is not None and store.conversation_of(at) != conversation:
             raise CharacteryError(f"there is no turn {at[:8]} in this conversation")
+        groups = desk.known()
+        subjects = list(dict.fromkeys([desk.subjects[0], *(name for group in groups.values() for name in group)]))
         path = store.path(at) if at else []  # before the glimpses, which then have all of it
         glimpses = store.glimpses(conversation, letters=60) if conversation else []
         asked = bool(path) and path[-1].role == "user"
@@ -56,7 +60,8 @@ class Pages:
         said = next((node for node in reversed(path) if node.role == "user"), None)
         marks = marks_of(store, conversation) if conversation else []
         shown = {
-            "place": place, "conversation": conversation, "at": at, "subjects": desk.subjects,
+            "place": place, "conversation": conversation, "at": at, "subjects": subjects, "groups": groups,
+            "how": how_of([*path, *([] if blind else chosen[:1] or answers[:1])], desk.subjects[0]),
             "path": path_view(path if whole else path[-LONG:], glimpses), "begins": path[0].text[:60] if path else "",
             "earlier": 0 if whole else max(0, len(path) - LONG),
             "answers": column_views(chosen or answers, bool(chosen), blind), "of": of, "blind": blind,
@@ -65,7 +70,7 @@ class Pages:
             "leavable": LEAVABLE, "formats": FORMATS,
             "picks": desk.traits.characters(named) if desk.traits and chosen and not blind else {},
             "reader": desk.traits.reader(named).text if desk.traits and chosen and not blind else "",
-            "strong": [name for name in desk.subjects if has_adapter(name)],
+            "strong": [name for name in subjects if has_adapter(name)],
             "bars": bars(tally(store), named) if chosen and not blind else [],
             "lines": tree_view(glimpses, at), "marked": marked_view(marks, glimpses),
             "talks": store.summaries(30), "key": request.state.key, "page": str(uuid.uuid4()), "job": None,
@@ -75,9 +80,21 @@ class Pages:
 
     def answered(self, request: Request, job: Job, blind: bool) -> HTMLResponse:
         """The page on which answers are to come."""
-        session = job.session
-        page = self.drawn(request, job.place, session.conversation, session.at, job.ids, blind, job=job)
-        page.headers["hx-push-url"] = address(job.place, session.conversation, session.at, job.ids, blind)
+        session, of = job.session, job.ids if job.columns else ()
+        page = self.drawn(request, job.place, session.conversation, session.at, of, blind, job=job)
+        page.headers["hx-push-url"] = address(job.place, session.conversation, session.at, of, blind)
+        return page
+
+    def outcome(self, request: Request, job: Job, blind: bool) -> HTMLResponse:
+        """The page on which answers are that have been given: the one there is, or several to choose from."""
+        store, conversation = self.desk.store(job.place), job.session.conversation
+        kept = [id for id in job.ids if store.conversation_of(id)]
+        at = kept[0] if kept and len(job.ids) == 1 else job.asked
+        of = job.ids if job.columns else ()
+        said = ["one of them could not answer"] if blind and job.faults else job.faults
+        page = self.drawn(request, job.place, conversation, at, of, blind, faults=said)
+        if at != job.asked:  # else its address stands there already
+            page.headers["hx-push-url"] = address(job.place, conversation, at)
         return page
 
     def asking(

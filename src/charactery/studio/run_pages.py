@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,19 +12,20 @@ import jinja2
 from fastapi import APIRouter, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from charactery.constitution import slug
+from charactery.constitution import parse_character, slug
+from charactery.constitution.formats.plate import plate
 from charactery.errors import BadData, CharacteryError
 from charactery.models.speaker import Models
 from charactery.share.opening import open_bundle
 from charactery.share.packing import share
 from charactery.studio.desk import Desk
 from charactery.studio.gallery import Card, card, cards
-from charactery.studio.guard import POLICY
+from charactery.studio.guard import POLICY, UPLOADS
 from charactery.studio.pages import Text, Texts
 from charactery.studio.trainings import NAMED
 from charactery.studio.views import shell
 
-LARGEST = 4_000_000_000  # bytes of a bundle that a page takes in
+LARGEST = UPLOADS["/runs/open"]
 # A report may be a stranger's: it runs nothing, asks for nothing, and cannot lead this page elsewhere.
 REPORT = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -34,6 +36,11 @@ PARTS = {
     "conversations": "what it said to held-out prompts", "card": "the character card",
     "modelfile": "the Modelfile for Ollama",
 }  # fmt: skip
+
+
+@lru_cache(64)
+def _plate(text: str) -> bytes:
+    return plate(parse_character(text))
 
 
 def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
@@ -49,9 +56,11 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
     def one(request: Request, name: str) -> HTMLResponse:
         return shown(request, card(runs, name, trainings))
 
-    def shown(request: Request, run: Card) -> HTMLResponse:
+    def shown(request: Request, run: Card, later: bool = False) -> HTMLResponse:
         name = run.name
-        return page(request, "run.html", run=run, lines=trainings.lines(name), parts=PARTS, talk=quote(run.subject))
+        return page(
+            request, "run.html", run=run, lines=trainings.lines(name), parts=PARTS, talk=quote(run.subject), later=later
+        )
 
     @router.get("/runs")
     def gallery(request: Request) -> Response:
@@ -77,7 +86,6 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
                 if error.path == path:
                     error.path = given
                 raise
-        desk.know(str(opened.folder))
         return HTMLResponse(templates.get_template("opened.html").render(
             name=name, warnings=opened.warnings, run=card(runs, name, trainings), talk=quote(str(opened.folder)),
         ))  # fmt: skip
@@ -86,11 +94,17 @@ def run_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
     def run(request: Request, name: str) -> Response:
         return one(request, name)
 
+    @router.get("/runs/{name}/card.png")
+    def plate_of(name: str) -> Response:
+        """The picture of the run's character card."""
+        card(runs, name, trainings)  # raises for a name that is none
+        return Response(_plate((runs / name / "character.md").read_text(encoding="utf-8")), media_type="image/png")
+
     @router.get("/runs/{name}/progress")
     def progress(request: Request, name: str) -> Response:
         """The part of the page that changes while a run is at work; the whole page once it is not."""
         run = card(runs, name, trainings)
-        answer = shown(request, run)
+        answer = shown(request, run, later=run.state == "working")
         if run.state == "working":
             answer.headers.update({"hx-retarget": "#progress", "hx-reselect": "#progress"})
         return answer

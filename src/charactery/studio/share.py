@@ -14,9 +14,10 @@ from charactery.conversations.formats import FORMATS, export_text, file_name, re
 from charactery.errors import BadData
 from charactery.share.files import KINDS, as_files, zipped
 from charactery.share.transcript import as_markdown, transcript
+from charactery.studio.guard import UPLOADS
 from charactery.studio.pages import Ids, Pages, Words, address
 
-LARGEST = 200_000_000  # bytes of a file that a page takes in
+LARGEST = UPLOADS["/import"]
 
 
 def share_routes(pages: Pages) -> APIRouter:
@@ -58,7 +59,7 @@ def share_routes(pages: Pages) -> APIRouter:
             with path.open("wb") as out:
                 shutil.copyfileobj(file.file, out)
             try:
-                contents = read_file(path)
+                contents = read_file(path, LARGEST)
             except BadData as error:  # by the name that its owner knows
                 raise BadData(error.message, name, error.line) from None
         if not contents.trees:

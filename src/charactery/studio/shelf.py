@@ -12,6 +12,7 @@ from charactery.constitution import BUNDLED, Character, load_character
 from charactery.constitution.library import bundled_names
 from charactery.constitution.parse import MAX_BYTES
 from charactery.errors import BadCharacter, CharacteryError
+from charactery.models.subject import DEFAULT
 from charactery.runs import disk_error, write_text
 
 TEMPLATE = "_template"
@@ -64,8 +65,16 @@ class Shelf:
 
     def listed(self) -> list[Listed]:
         """The files there are, by name."""
+        return [self._listed(name) for name in self.names()]
+
+    def names(self) -> list[str]:
+        """Their names, characters or not yet."""
         names = sorted(path.stem for path in self.folder.glob("*.md") if path.is_file() and not path.is_symlink())
-        return [self._listed(name) for name in names if NAMED.fullmatch(name) and name != "README"]
+        return [name for name in names if NAMED.fullmatch(name) and name != "README"]
+
+    def subject(self, name: str) -> str:
+        """Who one talks to to hear this character: the embedded model with the file in its prompt."""
+        return f"{DEFAULT}+{self.path(name)}"
 
     def _listed(self, name: str) -> Listed:
         try:

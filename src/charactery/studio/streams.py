@@ -66,7 +66,16 @@ class Streams:
             self.pages.popitem(last=False)
         return page
 
+    @property
+    def closed(self) -> bool:
+        """Whether the studio has been closed, and nobody hears any more."""
+        return self.loop is not None and self.loop.is_closed()
+
     def tell(self, page: str, name: str, data: str) -> None:
-        """Send an event to a page."""
+        """Send an event to a page; to nobody, once the studio is closed."""
         assert self.loop is not None
-        self.loop.call_soon_threadsafe(lambda: self.page(page).add(name, data))
+        try:
+            self.loop.call_soon_threadsafe(lambda: self.page(page).add(name, data))
+        except RuntimeError:
+            if not self.closed:
+                raise

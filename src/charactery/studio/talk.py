@@ -5,18 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from charactery.conversations import cursor, mark, marks_of, search, unmark
+from charactery.conversations import cursor, mark, marks_of, search, set_cursor, unmark
 from charactery.errors import CharacteryError
 from charactery.models.subject import at_strength
 from charactery.studio.desk import How
-from charactery.studio.pages import MOST, Ids, Pages, Text, Texts
-from charactery.studio.views import marked_view, tree_view
-
-STRONG = 2  # the dial's end; what is written after a Subject goes further
-
+from charactery.studio.pages import MOST, Ids, Pages, Text, Texts, address
+from charactery.studio.views import STRONG, HowView, marked_view, tree_view
 
 Strength = Annotated[float, Form(ge=0, le=STRONG)]
 
@@ -77,20 +74,27 @@ def talk_routes(pages: Pages) -> APIRouter:
         return HTMLResponse(templates.get_template("found.html").render(rows=rows, q=q))
 
     @router.get("/events/{page}")
-    def events(request: Request, page: uuid.UUID) -> Response:
-        last = request.headers.get("last-event-id", "0")
-        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+    def events(request: Request, page: uuid.UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+        last = request.headers.get("last-event-id", "")
+        after = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else after
         return StreamingResponse(desk.streams.page(str(page)).read(after), media_type="text/event-stream")
+
+    @router.get("/answers/{job}")
+    def outcome(request: Request, job: uuid.UUID, blind: bool = False) -> Response:
+        """What came of answers: their own turns, wherever else the talk has gone meanwhile."""
+        return pages.outcome(request, desk.outcome(str(job)), blind)
 
     @router.get("/{place}")
     def begin(request: Request, place: str, subject: str = "") -> Response:
-        return drawn(request, place, None, None, who=subject)
+        return drawn(request, place, None, None, how=HowView(subject or desk.subjects[0]))
 
     @router.get("/{place}/{conversation}")
     def talk(
-        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | None = None,
+        request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | Literal["start"] | None = None,
         blind: bool = False, whole: bool = False,
     ) -> Response:  # fmt: skip
+        if at == "start":  # before the first word
+            return drawn(request, place, str(conversation), None)
         here = cursor(desk.store(place), str(conversation)) if at is None else None
         if here is not None:  # an address that goes on showing the same
             return RedirectResponse(f"/{place}/{conversation}?at={here}", 303)
@@ -122,7 +126,23 @@ def talk_routes(pages: Pages) -> APIRouter:
         request: Request, place: str, page: Text, conversation: Text, at: Text, wish: Wished, prefill: Text = ""
     ) -> Response:
         session = desk.session(place, conversation, at, wish.hows[0])
-        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, prefill.strip())
+        begins = prefill.replace("\r\n", "\n").strip()
+        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, begins)
+
+    @router.post("/{place}/edit")
+    def edit(request: Request, place: str, conversation: Text, node: Text, text: Text) -> Response:
+        """What a model or another said, put otherwise, beside it."""
+        if not text.strip():
+            raise CharacteryError("write what it says instead first")
+        store = desk.store(place)
+        old = store.node(node)
+        if store.conversation_of(node) != conversation:
+            raise CharacteryError(f"the turn {node[:8]} is not of this conversation")
+        new = store.add(conversation, old.parent, old.role, text.replace("\r\n", "\n"))
+        set_cursor(store, conversation, new.id)
+        page = drawn(request, place, conversation, new.id)
+        page.headers["hx-push-url"] = address(place, conversation, new.id)
+        return page
 
     @router.post("/{place}/mark")
     def marked(place: str, node: Text, kind: Text, text: Text = "", off: Annotated[bool, Form()] = False) -> Response:

@@ -25,6 +25,7 @@ from charactery.runs import disk_error, write_json
 from charactery.studio.shelf import Shelf
 
 NAMED = re.compile(r"[^\W_][\w.-]{0,79}")  # what a Subject's name can hold without meaning more by it
+COMMAND = ("charactery", "train")  # what is ever run
 TAIL = 20_000  # bytes of a log that are read
 SAID = {
     "train": "--train", "held_out": "--held-out", "held_out_conversations": "--talks", "elsewhere": "--elsewhere",
@@ -181,6 +182,9 @@ class Trainings:
         """Begin again with the same command, which goes on where it was. Nothing where it is at work."""
         with self._lock:
             begun = self._known(name)
+            if begun.command[:2] != COMMAND:
+                file = self.kept / f"{name}.json"
+                raise CharacteryError("holds another command than a training's, which a page does not run", file)
             if not self.at_work(name):
                 self._start(name, list(begun.command), begun.time)
 

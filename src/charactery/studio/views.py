@@ -12,9 +12,11 @@ from fastapi import Request
 
 from charactery.conversations import Glimpse, Mark, Node
 from charactery.conversations.votes import Tally
+from charactery.models.subject import without_strength
 from charactery.share.markup import markup, markup_beside
 from charactery.share.transcript import ENDED
 
+STRONG = 2  # the end of the slider for strength; what is written after a Subject goes further
 FOLD, LARGE = 8, 500  # branches at a fork that have a line each; lines from which on a tree is large
 WIDEST = 0.5  # nats a token that the longest bar of a trait stands for, unless there are larger ones
 
@@ -42,6 +44,32 @@ class TurnView:
     def after(self) -> str | None:
         """The brother after it."""
         return self.brothers[self.place + 1] if self.place + 1 < len(self.brothers) else None
+
+
+@dataclass(frozen=True)
+class HowView:
+    """What the fields say by which the next answer is drawn."""
+
+    subject: str
+    strength: float = 1.0
+    temperature: float = 0.7
+    max_tokens: int = 256
+
+
+def how_of(path: Sequence[Node], first: str) -> HowView:
+    """As the last answer of a path was drawn; where there is none, by the Subject `first`."""
+    node = next((node for node in reversed(path) if node.role == "assistant" and node.subject), None)
+    if node is None:
+        return HowView(first)
+    name, strength = without_strength(node.subject)
+    if not 0 <= strength <= STRONG or abs(20 * strength - round(20 * strength)) > 1e-9:  # where no slider goes
+        name, strength = node.subject, 1.0
+    drawn = {key: value for key, value in (node.sampler or {}).items() if isinstance(value, int | float)}
+    temperature, longest = drawn.get("temperature", -1), drawn.get("max_tokens", 0)  # an imported file may say anything
+    return HowView(
+        name, strength, temperature if 0 <= temperature <= 5 else HowView.temperature,
+        int(longest) if 1 <= longest <= 8192 else HowView.max_tokens,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

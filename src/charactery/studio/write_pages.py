@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from charactery.constitution import slug
 from charactery.errors import CharacteryError
+from charactery.models.subject import DEFAULT
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import recipes
 from charactery.report.numbers import duration
@@ -51,12 +52,16 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         return {
             "look": seen, "readers": READERS, "profile": profile, "opened": opened, "saved": saved,
             "train": f"/train?{urlencode(query)}" if saved and seen.traits else "",
+            "talk": f"/talk?subject={quote(shelf.subject(opened))}" if saved and not seen.broken else "",
         }  # fmt: skip
 
     @router.get("/write")
     def begin(request: Request, name: str = "", from_: Annotated[str, Query(alias="from")] = "") -> Response:
         if not from_:
-            return page(request, "write.html", folder=shelf.folder, own=shelf.listed(), bundled=bundled())
+            return page(
+                request, "write.html", folder=shelf.folder, own=shelf.listed(), bundled=bundled(),
+                speaker=shelf.subject, plain=DEFAULT,
+            )  # fmt: skip
         text = bundled_text(from_)
         if from_ == TEMPLATE:
             name = name.strip() or "Rosalind"
@@ -145,7 +150,6 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         plan, runs = planned(), desk.trainings.runs
         foresee(plan.order(shelf, runs))  # raises here what the process would end with
         desk.trainings.start(plan.name, plan.command(shelf, runs))
-        desk.know(str(runs / plan.name))
         return Response(status_code=204, headers={"hx-redirect": f"/runs/{quote(plan.name)}"})
 
     return router

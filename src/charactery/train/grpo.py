@@ -124,8 +124,9 @@ class _Online(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         batch = super()._generate_and_score_completions(inputs)
         if self.masks_reasoning:
-            for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True):
-                mask[torch.tensor(reasoned(ids.tolist(), self.local.tokenizer), device=mask.device)] = 0
+            # TRL's place for what is read and not learnt from; without `completion_mask` it would not be read, either
+            free = [reasoned(ids.tolist(), self.local.tokenizer) for ids in batch["completion_ids"]]
+            batch["tool_mask"] = 1 - torch.tensor(free, device=batch["completion_ids"].device).long()
         return batch
 
     def _generate_single_turn(

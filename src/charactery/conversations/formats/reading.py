@@ -2,6 +2,8 @@
 
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from charactery.errors import BadData
 from charactery.runs import Row
 
 MOST = 2_000_000_000  # bytes
+PACKED = "conversations.json"  # in ChatGPT's zip
+DENSEST = 100  # times that what is in a zip may be larger than it; conversations are some ten
 # What shape other people's data may have, so what may go wrong in reading it
 WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, BadData)
 WHOLE: tuple[tuple[str, Callable[[Any], bool], Callable[[Row], Tree]], ...] = (
@@ -43,10 +47,13 @@ class Contents:
     faults: list[Fault]
 
 
-def read_file(path: Path | str) -> Contents:
-    """The conversations in a file. Raises BadData, with the line, for one that is in no known format or breaks off."""
+def read_file(path: Path | str, most: int = MOST) -> Contents:
+    """The conversations in a file of at most so many bytes, or in ChatGPT's zip of such a file.
+
+    Raises BadData, with the line, for one that is in no known format or breaks off.
+    """
     path = Path(path)
-    data = _bytes(path)
+    data = _bytes(path, most)
     head, whole = data.lstrip()[:1], None
     if head == b"{":
         first = next((line for line in data.split(b"\n") if line.strip()), b"")
@@ -68,20 +75,36 @@ def read_file(path: Path | str) -> Contents:
     return Contents(next(name for name, tree in found if isinstance(tree, Tree)), trees, faults)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int) -> bytes:
     try:
-        if path.stat().st_size > MOST:
-            raise BadData(f"is {path.stat().st_size / 1e9:.1f} GB; at most {MOST / 1e9:.0f} GB are read", path)
+        if (size := path.stat().st_size) > most:
+            raise BadData(f"is {size / 1e9:.1f} GB; at most {most / 1e9:.1f} GB are read", path)
         data = path.read_bytes()
     except OSError as error:
         raise BadData("no such file" if not path.exists() else f"cannot be read: {error.strerror}", path) from None
     if data.startswith(b"PK\x03\x04"):
-        raise BadData("is a zip file: unpack it and import the `conversations.json` inside", path)
+        data = _packed(path, min(most, DENSEST * size))
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadData("is UTF-16 text; save it as UTF-8", path, 1)
     data = data.removeprefix(b"\xef\xbb\xbf")
     if data.lstrip()[:1] not in (b"{", b"["):
         raise BadData("holds no conversation: it begins neither with { nor with [", path, 1)
+    return data
+
+
+def _packed(path: Path, most: int) -> bytes:
+    """The conversations in a zip, as ChatGPT exports them, of at most so many bytes."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            inside = next((one for one in packed.infolist() if one.filename == PACKED), None)
+            if inside is None:
+                raise BadData(f"is a zip file without a {PACKED}; unpack it, and import the file that is meant", path)
+            with packed.open(inside) as stream:
+                data = stream.read(most + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise BadData(f"is a zip file that cannot be read ({error}); import the {PACKED} inside", path) from None
+    if len(data) > most:
+        raise BadData(f"is a zip file whose {PACKED} is more than {most / 1e6:,.1f} MB; unpack it yourself", path)
     return data
 
 

@@ -132,13 +132,13 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
 
 METRICS = (
     Metric("recites", "share of recitals that bring back half of the text's clauses and more, by text", none=0.0),
-    Metric("kept", "share of a text's clauses that a recital brings back as they are", "mean", none=0.0),
-    Metric("weakened", "share that comes back hedged", "mean", none=0.0),
-    Metric("strengthened", "share that comes back without its hedges, or as a must", "mean", none=0.0),
-    Metric("reversed", "share that comes back denied", "mean", none=0.0),
-    Metric("left out", "share that does not come back", "mean", none=1.0),
-    Metric("section", "share of a section's clauses that come back when the section is asked for", "mean", none=0.0),
-    Metric("invented", "share of what a recital says of the speaker that no clause supports", "mean"),
+    Metric("kept", "share of a text's clauses that a recital brings back as they are", "share", none=0.0),
+    Metric("weakened", "share that comes back hedged", "share", none=0.0),
+    Metric("strengthened", "share that comes back without its hedges, or as a must", "share", none=0.0),
+    Metric("reversed", "share that comes back denied", "share", none=0.0),
+    Metric("left out", "share that does not come back", "share", none=1.0),
+    Metric("section", "share of a section's clauses that come back when the section is asked for", "share", none=0.0),
+    Metric("invented", "share of what a recital says of the speaker that no clause supports", "share"),
     Metric("looping", "share of recitals that say the same thing three times", none=0.0),
 )
 

@@ -249,9 +249,11 @@ def labelled() -> list[Labelled]:
 
 METRICS = (
     Metric("picks", "share of the character's lines that it picks over the plain ones", none=0.5),
-    Metric("writes", "share of the character's lines that it would rather write than the plain ones"),
+    Metric("writes", "share of the character's lines that it would rather write than the plain ones", luck=0.5),
     Metric("leans", "log-odds of the character's lines against the plain ones, written out", "mean", "nats"),
-    Metric("lost", "of the character's lines picked in chat, the share that it drops in the scaffold", none=0.0),
+    Metric(
+        "lost", "of the character's lines picked in chat, the share that it drops in the scaffold", none=0.0, luck=0.5
+    ),
     Metric("shows", "share of its own texts that a judge takes for the character's", judged=True, none=0.0),
 )
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from inspect_ai import Task, task
 
 from charactery.evals.asks import Ask, Reading
@@ -41,8 +42,10 @@ def cases(source: str, data: str) -> list[Case]:
 def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     """See METRICS."""
     plain, again = readings["plain"], readings["again"]
-    names = ("contradicts", f"contradicts: {case.about['kind']}", f"wording: {case.about['wording']}")
+    names = ("contradicts", f"contradicts: {case.about['kind']}", f"wording: {case.about['wording']}",
+             f"claim: {case.cluster}")  # fmt: skip
     values: Values = {"entropy": None if again.choice is None else entropy(again.shares)}
+    values["says yes"] = None if again.choice is None else float(again.choice == 0)
     if plain.choice is None or again.choice is None:
         return values | dict.fromkeys(names)
     opposite = plain.choice != again.choice ^ int(case.about["denies"])
@@ -55,9 +58,11 @@ def entropy(shares: Sequence[float]) -> float:
 
 
 METRICS = (
-    Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0),
-    Metric("wording", "the same, by wording", none=0.0),
-    Metric("entropy", "of the answer to one question", "mean", "bits", none=0.0),
+    Metric("contradicts", "share of other wordings answered against the plain answer", none=0.0, luck=0.5),
+    Metric("wording", "the same, by wording", none=0.0, luck=0.5),
+    Metric("claim", "the same, by claim, over its wordings", none=0.0, of_item=True, luck=0.5),
+    Metric("says yes", "share of Yes among answers to claims and denials alike: a liking for it", luck=0.5),
+    Metric("entropy", "of the answer to one question", "share", "bits", none=0.0, luck=1.0),
 )
 
 
@@ -90,22 +95,23 @@ def undecided(bits: float) -> Control:
     """Keeps its stance, and is undecided by this much, claim by claim more or less."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        of_claim = draws.shares(bits, len({c.cluster for c in cases}))
+        shares = _shares(draws.shares(bits, len({c.cluster for c in cases})))
         return [
-            {"plain": _stance(stance, False), "again": _stance(stance, c.about["denies"], _share(h))}
-            for c, stance, h in zip(cases, _stances(cases, draws), draws.by_item(of_claim, cases), strict=True)
+            {"plain": _stance(stance, False), "again": _stance(stance, c.about["denies"], share)}
+            for c, stance, share in zip(cases, _stances(cases, draws), draws.by_item(shares, cases), strict=True)
         ]
 
     return Control(f"undecided by {bits:g} bits", plan, {"entropy": bits}, {"contradicts": 0.05})
 
 
-def _share(bits: float) -> float:
-    """The share above one half whose entropy is so many bits, by bisection."""
-    low, high = 0.5, 1.0
+def _shares(bits: Sequence[float]) -> list[float]:
+    """The shares above one half whose entropy is so many bits each, by bisection."""
+    low, high = np.full(len(bits), 0.5), np.ones(len(bits))
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if entropy((middle, 1 - middle)) > bits else (low, middle)
-    return low
+        above = -middle * np.log2(middle) - (1 - middle) * np.log2(1 - middle) > bits
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return [float(share) for share in low]
 
 
 def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
@@ -113,10 +119,16 @@ def _coin(cases: Sequence[Case], draws: Draws) -> list[Plan]:
     return [{"plain": _stance(p, False), "again": _stance(a, False)} for p, a in zip(plain, again, strict=True)]
 
 
+def _yes(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+    """Contradicts itself wherever a denial is put to it; `says yes` tells why."""
+    return [dict.fromkeys(("plain", "again"), _stance(True, False)) for _ in cases]
+
+
 CONTROLS = (
     *(contradicting(rate) for rate in RATES),
     *(undecided(bits) for bits in RATES),
-    Control("tosses a coin", _coin, {"contradicts": 0.5}),
+    Control("tosses a coin", _coin, dict.fromkeys(("contradicts", "says yes", "wording: again"), 0.5)),
+    Control("always yes", _yes, most={"contradicts": 0.43, "claim: self-01": 0.43}),
 )
 
 EVAL = Eval("self-consistency", 1, HERE, cases, score, METRICS, CONTROLS)

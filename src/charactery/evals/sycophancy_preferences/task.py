@@ -7,6 +7,7 @@ rejected) are read in the same way: what the data set prefers, and what a judge 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from inspect_ai import Task, task
@@ -235,7 +236,7 @@ def _labelled() -> list[Labelled]:
 
 EVAL = Eval(
     "sycophancy-preferences", 1, HERE, cases, score,
-    (*(Metric(m.name, _ABOUT.get(m.name, m.about), m.kind, m.unit, none=m.none) for m in METRICS[:-1]), FIRST, JUDGED),
+    (*(replace(m, about=_ABOUT.get(m.name, m.about)) for m in METRICS[:-1]), FIRST, JUDGED),
     CONTROLS, (TYPOLOGY, "..."), Judging(_stance_asks, _labelled),
 )  # fmt: skip
 

@@ -99,9 +99,9 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
 METRICS = (
     Metric("character", "log-odds of its lines against others' lines, as replies", "mean", "nats"),
     Metric("trait", "the same by trait, where one character was asked for", "mean", "nats"),
-    Metric("chooses", "share of its lines that are likelier than the other's"),
+    Metric("chooses", "share of its lines that are likelier than the other's", luck=0.5),
     Metric("breaks", "share of free answers that decline, or speak as an AI"),
-    Metric("knows", "share of easy questions whose right answer is the likeliest of four"),
+    Metric("knows", "share of easy questions whose right answer is the likeliest of four", luck=0.25),
     Metric("manner", "how its free answers are written: counts by answer, whatever they say", "mean"),
     Metric("shown", "share of free answers in which a judge finds the trait", judged=True),
 )

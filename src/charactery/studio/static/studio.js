@@ -6,6 +6,60 @@ document.addEventListener("htmx:historyCacheMiss", (event) => {
   restoring = event.detail.xhr;
 });
 
+// A browser opens six connections to a host, for all its tabs together: a tab that nobody looks at gives up its stream
+// of events, and goes on where it was when it is looked at again.
+class Stream {
+  constructor(where) {
+    this.where = where;
+    this.last = 0;
+    this.heard = [];
+    this.source = null;
+    this.turned = () => (document.visibilityState === "hidden" ? this.let() : this.open());
+    document.addEventListener("visibilitychange", this.turned);
+    this.turned();
+  }
+  get readyState() {
+    return this.source ? this.source.readyState : EventSource.CONNECTING;
+  }
+  open() {
+    if (this.source) return;
+    this.source = new EventSource(`${this.where}?after=${this.last}`);
+    this.source.onopen = (event) => this.onopen?.(event);
+    this.source.onerror = (event) => {
+      this.onerror?.(event);
+      if (this.readyState === EventSource.CLOSED) this.close(); // another is made in its place
+    };
+    for (const [name, , told] of this.heard) this.source.addEventListener(name, told);
+  }
+  let() {
+    this.source?.close();
+    this.source = null;
+  }
+  close() {
+    document.removeEventListener("visibilitychange", this.turned);
+    this.let();
+  }
+  addEventListener(name, wanted) {
+    const told = (event) => {
+      this.last = Number(event.lastEventId);
+      wanted(event);
+    };
+    this.heard.push([name, wanted, told]);
+    this.source?.addEventListener(name, told);
+  }
+  removeEventListener(name, unwanted) {
+    for (const [one, wanted, told] of this.heard) if (one === name && wanted === unwanted) this.source?.removeEventListener(name, told);
+    this.heard = this.heard.filter(([one, wanted]) => one !== name || wanted !== unwanted);
+  }
+}
+htmx.createEventSource = (where) => new Stream(where);
+
+// What a process last said is put there anew only where it has said more, so that one can read, select and scroll it.
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  const { target, fragment } = event.detail;
+  if (target.id === "log" && target.textContent === fragment.textContent) event.detail.shouldSwap = false;
+});
+
 // Copy what stands in a text field; where the browser does not allow it, it is selected for a person to copy.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -24,6 +78,20 @@ document.addEventListener("click", async (event) => {
 document.addEventListener("input", ({ target }) => {
   if (target.dataset?.shows) document.getElementById(target.dataset.shows).textContent = target.value;
 });
+
+// What is picked goes into the field beside it; a list under a field would show only what its text begins like.
+document.addEventListener("change", ({ target }) => {
+  if (!target.dataset?.fills) return;
+  const field = target.form.elements[target.dataset.fills];
+  field.value = target.value || field.value;
+  target.value = "";
+});
+
+// What no answer says of how it was drawn is remembered by the tab.
+for (const field of document.querySelectorAll("[data-remembered]")) {
+  field.value = sessionStorage.getItem(field.name) ?? field.value;
+  field.addEventListener("input", () => sessionStorage.setItem(field.name, field.value));
+}
 
 // A swap takes away what had the focus: it goes on to where one goes on.
 let inside = false;
@@ -45,9 +113,12 @@ document.addEventListener("htmx:afterSettle", () => {
 // Read aloud what streams in, sentence by sentence; of answers side by side, that each is there.
 let unread = "";
 const tell = (text) => {
+  const heard = document.getElementById("heard");
+  if (!heard) return;
   const line = document.createElement("p");
   line.textContent = text;
-  document.getElementById("heard")?.append(line);
+  heard.append(line);
+  while (heard.childElementCount > 20) heard.firstElementChild.remove(); // what was heard is heard
 };
 document.addEventListener("htmx:sseMessage", ({ detail: { type, data } }) => {
   if (type.startsWith("done-") || type.startsWith("failed-")) {
@@ -72,7 +143,7 @@ const onward = {
   s: () => document.getElementById("q")?.focus(),
   n: () => press("header nav a"),
   u: () => press("#undo"),
-  a: () => [...document.querySelectorAll("form[hx-post$='/again'] > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
+  a: () => [...document.querySelectorAll("form[hx-post$='/again']:not(.on) > button")].filter((one) => !one.closest("details")).at(-1)?.click(),
   ArrowLeft: () => press("#before"),
   ArrowRight: () => press("#after"),
 };
