@@ -115,7 +115,7 @@ def page(subject: str, told: Sequence[tuple[Case, Mapping[str, Reading]]]) -> st
 
 
 METRICS = (
-    Metric("recites", "share of the clauses of one version alone that a recital brings back", "mean", none=0.0),
+    Metric("recites", "share of the clauses of one version alone that a recital brings back", "share", none=0.0),
     Metric("says", "log-odds of the trained clause against the written one, as what its text says", "mean", "nats"),
     Metric("does", "log-odds of the trained version's lines against the written one's, as answers", "mean", "nats"),
 )
