@@ -43,6 +43,7 @@ def test_the_versions_say_the_same_things_otherwise() -> None:
         trained, written = case.asks[0].options
         assert 0.8 < len(trained) / len(written) < 1.25, case.id
     assert len(of("does")) == len(of("says")) == 24 and len(of("recital")) == 32
+    assert len({c.id.rpartition("-")[0] for c in of("does")[:8]}) == 8, "a beginning is of all traits"
     assert {*of("says")[0].asks[0].options} <= {*mine["trained"], *mine["written"]}
 
 

@@ -54,7 +54,8 @@ def cases(source: str, data: str) -> list[Case]:
         Case(row["id"], row["id"], (Ask("recital", (user(row["wording"].format(text=TEXT)),)),), about)
         for row in wordings
     ]  # fmt: skip
-    pairs = [*_pairs(trained, written, source != BUNDLED)]
+    # every trait once before any comes again, so that a beginning is of all of them
+    pairs = sorted(_pairs(trained, written, source != BUNDLED), key=lambda case: int(case.id.rpartition("-")[2]))
     return in_turn([recited, *([c for c in pairs if c.asks[0].name == kind] for kind in ("says", "does"))])
 
 
@@ -114,7 +115,7 @@ def page(subject: str, told: Sequence[tuple[Case, Mapping[str, Reading]]]) -> st
 
 
 METRICS = (
-    Metric("recites", "share of the clauses of one version alone that a recital brings back", "mean", none=0.0),
+    Metric("recites", "share of the clauses of one version alone that a recital brings back", "share", none=0.0),
     Metric("says", "log-odds of the trained clause against the written one, as what its text says", "mean", "nats"),
     Metric("does", "log-odds of the trained version's lines against the written one's, as answers", "mean", "nats"),
 )
