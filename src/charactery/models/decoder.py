@@ -201,7 +201,9 @@ class Decoder:
     ) -> torch.Tensor:
         """What the last layer says of `counts` tokens of each row from `starts` on, one after the other, (N, C)."""
         unique = list(dict.fromkeys(map(tuple, rows)))  # options of one token to a question: attended to once
-        batch = _Batch(unique, len(shared), self.device, splits=True, folds=not self.learns)
+        # a group of lines more is a dozen calls, which cost a graphics card more than padding does
+        splits = self.device.type == "cpu"
+        batch = _Batch(unique, len(shared), self.device, splits, folds=not self.learns)
         places = dict(zip(unique, batch.places, strict=True))
         asked = [p for row, s, n in zip(rows, starts, counts, strict=True) for p in places[tuple(row)][s : s + n]]
         wanted = {place: n for n, place in enumerate(dict.fromkeys(asked))}
