@@ -285,7 +285,7 @@ def test_a_page_is_led_to_its_own_answer_wherever_the_talk_has_gone(studio: http
     assert cursor(store(desk), conversation) != mine
     shown = studio.get(f"/answers/{job}")
     assert shown.headers["hx-push-url"] == f"/talk/{conversation}?at={mine}"
-    assert "Tea?" in shown.text[shown.text.index("<main>") :]
+    assert "Tea?" in shown.text[shown.text.index("<main ") :]
     beside = studio.get(f"/answers/{other}")
     assert "hx-push-url" not in beside.headers and beside.text.count("Go on with this") == 2
 
@@ -768,7 +768,8 @@ def test_the_command_with_a_real_model(tiny_model_folder: Path, tmp_path: Path, 
     _, *answered = kept.tree(kept.summaries()[0].id).nodes
     assert len(answered) == (2 if again else 1) and all(n.prompt and n.ending for n in answered)
     pieces = "".join(data.removeprefix("<span>").removesuffix("</span>") for _, name, data in told if "piece" in name)
-    assert unescape(pieces).strip() == answered[0].text
+    # a character that the last token leaves half is shown with the whole answer alone
+    assert unescape(pieces).strip() == answered[0].text.rstrip("\ufffd") != ""
 
 
 def answers(address: str) -> bool:

@@ -592,7 +592,7 @@ def test_write_with_the_linter_and_the_dials_beside(page: Any, desk: Desk, tmp_p
     page.click("text=Save")
     page.wait_for_selector("#train:has-text('Saved')")
     assert desk.shelf.read("rosalind") == text and page.url.endswith("/write/rosalind")
-    assert "profile=quiet" in page.get_attribute("#train a", "href")
+    assert "profile=quiet" in page.get_attribute("#train a.go", "href")
     desk.shelf.save("rosalind", text + "\n<!-- theirs -->\n", text_hash(text))
     page.fill("#text", text + "\nmine")
     page.click(".save")
