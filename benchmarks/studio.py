@@ -275,8 +275,9 @@ def large() -> Tree:
     return Tree(str(uuid.uuid4()), "large", 0.0, tuple(nodes))
 
 
-SCROLL = """() => new Promise(done => {
-    const main = document.scrollingElement, frames = [];
+SCROLL = """pane => new Promise(done => {
+    const main = document.querySelector(pane), frames = [];
+    main.scrollTop = 0;
     let at = performance.now(), left = 60;
     const step = now => {
         frames.push(now - at);
@@ -320,9 +321,10 @@ def tree(rounds: int, place: str | None) -> list[Row]:
                     seconds.append(time.perf_counter() - began)
                 page.goto(f"{deep}&whole=1")
                 page.wait_for_selector(".tree .here")
-                gap, down = page.evaluate(SCROLL)
-                assert down > 10_000, down
-                gaps.append(float(gap))
+                for pane in ("html", ".tree"):
+                    gap, down = page.evaluate(SCROLL, pane)
+                    assert down > 10_000, (pane, down)
+                    gaps.append(float(gap))
             lines = page.locator(".tree li").count()
     at_deep, at_shallow = (statistics.median(seconds) for seconds in opened.values())
     about = (
@@ -334,7 +336,7 @@ def tree(rounds: int, place: str | None) -> list[Row]:
     return [
         row("a tree opens", opened[deep], "s to the page with its tree", "less than 2", at_deep < 2, about),
         row("and scrolls", gaps, "s, the longest frame of 60", "smoothly", statistics.median(gaps) < 0.1,
-            "the page with all 500 turns, 400 pixels a frame"),
+            "the page with all 500 turns, and then the tree beside it, 400 pixels a frame"),
     ]  # fmt: skip
 
 

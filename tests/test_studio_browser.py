@@ -548,6 +548,33 @@ def test_keys_focus_and_what_is_read_aloud(page: Any, tmp_path: Path) -> None:
     assert not page.is_visible("#keys")
 
 
+def test_where_one_stands_is_in_view(page: Any, tmp_path: Path) -> None:
+    """At the end of a talk, and in the tree, which is higher than its pane; after a turn said there, too."""
+    said = [{"from": who, "value": f"{n}. " + "A leaf. " * 40} for n in range(40) for who in ("human", "gpt")]
+    (tmp_path / "long.json").write_text(json.dumps([{"conversations": said}]))
+    page.click(".import summary")
+    page.set_input_files("input[name=file]", tmp_path / "long.json")
+    page.click("text=Import >> nth=-1")
+    page.wait_for_selector("#main .tree .here")
+    pane, here = page.locator(".tree"), page.locator(".tree .here")
+
+    def in_view() -> bool:
+        outer, inner = pane.bounding_box(), here.bounding_box()
+        return bool(inner["y"] >= outer["y"] and inner["y"] + inner["height"] <= outer["y"] + outer["height"])
+
+    assert page.evaluate("document.querySelector('.tree').scrollHeight") > 2000 and in_view()
+    address = page.url
+    page.goto("/runs")
+    page.goto(address)
+    page.wait_for_selector(".tree .here")
+    assert in_view() and page.evaluate("scrollY") > 1000
+    page.fill("#text", "And now?")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#main .turn:has-text('And now?')")
+    page.wait_for_selector("#text:not([disabled])")
+    assert page.evaluate("document.querySelector('.tree').scrollTop") > 1000 and in_view()
+
+
 def looked_at(page: Any, visible: bool) -> None:
     """As where one goes to another tab, which a browser without windows never does."""
     page.evaluate(
