@@ -27,12 +27,14 @@ import uvicorn
 from charactery.cli import studio as command
 from charactery.conversations import Session, Store, cursor, open_store, private_store
 from charactery.conversations.formats import FORMATS
+from charactery.models.speaker import Models
 from charactery.share.differences import differences
 from charactery.studio import Desk, create_app
 from charactery.studio.desk import WAITING, How
 from charactery.studio.guard import LOOPBACK
 from charactery.studio.pages import LONG, TALKS
 from charactery.studio.streams import Page, sent
+from charactery.studio.traits import TraitReader
 from conversing import Parrot
 
 PAGE = "00000000-0000-0000-0000-000000000001"
@@ -243,6 +245,7 @@ def test_a_talk_that_is_opened_again_goes_on_as_it_was(studio: httpx.Client, des
         names = ("subject", "strength", "temperature", "max_tokens")
         return tuple(re.findall(rf'name="{name}"[^>]* value="([^"]*)"', page)[0] for name in names)
 
+    desk.subjects.append("moe")
     assert fields("/talk") == ("parrot", "1", "0.7", "256")
     assert fields("/talk?subject=moe") == ("moe", "1", "0.7", "256")
     for subject, sampler, wanted in (
@@ -258,6 +261,35 @@ def test_a_talk_that_is_opened_again_goes_on_as_it_was(studio: httpx.Client, des
         assert fields(f"/talk/{session.conversation}?at={asked.id}")[0] == wanted[0]  # where its answers are shown
         blind = f"/talk/{session.conversation}?at={asked.id}&of={session.at}&blind=1"
         assert fields(blind)[0] == "parrot"  # which says nothing of who is who
+
+
+@pytest.mark.parametrize(
+    "name", ["https://elsewhere.example/v1", "gpt-4o", "org/model", "openai/gpt-4o", "smollm2+/no"]
+)
+def test_whom_an_imported_talk_names_is_asked_nothing(studio: httpx.Client, desk: Desk, name: str) -> None:
+    """A file from elsewhere must not choose to whom the next words go, nor what is downloaded."""
+    session = Session(store(desk), Parrot(subject=name))
+    session.say("Tea?")
+    session.answer()
+    page = studio.get(f"/talk/{session.conversation}").text
+    assert re.findall(r'name="subject"[^>]* value="([^"]*)"', page) == ["parrot"]
+    assert TraitReader(Models("cpu")).reader([name]).text == "smollm2"
+
+
+def test_a_page_that_waits_for_an_answer_stays_as_it_is(studio: httpx.Client, desk: Desk) -> None:
+    session = Session(store(desk), Parrot())
+    session.say("Tea?")
+    where, how = f"/talk/{session.conversation}?at={session.at}", How("parrot")
+    job = desk.prepare(PAGE, "talk", session, [how])
+    assert studio.get(f"{where}&waits=1").status_code == 200
+    job.begun = True
+    assert studio.get(f"{where}&waits=1").status_code == 204 and "under way" in studio.get(where).text
+    job.begun = False
+    desk.start(job.id)
+    settle(desk)
+    desk.start(job.id)  # it was over as somebody clicked
+    desk.stop(job.id)
+    assert len(store(desk).children(str(session.conversation), session.path()[0].id)) == 1
 
 
 def test_undo_leads_to_before_the_first_word_of_the_same_talk(studio: httpx.Client, desk: Desk) -> None:
@@ -569,14 +601,16 @@ def test_an_answer_that_was_cut_off_is_gone_on_with(studio: httpx.Client, desk: 
     conversation = store(desk).begin()
     asked = store(desk).add(conversation, None, "user", "Tea?")
     turn = store(desk).turn(conversation, asked.id, subject="parrot")
-    turn.say('Aye,\n<two> "lumps')
+    turn.say('Aye,\n<two> "lumps\n  ')
     half = studio.get(f"/talk/{conversation}").text
     given = re.search(r'<form class="on".*?name="at" value="([^"]+)".*?name="prefill" value="([^"]+)"', half, re.S)
-    assert given is not None and given[1] == asked.id and unescape(given[2]) == 'Aye,\n<two> "lumps'
-    ask(studio, "/talk/again", conversation=conversation, at=given[1], prefill=unescape(given[2]).replace("\n", "\r\n"))
+    assert given is not None and given[1] == asked.id and unescape(given[2]) == 'Aye,\n<two> "lumps\n  '
+    assert 'name="exact" value="1"' in half
+    begins = unescape(given[2]).replace("\n", "\r\n")
+    ask(studio, "/talk/again", conversation=conversation, at=given[1], prefill=begins, exact="1")
     settle(desk)
     answer = store(desk).children(conversation, asked.id)[1]
-    assert answer.text == 'Aye,\n<two> "lumpsAye, that knot will hold.' and answer.ending == "end"
+    assert answer.text == 'Aye,\n<two> "lumps\n  Aye, that knot will hold.' and answer.ending == "end"
     assert "Let it go on" not in studio.get(f"/talk/{conversation}?at={answer.id}").text
 
 

@@ -54,6 +54,11 @@ class Subject:
         """Whether its weights are on this machine, to be trained."""
         return self.kind not in ("server", "inspect")
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether to load it asks nobody elsewhere, whoever wrote its name: a file, a run, or the embedded model."""
+        return self.kind in ("embedded", "folder", "gguf") or self.run is not None
+
 
 def parse_subject(text: str) -> Subject:
     """Read a Subject. Raises ModelNotFound or RunConflict, saying what the name could have been."""

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
@@ -11,7 +12,7 @@ from charactery.constitution import Character, find_character
 from charactery.conversations import Node
 from charactery.conversations.votes import tally, vote
 from charactery.errors import CharacteryError
-from charactery.models.subject import parse_subject, prompted, untrained
+from charactery.models.subject import Subject, parse_subject, prompted, untrained
 from charactery.studio.faults import sentence
 from charactery.studio.pages import Pages, Text, Texts, address
 from charactery.studio.views import bars, trait_bars
@@ -29,7 +30,10 @@ def compare_routes(pages: Pages) -> APIRouter:
     def beside(subject: str) -> Response:
         """Those to compare a Subject with: the same model plainly, and with the character in its prompt."""
         mine = parse_subject(subject.strip())
-        others = [one.text for one in (untrained(mine), prompted(mine)) if one and one.text != mine.text]
+        both: list[Subject | None] = [untrained(mine)]
+        with suppress(CharacteryError):  # the run's character file is gone, which keeps nobody from the plain model
+            both.append(prompted(mine))
+        others = [one.text for one in both if one and one.text != mine.text]
         return HTMLResponse(templates.get_template("beside.html").render(others=others))
 
     @router.get("/{place}/votes")

@@ -133,6 +133,8 @@ class Desk:
     def start(self, id: str) -> None:
         """Begin; a second time does nothing."""
         with self._lock:
+            if id in self.over:
+                return
             job = self._job(id)
             if job.begun:
                 return
@@ -142,8 +144,9 @@ class Desk:
 
     def stop(self, id: str) -> None:
         """Cut short. What was said is kept. Where it has just ended, there is nothing to do."""
-        if id not in self.over:
-            self._job(id).stopped.set()
+        with self._lock:
+            if id not in self.over:
+                self._job(id).stopped.set()
 
     def outcome(self, id: str) -> Job:
         """Answers that are over."""
@@ -217,7 +220,7 @@ class Desk:
                 self.streams.tell(job.page, name, f"<span>{escape(text)}</span>")
 
         try:
-            if not job.stopped.is_set():
+            if not (job.stopped.is_set() or self.streams.closed):
                 voice = self._ready(job, how)
                 if column:
                     for node in session.again(1, on_text, voice, place, [column], job.prefill):

@@ -73,13 +73,14 @@ class Guard:
         return None
 
     def _token(self, scope: Scope, headers: dict[str, str], token: str) -> Response | None:
-        if hmac.compare_digest(_cookie(headers.get("cookie", "")).encode(), token.encode()):
+        name = _cookie_name(headers.get("host", ""))
+        if hmac.compare_digest(_cookie(name, headers.get("cookie", "")).encode(), token.encode()):
             return None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if not hmac.compare_digest(given.encode(), token.encode()):
             return PlainTextResponse("this studio asks for its token: open the address it printed", 401)
         answer = RedirectResponse(scope["path"], 303)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        answer.set_cookie(name, token, httponly=True, samesite="strict")
         return answer
 
 
@@ -99,11 +100,17 @@ def _netloc(origin: str) -> str:
         return ""
 
 
-def _cookie(header: str) -> str:
+def _cookie_name(host: str) -> str:
+    """By the port, which cookies themselves take no notice of: each studio of a machine has its own."""
+    port = host.rpartition(":")[2]
+    return f"{COOKIE}-{port}" if port.isascii() and port.isdigit() else COOKIE
+
+
+def _cookie(name: str, header: str) -> str:
     """Our cookie among those that other programs on this machine have set, which may be of any form."""
-    ours = [part.strip() for part in header.split(";") if part.strip().startswith(f"{COOKIE}=")]
+    ours = [part.strip() for part in header.split(";") if part.strip().startswith(f"{name}=")]
     try:
-        return SimpleCookie(ours[-1])[COOKIE].value if ours else ""
+        return SimpleCookie(ours[-1])[name].value if ours else ""
     except (CookieError, KeyError):
         return ""
 

@@ -62,7 +62,7 @@ class Pages:
         marks = marks_of(store, conversation) if conversation else []
         shown = {
             "place": place, "conversation": conversation, "at": at, "subjects": subjects, "groups": groups,
-            "how": how_of([*path, *([] if blind else chosen[:1] or answers[:1])], desk.subjects[0]),
+            "how": how_of([*path, *([] if blind else chosen[:1] or answers[:1])], desk.subjects[0], subjects),
             "path": path_view(path if whole else path[-LONG:], glimpses), "begins": path[0].text[:60] if path else "",
             "earlier": 0 if whole else max(0, len(path) - LONG),
             "answers": column_views(chosen or answers, bool(chosen), blind), "of": of, "blind": blind,

@@ -106,8 +106,10 @@ def talk_routes(pages: Pages) -> APIRouter:
     @router.get("/{place}/{conversation}")
     def talk(
         request: Request, place: str, conversation: uuid.UUID, of: Ids, at: uuid.UUID | Literal["start"] | None = None,
-        blind: bool = False, whole: bool = False,
+        blind: bool = False, whole: bool = False, waits: bool = False,
     ) -> Response:  # fmt: skip
+        if waits and desk.answering(str(conversation)):
+            return Response(status_code=204)  # the page stays as it is, with what is half written on it
         if at == "start":  # before the first word
             return drawn(request, place, str(conversation), None)
         here = cursor(desk.store(place), str(conversation)) if at is None else None
@@ -138,11 +140,12 @@ def talk_routes(pages: Pages) -> APIRouter:
 
     @router.post("/{place}/again")
     def again(
-        request: Request, place: str, page: Text, conversation: Text, at: Text, wish: Wished, prefill: Text = ""
-    ) -> Response:
+        request: Request, place: str, page: Text, conversation: Text, at: Text, wish: Wished, prefill: Text = "",
+        exact: Annotated[bool, Form()] = False,
+    ) -> Response:  # fmt: skip
         session = desk.session(place, conversation, at, wish.hows[0])
-        begins = prefill.replace("\r\n", "\n").strip()
-        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, begins)
+        begins = prefill.replace("\r\n", "\n")  # as it was said; what somebody wrote may end in a slip of the hand
+        return asking(request, page, place, session, wish.hows, wish.n, wish.blind, begins if exact else begins.strip())
 
     @router.post("/{place}/edit")
     def edit(request: Request, place: str, conversation: Text, node: Text, text: Text) -> Response:

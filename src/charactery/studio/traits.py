@@ -34,8 +34,8 @@ class TraitReader:
         return found | {name: name for name in bundled_names() if name not in found}
 
     def reader(self, subjects: Sequence[str]) -> Subject:
-        """The model that reads."""
-        here = next((subject for subject in _parsed(subjects) if subject.here), None)
+        """The model that reads. Nothing is downloaded for an imported talk that names it."""
+        here = next((subject for subject in _parsed(subjects) if subject.here and subject.at_hand), None)
         return untrained(here or parse_subject(DEFAULT))
 
     def read(

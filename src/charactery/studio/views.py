@@ -3,7 +3,7 @@
 import math
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -12,7 +12,8 @@ from fastapi import Request
 
 from charactery.conversations import Glimpse, Mark, Node
 from charactery.conversations.votes import Tally
-from charactery.models.subject import without_strength
+from charactery.errors import CharacteryError
+from charactery.models.subject import parse_subject, without_strength
 from charactery.share.markup import markup, markup_beside
 from charactery.share.transcript import ENDED
 
@@ -56,12 +57,17 @@ class HowView:
     max_tokens: int = 256
 
 
-def how_of(path: Sequence[Node], first: str) -> HowView:
-    """As the last answer of a path was drawn; where there is none, by the Subject `first`."""
+def how_of(path: Sequence[Node], first: str, known: Collection[str]) -> HowView:
+    """As the last answer of a path was drawn; where there is none, by the Subject `first`.
+
+    An imported talk may name anybody: who is neither known nor at hand is not asked unless somebody writes the name.
+    """
     node = next((node for node in reversed(path) if node.role == "assistant" and node.subject), None)
     if node is None:
         return HowView(first)
     name, strength = without_strength(node.subject)
+    if name not in known and not _at_hand(name):
+        return HowView(first)
     if not 0 <= strength <= STRONG or abs(20 * strength - round(20 * strength)) > 1e-9:  # where no slider goes
         name, strength = node.subject, 1.0
     drawn = {key: value for key, value in (node.sampler or {}).items() if isinstance(value, int | float)}
@@ -70,6 +76,13 @@ def how_of(path: Sequence[Node], first: str) -> HowView:
         name, strength, temperature if 0 <= temperature <= 5 else HowView.temperature,
         int(longest) if 1 <= longest <= 8192 else HowView.max_tokens,
     )  # fmt: skip
+
+
+def _at_hand(name: str) -> bool:
+    try:
+        return parse_subject(name).at_hand
+    except CharacteryError:
+        return False
 
 
 @dataclass(frozen=True)

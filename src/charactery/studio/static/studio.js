@@ -8,10 +8,10 @@ document.addEventListener("htmx:historyCacheMiss", (event) => {
 
 // A browser opens six connections to a host, for all its tabs together: a tab that nobody looks at gives up its stream
 // of events, and goes on where it was when it is looked at again.
+const last = new Map(); // the last event heard, by address: a stream that is made in another's place goes on there
 class Stream {
   constructor(where) {
     this.where = where;
-    this.last = 0;
     this.heard = [];
     this.source = null;
     this.turned = () => (document.visibilityState === "hidden" ? this.let() : this.open());
@@ -23,7 +23,7 @@ class Stream {
   }
   open() {
     if (this.source) return;
-    this.source = new EventSource(`${this.where}?after=${this.last}`);
+    this.source = new EventSource(`${this.where}?after=${last.get(this.where) ?? 0}`);
     this.source.onopen = (event) => this.onopen?.(event);
     this.source.onerror = (event) => {
       this.onerror?.(event);
@@ -41,7 +41,7 @@ class Stream {
   }
   addEventListener(name, wanted) {
     const told = (event) => {
-      this.last = Number(event.lastEventId);
+      last.set(this.where, Number(event.lastEventId));
       wanted(event);
     };
     this.heard.push([name, wanted, told]);
@@ -84,7 +84,15 @@ document.addEventListener("change", ({ target }) => {
   if (!target.dataset?.fills) return;
   const field = target.form.elements[target.dataset.fills];
   field.value = target.value || field.value;
-  target.value = "";
+});
+document.addEventListener("focusout", ({ target }) => { if (target.dataset?.fills) target.value = ""; }); // to be picked again
+
+// A studio that was closed answers nothing, and neither does one to a file that is too large.
+document.addEventListener("htmx:sendError", () => {
+  const said = document.createElement("p");
+  said.className = "fault";
+  said.textContent = "The studio does not answer. Is it still running? A file may be too large, too.";
+  document.getElementById("fault")?.replaceChildren(said);
 });
 
 // What no answer says of how it was drawn is remembered by the tab.
