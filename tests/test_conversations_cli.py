@@ -164,7 +164,7 @@ def test_killed_in_the_middle_of_a_chat(tiny_model_folder: Path, store: Store) -
 def test_list_and_show(talked: Session, store: Store) -> None:
     conversation = talked.conversation or ""
     mark(store, talked.path()[0].id, "note", "knots")
-    assert "5" in run("conversations", "list").output and "How do I tie" in run("conversations", "list").output
+    assert "6 turns" in run("conversations", "list").output and "How do I tie" in run("conversations", "list").output
     row = json.loads(run("conversations", "list", "--json").output)
     assert (row["id"], row["turns"]) == (conversation, 6)
     shown = run("conversations", "show", conversation[:8]).output

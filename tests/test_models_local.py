@@ -629,7 +629,7 @@ def test_threads_take_turns_token_by_token_each_with_its_adapter(
     order: list[int] = []
     with ThreadPoolExecutor(len(worn)) as pool:
         with tiny_model._turns:  # until all of them wait
-            told = [pool.submit(tiny_model.generate, asked, DRAWN, a, lambda _, n=n: order.append(n))
+            told = [pool.submit(tiny_model.generate, asked, DRAWN, a, lambda _row, _token, n=n: order.append(n))
                     for n, a in enumerate(worn)]  # fmt: skip
             while len(tiny_model._turns._waiting) < len(worn):
                 time.sleep(0.001)
@@ -692,7 +692,7 @@ def test_who_wants_one_more_waits_until_another_is_done_with() -> None:
 def test_a_thread_that_is_cut_short_lets_the_others_go_on(tiny_model: LocalModel) -> None:
     asked = [Request((user("Tea?"),), 7)]
 
-    def stop(token: int) -> None:
+    def stop(row: int, token: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -19,9 +19,10 @@ from charactery.judges.best_of import choosing
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
-from charactery.runs import Journal, Row, read_run, write_rows, write_text
+from charactery.runs import Journal, Row, digest, read_run, write_rows, write_text
 from charactery.stats import Estimate
 
+LONGEST_NAME = 150  # letters of a file's name: of what is longer, its beginning and a digest
 KAPPA = Metric("judge's kappa", "the judge's agreement with the eval's labelled set", "mean")
 
 
@@ -137,7 +138,8 @@ def _file_name(name: str, subject: Subject, order: Order) -> str:
     """Of what is kept of an eval and Subject: with the source and the data, where it is not the bundled items."""
     parts = [name, subject.text, *([] if order.source == BUNDLED else [order.source, order.data])]
     plain = ("".join(c if c.isalnum() else "-" for c in part).strip("-") for part in parts)
-    return "-".join(part for part in plain if part)
+    whole = "-".join(part for part in plain if part)
+    return whole if len(whole) <= LONGEST_NAME else f"{whole[: LONGEST_NAME - 17]}-{digest(parts)}"
 
 
 def _list_duplicates(
