@@ -428,7 +428,7 @@ def test_a_stopped_answer_is_let_go_on(page: Any, tmp_path: Path) -> None:
     pictures(page, tmp_path, "stopped")
     page.click("text=Let it go on")
     page.wait_for_selector(".turn.assistant:not(.pending) :text('2 of 2')")
-    assert page.inner_text(".turn.assistant .text").startswith(f"{said}one")
+    assert page.inner_text(".turn.assistant .text").startswith(f"{said} one")  # the space too is as it was said
     assert not page.is_visible("text=Let it go on")
     page.locator("#text").blur()
     page.keyboard.press("ArrowLeft")
