@@ -150,9 +150,10 @@ class Desk:
 
     def outcome(self, id: str) -> Job:
         """Answers that are over."""
-        if id not in self.over:
+        job = self.over.get(id)  # asked once: the worker lets old ones go meanwhile
+        if job is None:
             raise CharacteryError("what came of this answer is not remembered; it is in the tree, if there is one")
-        return self.over[id]
+        return job
 
     def tell(self, line: str) -> None:
         """Say to the pages that wait for answers what is done for them: a download, say."""
