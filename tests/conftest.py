@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import signal
 import socket
 import sys
+import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,31 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], No
             make(folder)
             made.touch()
     return folder
+
+
+# -- interrupts
+
+
+class _Interrupted(BaseException):
+    """As KeyboardInterrupt, which would end pytest itself where a test does not meet it."""
+
+
+@pytest.fixture
+def interrupted() -> type[BaseException]:
+    """What `interrupt` raises."""
+    return _Interrupted
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], None]]:
+    """Call it in another thread, and this one is interrupted as by Ctrl-C."""
+
+    def raised(*_: Any) -> None:
+        raise _Interrupted
+
+    before = signal.signal(signal.SIGINT, raised)
+    yield partial(signal.pthread_kill, threading.get_ident(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 # -- models

@@ -314,9 +314,7 @@ def test_a_completion_is_found_in_a_padded_row(mask: list[int], labels: list[int
     assert found == expected
 
 
-def test_other_models_and_adapters_are_left_to_transformers() -> None:
-    from peft import IA3Config, LoraConfig
-
+def test_other_models_are_left_to_transformers() -> None:
     assert all(decodes(config(family)) for family in FAMILIES)
     assert not decodes(config("mistral", sliding_window=4096))
     assert not decodes(config("llama", hidden_act="gelu"))
@@ -325,9 +323,24 @@ def test_other_models_and_adapters_are_left_to_transformers() -> None:
     quantized.quantization_config = {"quant_method": "gptq", "bits": 4}
     assert not decodes(quantized)
     assert not decodes(transformers.Gemma2Config()) and not decodes(transformers.GPT2Config())
-    assert adds_plainly(LoraConfig()) and adds_plainly(LoraConfig(use_rslora=True))
-    assert not adds_plainly(LoraConfig(use_dora=True)) and not adds_plainly(LoraConfig(modules_to_save=["lm_head"]))
-    assert not adds_plainly(LoraConfig(bias="all")) and not adds_plainly(IA3Config())
+
+
+def test_an_adapter_that_is_more_than_products_is_left_to_peft() -> None:
+    from peft import IA3Config, KasaConfig, LoraConfig, get_peft_model
+
+    def plain(config: Any) -> bool:
+        peft = get_peft_model(network("llama"), config)
+        return adds_plainly(peft, "default") and adds_plainly(peft.get_base_model(), "default")
+
+    targets = {"r": 4, "target_modules": ["q_proj"]}
+    assert plain(LoraConfig(**targets)) and plain(LoraConfig(**targets, use_rslora=True))
+    more: list[dict[str, Any]] = [
+        {"use_dora": True}, {"kasa_config": KasaConfig()}, {"layer_replication": [(0, 2), (1, 3)]}, {"bias": "all"},
+        {"modules_to_save": ["lm_head"]}, {"target_modules": ["embed_tokens", "q_proj"]},
+    ]  # fmt: skip
+    for settings in more:
+        assert not plain(LoraConfig(**targets | settings)), settings
+    assert not plain(IA3Config(target_modules=["q_proj"], feedforward_modules=[]))
 
 
 def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,9 +405,12 @@ def test_another_error_in_scoring_is_raised_at_once(tiny_model: LocalModel, monk
     assert len(given) == 1
 
 
-def test_nothing_to_score_is_no_error(tiny_model: LocalModel) -> None:
-    assert tiny_model.score([]) == []
-    assert [len(s) for s in tiny_model.score([([5, 6], []), ([5, 6, 7], [])])] == [0, 0]
+@pytest.mark.parametrize("theirs", [False, True], ids=["decoder", "transformers"])
+def test_nothing_to_score_or_to_say_is_no_error(tiny_model: LocalModel, theirs: bool) -> None:
+    model = through_transformers(tiny_model) if theirs else tiny_model
+    for contexts in ([], [[5, 6], [5, 6, 7]], [[5, 6], [5, 6]], [[5]]):
+        assert [s.tolist() for s in model.score([(context, []) for context in contexts])] == [[] for _ in contexts]
+    assert model.generate([], GREEDY) == model.draw([], [], GREEDY) == []
 
 
 def test_scores_keep_what_a_model_does_to_its_logits(tmp_path: Path, tiny_model: LocalModel) -> None:
@@ -488,16 +491,64 @@ def test_strength_runs_from_the_base_to_as_trained(tiny_model: LocalModel, tiny_
     assert not torch.allclose(half, base, atol=1e-3) and not torch.allclose(half, whole, atol=1e-3)
 
 
+def made(base: Path, folder: Path, **settings: Any) -> Path:
+    """A LoRA folder over a model whose weights are random, as after a training."""
+    from peft import LoraConfig, get_peft_model
+
+    network = get_peft_model(with_peft(base, None), LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **settings))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(0, 0.3)
+    network.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+ON_EMBEDDINGS: dict[str, dict[str, Any]] = {
+    "beside": {"target_modules": ["embed_tokens", "q_proj"]},
+    "anew": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+}
+
+
+@pytest.mark.parametrize("embeddings", [False, True], ids=["linear", "embeddings"])
 def test_half_strength_is_half_the_update(
-    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path]
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], tmp_path: Path, embeddings: bool
 ) -> None:
-    network = with_peft(tiny_model_folder, tiny_adapters[0])
+    folder = made(tiny_model_folder, tmp_path / "a", **ON_EMBEDDINGS["beside"]) if embeddings else tiny_adapters[0]
+    network = with_peft(tiny_model_folder, folder)
     for layer in network.modules():
         if hasattr(layer, "lora_B"):
             layer.scaling["default"] *= 0.5
     context = prompt_tokens(tiny_model.tokenizer, SHARING[1])
     expected = plain_score(network, context, [20, 300, 41, 9])
-    torch.testing.assert_close(scores(tiny_model, Adapter(tiny_adapters[0], 0.5)), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(scores(tiny_model, Adapter(folder, 0.5)), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [*ON_EMBEDDINGS])
+def test_an_adapter_on_the_embeddings_is_worn_by_no_other(
+    tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], tmp_path: Path, kind: str
+) -> None:
+    context = prompt_tokens(tiny_model.tokenizer, SHARING[1])
+    folders = [made(tiny_model_folder, tmp_path / "a", **ON_EMBEDDINGS[kind]), tiny_adapters[0], None]
+    found = [scores(tiny_model, Adapter(folder) if folder else None) for folder in folders]  # the base comes last
+    for folder, one in zip(folders, found, strict=True):
+        expected = plain_score(with_peft(tiny_model_folder, folder), context, [20, 300, 41, 9])
+        torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["kasa", "layers"])
+def test_an_adapter_that_changes_the_base_is_refused(
+    tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    from peft import KasaConfig
+
+    more: dict[str, Any] = {"kasa": {"kasa_config": KasaConfig()}, "layers": {"layer_replication": [(0, 2), (1, 2)]}}
+    folder = made(tiny_model_folder, tmp_path / "a", target_modules=["q_proj"], **more[kind])
+    base = scores(tiny_model, None)
+    with pytest.raises(ModelNotFound, match="changes the base itself"):
+        scores(tiny_model, Adapter(folder))
+    assert torch.equal(scores(tiny_model, None), base)
 
 
 def test_adapters_switch_and_leave_the_base_alone(

@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -291,6 +291,26 @@ def test_a_scaled_adapter_is_whole_or_not_there(
     before = (sooner / "done").stat().st_ino
     assert server._scaled(tiny_adapters[0], 0.5, "a") == out and (out / "done").stat().st_ino == before
     assert len(made) == 2 and [*(tmp_path / "scaled").iterdir()] == [out]
+
+
+def test_an_interrupt_waits_for_no_request_that_runs(
+    interrupt: Callable[[], None], interrupted: type[BaseException]
+) -> None:
+    end, begun, ended, daemons = threading.Event(), [], [], []
+
+    def one(row: int) -> int:
+        begun.append(row)
+        daemons.append(threading.current_thread().daemon)  # else the program would wait for them at its end
+        if row == 2:
+            interrupt()
+        end.wait(10)
+        ended.append(row)
+        return row
+
+    with pytest.raises(interrupted):
+        server._each(one, range(200))
+    assert ended == [] and 3 <= len(begun) <= server.IN_FLIGHT and all(daemons)
+    end.set()
 
 
 def test_a_key_is_sent(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

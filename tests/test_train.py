@@ -391,39 +391,44 @@ def assert_every_step_is_trls(folder: Path, theirs: Any) -> None:
 def trls(folder: Path, settings: Sft | Dpo) -> Row:
     """What TRL's trainers are told so that they take the same steps; the rest is TRL's own."""
     return {
-        "output_dir": str(folder), "max_steps": 20, "per_device_train_batch_size": 4, "max_length": None,
+        "output_dir": str(folder), "max_steps": 20, "per_device_train_batch_size": settings.batch, "max_length": None,
         "learning_rate": settings.learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": 2, "logging_steps": 1,
         "train_sampling_strategy": "sequential", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
         "use_cpu": True, "bf16": False, "seed": 3,
     }  # fmt: skip
 
 
-def test_twenty_steps_of_sft_are_trls(tiny_model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("batch", "targets"), [*((n, "all-linear") for n in (1, 3, 4)), (4, r".*\.(embed_tokens|q_proj)")]
+)
+def test_twenty_steps_of_sft_are_trls(tiny_model_folder: Path, tmp_path: Path, batch: int, targets: str) -> None:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
-    settings, model = Sft(learning_rate=5e-3, epochs=20 / 3, batch=4), killed.load(tiny_model_folder)
-    train_sft(model, killed.sft_rows(), killed.LORA, settings, Work(tmp_path / "ours", 3))
+    settings, model = Sft(learning_rate=5e-3, epochs=20 / (12 // batch), batch=batch), killed.load(tiny_model_folder)
+    train_sft(model, killed.sft_rows(), replace(killed.LORA, targets=targets), settings, Work(tmp_path / "ours", 3))
     rows = plan(killed.sft_rows(), model.tokenizer, "completion", settings, 3)
     torch.manual_seed(3)
     theirs = SFTTrainer(
         AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32),
         SFTConfig(**trls(tmp_path / "theirs", settings), completion_only_loss=True), processing_class=model.tokenizer,
         train_dataset=Dataset.from_list([{c: r[c] for c in ("prompt", "completion")} for r in rows]),
-        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM"),
     )  # fmt: skip
     assert_every_step_is_trls(tmp_path / "ours", theirs)
 
 
-def test_twenty_steps_of_dpo_are_trls(tiny_model_folder: Path, uninterrupted: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 3, 4])
+def test_twenty_steps_of_dpo_are_trls(tiny_model_folder: Path, uninterrupted: Path, tmp_path: Path, batch: int) -> None:
     from datasets import Dataset
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    settings, model = Dpo(learning_rate=1e-3, epochs=20 / 3, batch=4, beta=0.2), killed.load(tiny_model_folder)
+    settings = Dpo(learning_rate=1e-3, epochs=20 / (12 // batch), batch=batch, beta=0.2)
+    model = killed.load(tiny_model_folder)
     start = uninterrupted / "start"
     train_dpo(model, killed.dpo_rows(), start, settings, Work(tmp_path / "ours", 3))
     rows = plan(killed.dpo_rows(), model.tokenizer, "chosen", settings, 3)

@@ -38,20 +38,20 @@ def decodes(config: Any) -> bool:
     )
 
 
-def adds_plainly(config: Any) -> bool:
-    """Whether one of PEFT's adapters is nothing but a product beside each product, given its configuration."""
-    others = (
-        "use_dora",
-        "lora_bias",
-        "modules_to_save",
-        "trainable_token_indices",
-        "target_parameters",
-        "alora_invocation_tokens",
-    )
+def adds_plainly(network: Any, adapter: str) -> bool:
+    """Whether one of the adapters that PEFT has put on a network is nothing but a product beside each product."""
+    config = network.peft_config[adapter]
+    others = ("lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
     return (
         str(getattr(config.peft_type, "value", config.peft_type)) == "LORA"
         and config.bias == "none"
         and not any(getattr(config, name, None) for name in others)
+        # DoRA, KaSA and the like have forwards of their own; of embeddings, rows are looked up and not multiplied
+        and not any(
+            adapter in getattr(module, name, ())
+            for module in network.modules()
+            for name in ("lora_variant", "lora_embedding_A")
+        )
     )
 
 
@@ -161,6 +161,7 @@ class Decoder:
         self.gate: Product = gate if learns else gated
 
         def weighted(module: Any) -> Product:
+            module = _bare(module)
             weight, epsilon = module.weight, module.variance_epsilon
             return lambda x: apply(x, weight, epsilon)
 
@@ -179,7 +180,7 @@ class Decoder:
             for layer in body.layers
         ]
         self.device, self.learns = network.device, learns
-        self.embed, self.rotary, self.last_norm = body.embed_tokens, body.rotary_emb, weighted(body.norm)
+        self.embed, self.rotary, self.last_norm = _bare(body.embed_tokens), body.rotary_emb, weighted(body.norm)
         if learns:
             self.head, self.head_back = both_ways([network.get_output_embeddings().weight], packs)
         else:
@@ -431,7 +432,7 @@ def _folded(rows: list[list[int]]) -> list[list[tuple[int, list[int]]]]:
 
 def _bare(module: Any) -> Any:
     """The layer itself, out of what PEFT may have put around it."""
-    return getattr(module, "base_layer", module)
+    return getattr(module, "original_module", getattr(module, "base_layer", module))
 
 
 def _bias(modules: Sequence[Any]) -> torch.Tensor | None:

@@ -191,10 +191,16 @@ class LocalModel:
         return name
 
     def _put_on(self, folder: Path, name: str) -> None:
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         try:
+            config = PeftConfig.from_pretrained(folder)
+            if getattr(config, "kasa_config", None) or getattr(config, "layer_replication", None):
+                raise ModelNotFound(
+                    "holds an adapter that changes the base itself (KaSA, or repeated layers), which others answer "
+                    "with, too; merge it, and use the whole model that this makes", folder,
+                )  # fmt: skip
             if self._peft is None:
                 self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
             else:
@@ -280,6 +286,8 @@ class LocalModel:
         systems: Sequence[str] | None = None,
         on_token: Callable[[int, int], None] | None = None,
     ) -> list[list[int]]:
+        if not prompts:
+            return []
         uniform_B_T = torch.stack(
             [torch.rand(sampler.max_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         ).to(self.device)
@@ -353,7 +361,7 @@ class LocalModel:
     def _reader(self, network: Any, adapter: Adapter | None, slot: Slot[Decoder]) -> Decoder | Network:
         """What reads for this network: our own decoder where it knows the model, else transformers' code."""
         name = self._adapter(adapter.folder) if adapter else None
-        if not self.decodes or (name and not adds_plainly(self._peft.peft_config[name])):
+        if not self.decodes or (name and not adds_plainly(self._peft, name)):
             return Network(network, self.model, self._body(network), self.layers, self.shares, self.pad)
         if slot.thing is None:
             slot.thing = Decoder(self.model, name)
@@ -361,7 +369,7 @@ class LocalModel:
 
     def _reader_of(self, learning: Any) -> Decoder | Network:
         """What reads for an adapter in training: made anew each time, since its weights are merged as they are now."""
-        if self.decodes and adds_plainly(learning.peft_config["default"]):
+        if self.decodes and adds_plainly(learning, "default"):
             return Decoder(self.model, "default")
         body = learning.get_base_model().base_model
         return Network(learning, self.model, body, self.layers, self.shares, self.pad)
@@ -383,7 +391,7 @@ class LocalModel:
         """
         assert all(context for context, _ in pairs)
         results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
-        fit = [i for i, (context, continuation) in enumerate(pairs) if len(context) + len(continuation) <= self.context]
+        fit = [i for i, (c, continuation) in enumerate(pairs) if continuation and len(c + continuation) <= self.context]
         order = sorted(fit, key=lambda i: (pairs[i][0], len(pairs[i][1])))
         with self._reading(adapter) as reader:
             start = 0

@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +183,9 @@ def _each(one: Callable[[Any], Any], asked: Sequence[Any]) -> list[Any]:
         except _Refused as error:
             return error
 
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        told = list(pool.map(kept, asked))
+    # its threads are not waited for: after an interrupt, or one row's failure, others may take as long as an answer
+    with ThreadPool(min(IN_FLIGHT, len(asked)) or 1) as pool:
+        told = list(pool.imap(kept, asked))
     if len(told) > 1 and all(isinstance(t, _Refused) for t in told):
         raise told[0]
     return told

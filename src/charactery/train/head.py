@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
-from charactery.models.decoder import Decoder, both_ways, decodes
+from charactery.models.decoder import Decoder, adds_plainly, both_ways, decodes
 from charactery.models.gradients import chosen
 from charactery.models.network import changes_logits
 
@@ -24,7 +24,8 @@ def score_completions_only(network: Any) -> None:
     if type(vocabulary) is not torch.nn.Linear or vocabulary.bias is not None or vocabulary.weight.requires_grad:
         return  # it learns too, or has an adapter: TRL's way knows how
     fused = network.forward
-    decoder = Decoder(network, learns=True) if decodes(network.config) else None
+    plain = decodes(network.config) and all(adds_plainly(network, name) for name in getattr(network, "peft_config", ()))
+    decoder = Decoder(network, learns=True) if plain else None
     head, back = (decoder.head, decoder.head_back) if decoder else both_ways([vocabulary.weight], packs=False)
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
