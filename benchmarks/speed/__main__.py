@@ -43,8 +43,8 @@ def main() -> None:
         "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (3, 3))),
         "generate": lambda: generate_row(model, weights, 256 if full else 100, 1, False),
         "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (3, 8)), True),
-        "Inspect": lambda: inspect_row(model, weights, 256 if full else 100, 1, False),
-        "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 8)), True),
+        "Inspect": lambda: inspect_row(model, weights, 256 if full else 90, 1, False),
+        "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 7)), True),
         "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
         "SFT": lambda: sft_row(model, weights, 400 if full else 32),
     }

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.speed import texts
+from benchmarks.speed.generate_rows import answered
 from benchmarks.speed.score_rows import loaded
 from benchmarks.speed.train_rows import examples, learnt, lora
 from torch.nn import functional
@@ -25,7 +26,8 @@ from charactery.models import decoder
 from charactery.models.chat import prompt_tokens
 from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
-from charactery.models.speaker import Models
+from charactery.models.speaker import Models, Speaker
+from charactery.models.subject import parse_subject
 from charactery.train.settings import Lora, Sft
 from charactery.train.trainers import train_sft
 
@@ -130,23 +132,18 @@ def adapters(weights: Path) -> dict[str, Any]:
 
 
 def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
-    """Seconds for once, twice and four times the same work, the sizes in alternation.
+    """Seconds for three sizes of each work, in alternation.
 
-    More work is the same 32 prompts again under other seeds, the same questions again or the same rows again, so that
-    what grows is how much there is and not how long it is.
+    More is other prompts, other answers to each or other answers to score, asked for as a run asks, or further epochs.
     """
-    model, sampler, prompts = LocalModel.load(weights, "smollm2", "cpu"), Sampler(48, 0.7), texts.prompts(32)
+    model, prompts = LocalModel.load(weights, "smollm2", "cpu"), texts.prompts(32)
+    speaker = Speaker(parse_subject("smollm2"), model, None, "bench")
     said = texts.answers(model.tokenizer, 4 * len(prompts), 64)
     rows, _ = examples(model, 16)
 
-    def generate(times: int) -> None:
-        for turn in range(times):
-            model.generate([Request(texts.asked(p), turn * len(prompts) + n) for n, p in enumerate(prompts)], sampler)
-
-    def answers(each: int) -> None:
-        asked = [Request(texts.asked(p), n) for p in prompts for n in range(each)]
-        for start in range(0, len(asked), len(prompts)):
-            model.generate(asked[start : start + len(prompts)], sampler)
+    def generate(count: int, each: int = 1) -> None:
+        asked = [Request(texts.asked(p), n) for p in texts.prompts(count) for n in range(each)]
+        answered(speaker, asked, Sampler(24, 0.7))
 
     def score(each: int) -> None:
         model.score([
@@ -157,13 +154,13 @@ def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
     def learn(times: int) -> None:
         learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), Sft(epochs=float(times)), work), weights, len(rows))
 
-    works: dict[str, Callable[[int], None]] = {
-        "times 32 prompts": generate, "answers to each of 32 prompts": answers,
-        "answers of 64 tokens scored for each of 32 prompts": score, "epochs of SFT on 16 rows": learn,
+    works: dict[str, tuple[Callable[[int], None], int]] = {
+        "prompts": (generate, 100), "answers to each of 100 prompts": (partial(generate, 100), 1),
+        "answers of 64 tokens scored for each of 32 prompts": (score, 1), "epochs of SFT on 16 rows": (learn, 1),
     }  # fmt: skip
     found = {}
-    for name, work in works.items():
-        seconds = in_turn({str(n): partial(work, n) for n in (1, 2, 4)}, rounds=3)
+    for name, (work, least) in works.items():
+        seconds = in_turn({str(n * least): partial(work, n * least) for n in (1, 2, 4)}, rounds=3)
         found[name] = [(int(n), statistics.median(values)) for n, values in seconds.items()]
     return found
 

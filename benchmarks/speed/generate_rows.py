@@ -13,7 +13,7 @@ from benchmarks.speed.score_rows import body, forward, head, loaded
 from transformers import AutoTokenizer
 
 from charactery.models.chat import Message, prompt_text, prompt_tokens
-from charactery.models.local import LocalModel, Request, Sampler
+from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import BATCH, Models, Speaker, answer, batches
 from charactery.models.subject import parse_subject
 
@@ -59,6 +59,14 @@ def needed(model: LocalModel, messages: Sequence[Sequence[Message]]) -> tuple[in
     )
 
 
+def answered(speaker: Speaker, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
+    """Answers as a run's are asked for: in even batches of like length."""
+    asks, out = [(speaker, request) for request in requests], dict[int, Answer]()
+    for batch in batches(asks, BATCH):
+        out |= dict(zip(batch, answer([asks[i] for i in batch], sampler), strict=True))
+    return [out[i] for i in range(len(asks))]
+
+
 def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
     text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
     messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
@@ -68,15 +76,14 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
 
     def ours() -> Pass:
         turn[0] += 1
-        asks = [(speaker, Request(m, turn[0] * 100_000 + n)) for n, m in enumerate(messages)]
-        out: dict[int, Any] = {}
-        for batch in batches(asks, BATCH):
-            out |= dict(zip(batch, answer([asks[i] for i in batch], sampler), strict=True))
-        return Pass([out[i].text for i in range(len(asks))], sum(a.tokens for a in out.values()))
+        asked = [Request(m, turn[0] * 100_000 + n) for n, m in enumerate(messages)]
+        out = answered(speaker, asked, sampler)
+        return Pass([a.text for a in out], sum(a.tokens for a in out))
 
-    def peer(dtype: str, size: int) -> Pass:
-        return transformers_answers(loaded(folder, dtype), folder, model, messages, size)
+    def peer(dtype: str, size: int, **settings: Any) -> Pass:
+        return transformers_answers(loaded(folder, dtype), folder, model, messages, size, **settings)
 
+    whole = sizes(len(messages))[-1]
     tokens, arithmetic = needed(model, messages)
     return Row(
         name="generate, one character" if constitution else "generate",
@@ -88,7 +95,12 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         ours=ours,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", sizes(len(messages))[-1])]
+            for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", whole)]
+        }
+        | {
+            f"bfloat16, batches of {whole}, static cache": lambda: peer(
+                "bfloat16", whole, cache_implementation="static"
+            )
         },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
@@ -100,7 +112,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
 
 @torch.inference_mode()
 def transformers_answers(
-    network: Any, folder: Path, model: LocalModel, messages: Sequence[Sequence[Message]], size: int
+    network: Any, folder: Path, model: LocalModel, messages: Sequence[Sequence[Message]], size: int, **settings: Any
 ) -> Pass:
     """`generate` on batches sorted by length, padded on the left. Tokens count up to the first end."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
@@ -112,7 +124,7 @@ def transformers_answers(
         inputs = tokenizer([strings[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
         out = network.generate(
             **inputs, do_sample=True, temperature=WARMTH, top_k=0, top_p=1.0, max_new_tokens=LONGEST,
-            pad_token_id=model.pad,
+            pad_token_id=model.pad, **settings,
         )[:, inputs["input_ids"].shape[1] :]  # fmt: skip
         for i, row in zip(batch, out.tolist(), strict=True):
             end = next((n for n, token in enumerate(row) if token in model.ends), None)
@@ -121,24 +133,28 @@ def transformers_answers(
     return Pass(said, total)
 
 
-_made: dict[int, Any] = {}  # Inspect's models of this process
+_made: dict[tuple[str, int], Any] = {}  # Inspect's models of this process
 
 
-def inspect_pass(size: int, prompts: int, each: int, constitution: bool, seed: int) -> Pass:
-    """One eval: by our provider for size 0, by Inspect's own in batches of that size. Runs in a process of its own."""
+def inspect_pass(how: tuple[str, int], prompts: int, each: int, constitution: bool, seed: int) -> Pass:
+    """One eval: by our provider for size 0, by Inspect's own in that type and batches of that size.
+
+    Runs in a process of its own.
+    """
     from inspect_ai import Epochs, Task
     from inspect_ai import eval as inspect_eval
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
     from inspect_ai.solver import generate
 
+    dtype, size = how
     models = Models("cpu")
     folder = str(models.folder(parse_subject("smollm2")))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if size not in _made:
-        _made[size] = (
+    if how not in _made:
+        _made[how] = (
             get_model(
-                f"hf/{folder}", memoize=False, device="cpu", batch_size=size, torch_dtype=torch.bfloat16,
+                f"hf/{folder}", memoize=False, device="cpu", batch_size=size, torch_dtype=getattr(torch, dtype),
                 config=GenerateConfig(max_connections=size, top_k=0, top_p=1.0),
             )
             if size
@@ -149,7 +165,7 @@ def inspect_pass(size: int, prompts: int, each: int, constitution: bool, seed: i
     samples = [Sample(input=[*start, ChatMessageUser(content=p)], id=n) for n, p in enumerate(texts.prompts(prompts))]
     config = GenerateConfig(max_tokens=LONGEST, temperature=WARMTH, seed=seed)
     task = Task(dataset=MemoryDataset(samples), solver=generate(), config=config, epochs=Epochs(each))
-    [log] = inspect_eval(task, model=_made[size], display="none", log_level="error", log_dir="benchmarks/logs")
+    [log] = inspect_eval(task, model=_made[how], display="none", log_level="error", log_dir="benchmarks/logs")
     assert log.status == "success" and log.samples
     said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
     # counted of the text, with its end where it was not cut off: Inspect's provider gives each row its batch's longest
@@ -163,9 +179,9 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
     sides = {name: multiprocessing.get_context("spawn").Pool(1) for name in ("ours", "peer")}
     turn = [0]
 
-    def run(side: str, size: int) -> Pass:
+    def run(side: str, dtype: str, size: int) -> Pass:
         turn[0] += 1
-        done: Pass = sides[side].apply(inspect_pass, (size, prompts, each, constitution, turn[0]))
+        done: Pass = sides[side].apply(inspect_pass, ((dtype, size), prompts, each, constitution, turn[0]))
         return done
 
     text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
@@ -177,8 +193,11 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         peer="Inspect's hf provider",
         unit="tokens",
         target=3.0,
-        ours=lambda: run("ours", 0),
-        peers={f"bfloat16, batches of {size}": lambda s=size: run("peer", s) for size in sizes(len(messages))},
+        ours=lambda: run("ours", "bfloat16", 0),
+        peers={
+            f"{dtype}, batches of {size}": lambda d=dtype, s=size: run("peer", d, s)
+            for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", sizes(len(messages))[-1])]
+        },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),

@@ -15,9 +15,9 @@ from charactery.models.chat import assistant, prompt_tokens, user
 from charactery.models.local import LocalModel
 from charactery.runs import read_rows
 from charactery.train.settings import Dpo, Lora, Sft
-from charactery.train.trainers import Work, train_dpo, train_sft
+from charactery.train.trainers import Work, plan, train_dpo, train_sft
 
-ANSWER = 80  # tokens
+ANSWER, SEED = 80, 0  # tokens; of the order and of the adapter's first weights
 
 
 def examples(model: LocalModel, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -43,7 +43,7 @@ def learnt(train: Callable[[LocalModel, Work], object], weights: Path, rows: int
     fresh = LocalModel.load(weights, "smollm2", "cpu")
 
     def work(folder: Path) -> list[float]:
-        train(fresh, Work(folder, 0))
+        train(fresh, Work(folder, SEED))
         return losses(folder)
 
     return own_folder(work, rows)
@@ -54,15 +54,20 @@ def losses(folder: Path) -> list[float]:
 
 
 def beside(ours: list[float], theirs: list[float]) -> str:
-    """The first and last losses; batches and order are each side's own."""
-    return (
+    """The first and last losses, and how far apart a step's are: of the same rows, from the same weights."""
+    said = (
         f"losses from {ours[0]:.3f} to {ours[-1]:.3f} in {len(ours)} steps; theirs {theirs[0]:.3f} to {theirs[-1]:.3f}"
     )
+    if len(ours) != len(theirs):  # packed
+        return f"{said} in {len(theirs)} of other rows"
+    apart = max(abs(a - b) / b for a, b in zip(ours, theirs, strict=True))
+    return f"{said}; those of a step, of the same rows, differ by {apart:.1%} at most"
 
 
 def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
     rows, _ = examples(model, count)
     settings = Sft(epochs=1.0)
+    planned = plan(rows, model.tokenizer, "completion", settings, SEED)
 
     def ours() -> Pass:
         return learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), weights, len(rows))
@@ -71,13 +76,14 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        data = Dataset.from_list([{k: r[k] for k in ("prompt", "completion")} for r in rows])
+        data = Dataset.from_list([{k: r[k] for k in ("prompt", "completion")} for r in planned])
 
         def work(folder: Path) -> list[float]:
             config = SFTConfig(
-                **stock(folder, settings, size) | others, max_length=512, packing=packing,
+                **stock(folder, settings, size, len(rows)) | others, max_length=512, packing=packing,
                 completion_only_loss=True,
             )  # fmt: skip
+            torch.manual_seed(SEED)  # the adapter's first weights
             return run(SFTTrainer(network(weights, dtype), config, train_dataset=data, processing_class=model.tokenizer,
                                   peft_config=lora()))  # fmt: skip
 
@@ -94,9 +100,6 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
         peers={
             "bfloat16, 2 rows at once": lambda: peer(False, 2),
             "bfloat16, 8 rows at once": lambda: peer(False, 8),
-            "bfloat16, 8 rows at once, of like length": lambda: peer(
-                False, 8, train_sampling_strategy="group_by_length"
-            ),
             "bfloat16 without autocast, 8 rows at once": lambda: peer(False, 8, bf16=False),
             "bfloat16, packed": lambda: peer(True, 1),
             "float32, 8 rows at once": lambda: peer(False, 8, torch.float32, bf16=False),
@@ -111,9 +114,10 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
 def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
     rows, pairs = examples(model, count)
     settings = Dpo(learning_rate=1e-4)
+    planned = plan(pairs, model.tokenizer, "chosen", settings, SEED)
     made = TemporaryDirectory()  # goes when nobody asks `start` any more
     fresh = LocalModel.load(weights, "smollm2", "cpu")
-    train_sft(fresh, rows[:8], Lora(), Sft(epochs=1.0), Work(Path(made.name), 0))
+    train_sft(fresh, rows[:8], Lora(), Sft(epochs=1.0), Work(Path(made.name), SEED))
 
     def start() -> Path:
         return Path(made.name) / "adapter"
@@ -126,10 +130,10 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
         from peft import PeftModel
         from trl import DPOConfig, DPOTrainer
 
-        data = Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")} for p in pairs])
+        data = Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")} for p in planned])
 
         def work(folder: Path) -> list[float]:
-            config = DPOConfig(**stock(folder, settings, size) | others, max_length=512, beta=settings.beta)
+            config = DPOConfig(**stock(folder, settings, size, len(pairs)) | others, max_length=512, beta=settings.beta)
             adapted = PeftModel.from_pretrained(network(weights, dtype), start(), is_trainable=True)
             return run(DPOTrainer(adapted, args=config, train_dataset=data, processing_class=model.tokenizer))
 
@@ -169,12 +173,13 @@ def lora() -> Any:
     return LoraConfig(r=ours.rank, lora_alpha=ours.alpha, target_modules=ours.targets, task_type="CAUSAL_LM")
 
 
-def stock(folder: Path, settings: Sft | Dpo, size: int) -> dict[str, Any]:
-    """TRL's settings for the same number of rows a step, gradient checkpointing off."""
+def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int) -> dict[str, Any]:
+    """TRL's settings for the same steps, gradient checkpointing off. Rows come as ours plans them, of like length."""
     return {
         "output_dir": str(folder), "num_train_epochs": 1, "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": size, "gradient_accumulation_steps": settings.batch // size,
-        "lr_scheduler_type": "cosine", "logging_steps": 1, "save_strategy": "no", "report_to": "none",
+        "lr_scheduler_type": "cosine", "warmup_steps": round(settings.warmup * (rows // settings.batch)),
+        "train_sampling_strategy": "sequential", "logging_steps": 1, "save_strategy": "no", "report_to": "none",
         "disable_tqdm": True, "gradient_checkpointing": False, "activation_checkpointing": False, "bf16": True,
         "use_cpu": True, "dataloader_pin_memory": False,
     }  # fmt: skip
