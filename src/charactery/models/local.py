@@ -391,7 +391,7 @@ class LocalModel:
         """
         assert all(context for context, _ in pairs)
         results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
-        fit = [i for i, (c, continuation) in enumerate(pairs) if continuation and len(c + continuation) <= self.context]
+        fit = [i for i, (c, said) in enumerate(pairs) if said and len(c) + len(said) <= self.context]
         order = sorted(fit, key=lambda i: (pairs[i][0], len(pairs[i][1])))
         with self._reading(adapter) as reader:
             start = 0
