@@ -397,14 +397,15 @@ def test_too_little_memory_halves_the_rows_at_once(
     monkeypatch.setattr(Decoder, "hidden", short)
     shutil.copytree(uninterrupted / "start", tmp_path / "start")
     told: list[int] = []
+    settings: dict[str, Any] = {"sft": killed.SFT, "dpo": killed.DPO, "grpo": killed.GRPO}
     before, wanted = halvings(), "memory ran short: 2 rows of a step are trained on at once, not 4, from the last"
     with pytest.warns(CharacteryWarning, match=wanted):
         train_fitting(
             lambda: (killed.load(tiny_model_folder), None),
-            lambda model, start, settings: killed.train(
-                kind, model, tmp_path, settings, progress=lambda step, steps, log: told.append(step)
+            lambda model, start, fewer: killed.train(
+                kind, model, tmp_path, fewer, progress=lambda step, steps, log: told.append(step)
             ),
-            {"sft": killed.SFT, "dpo": killed.DPO, "grpo": killed.GRPO}[kind],
+            settings[kind],
         )
     assert halvings() == before + 1 and {most, 2 * most} <= set(read)
     assert told == [1, 2, 3, 4, 5, 6]

@@ -108,7 +108,8 @@ def page(run: Path, out: Path) -> str:
         "drawn independently of each other, 83% and 99.4% would be expected; they share their prompts, so more."
         + (f" {len(moved)} figures of one text have none, and differ by {max(moved):.4f} at most." if moved else ""),
         "",
-        f"Of {len(differences)} differences pair by pair, the intervals of {len(hold)} ({len(hold) / len(differences):.0%}) hold 0; "
+        f"Of {len(differences)} differences pair by pair, the intervals of {len(hold)} "
+        f"({len(hold) / len(differences):.0%}) hold 0; "
         "95% would be expected." + (f" The others, ours less plain: {apart}." if apart else ""), "",
         "## Pair by pair: ours less plain", "",
         *table(("what", "whom", "where", "difference"), [(*key, str(estimate)) for key, estimate in differences]), "",
