@@ -312,11 +312,12 @@ def test_results_tell_of_batches_that_memory_halved(
 
     monkeypatch.setattr(LocalModel, "_score", short)
     order = Order(tmp_path, limit=4, device="cpu")
-    with pytest.warns(CharacteryWarning, match="memory ran short: 16 texts"):
+    with pytest.warns(CharacteryWarning, match="memory ran short: .* texts are scored"):
         run_evals([find_eval("sycophancy")], [str(tiny_model_folder)], order)
-    assert {row["halved"] for row in read_table(tmp_path, RESULTS)} == {16}
+    first = [row["halved"] for row in read_table(tmp_path, RESULTS)]
+    assert first and all(first)
     run_evals([find_eval("sycophancy")], [str(tiny_model_folder)], order)  # from the journal
-    assert {row["halved"] for row in read_table(tmp_path, RESULTS)} == {16}
+    assert [row["halved"] for row in read_table(tmp_path, RESULTS)] == first
 
 
 def test_what_was_not_measured_says_how_to(results: Path, tmp_path: Path) -> None:
