@@ -246,16 +246,46 @@ def test_a_page_has_main_figures_first_and_says_what_is_declined(tmp_path: Path)
     change = {"b": Difference(Estimate(0.2, 0.1, 0.3, 50), 0.001, 0.02)}
     rows = [
         Compared("recall", "bundled", "", metric, "", "rate", {"a": sure, "b": none if metric == "looping" else sure},
-                 change if metric == "looping" else {})
+                 change if metric == "recites: captain" else {})
         for metric in metrics
     ]  # fmt: skip
     write_page(rows, ["a", "b"], "charactery eval recall", tmp_path)
     page = (tmp_path / "report.md").read_text()
-    assert page.index("## What is clear") < page.index("| recall | looping | b | 0.20 [0.10, 0.30] | 0.02 |")
-    assert page.index("| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
+    assert page.index("## What is clear") < page.index("| recall | recites: captain | b | 0.20 [0.10, 0.30] | 0.02 |")
+    assert page.index("\n| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
     assert page.index("By part: 20 figures") < page.index("| kept: 0 |")
     [line] = [line for line in page.splitlines() if line.startswith("| looping | 0.50")]
     assert line.split("|")[3].strip() == "declined" and f"{why.capitalize()}: looping of b." in page
+
+
+def rates(metric: str, values: dict[str, list[int]], method: str = "Wilson") -> tuple[list[Row], list[Row]]:
+    """Rows of results and samples of a rate in independent cases, by subject."""
+    common = {"eval": "tension", "source": "bundled", "data": "", "seed": 0, "version": 1, "judge": "j", "kind": "rate",
+              "metric": metric, "unit": ""}  # fmt: skip
+    told = Estimate(None, None, None, 0, method=method) if method.startswith("declined") else Estimate(0.5, 0.4, 0.6, 9)
+    results = [{**common, "subject": subject, **told.as_dict()} for subject in values]
+    samples = [
+        {**common, "subject": subject, "id": str(n), "cluster": str(n), "stratum": "", "value": value,
+         "balanced": False}
+        for subject, mine in values.items() for n, value in enumerate(mine)
+    ]  # fmt: skip
+    return results, samples
+
+
+def test_what_is_declined_has_no_difference_and_no_place_in_the_family(tmp_path: Path) -> None:
+    why = "declined: the judge's kappa has the lower bound 0.20, under 0.4"
+    apart = {"a": [0] * 30, "b": [1] * 30}
+    free, judged = rates("found", apart), rates("says so", apart, why)
+    rows = compare([*free[0], *judged[0]], [*free[1], *judged[1]], ["a", "b"])
+    by_metric = {row.metric: row for row in rows}
+    assert by_metric["says so"].differences == {}
+    told = by_metric["found"].differences["b"]
+    assert told.p is not None and told.p_holm == told.p < 0.001  # a family of one
+    write_page(rows, ["a", "b"], "charactery eval tension", tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "| tension | found | b |" in page and "| tension | says so |" not in page
+    mixed = rates("says so", apart, why)[0][:1] + rates("says so", apart)[0][1:]  # one of the two is enough
+    assert compare(mixed, judged[1], ["a", "b"])[0].differences == {}
 
 
 def test_an_eval_may_read_its_figures_in_several_ways() -> None:

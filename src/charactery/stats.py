@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 Z95 = 1.959963984540054
 _NIL = 1e-15  # what is nought but for rounding
+DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 
 
 def t95(degrees: float) -> float:
@@ -32,6 +33,11 @@ class Estimate:
     scoring: str = (
         ""  # how answers were read, where there is more than one way; figures read differently do not compare
     )
+
+    @property
+    def declined(self) -> bool:
+        """Whether a figure that was measured is not given, `method` saying why."""
+        return self.method.startswith(DECLINED)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON carries it."""

@@ -43,6 +43,8 @@ class Compared:
 def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], seed: int = 0) -> list[Compared]:
     """All metrics that the first subject has, of rows that share a seed.
 
+    Where a figure is declined, so is its difference: it rests on the same values, and is in no family.
+
     A family for Holm is all differences within one eval, source and data.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
@@ -98,7 +100,7 @@ def _compared(
     differences = {
         other: difference(values.get((metric, subjects[0]), {}), values.get((metric, other), {}), seed)
         for other in subjects[1:]
-        if other in estimates
+        if other in estimates and not (estimates[subjects[0]].declined or estimates[other].declined)
     }
     return Compared(
         first["eval"], first["source"], first["data"], metric, first["unit"] or "", first["kind"], estimates,

@@ -11,7 +11,7 @@ from charactery.evals.asks import Reading
 from charactery.evals.controls import quiet
 from charactery.evals.definition import Case, Eval, Figure, Metric
 from charactery.evals.tasks import failures, scored_cases, task_of
-from charactery.stats import Estimate, kappa, nothing
+from charactery.stats import DECLINED, Estimate, kappa, nothing
 
 LEAST = 0.4  # a judge's figures are given where the lower bound of kappa reaches this
 
@@ -62,5 +62,5 @@ def declined(figures: Sequence[Figure], agreed: Estimate | None) -> list[Figure]
 
 def _declined(estimate: Estimate, agreed: Estimate) -> Estimate:
     low = "unknown" if agreed.low is None else f"{agreed.low:.2f}"
-    method = f"declined: the judge's kappa has the lower bound {low}, under {LEAST}"
+    method = f"{DECLINED}: the judge's kappa has the lower bound {low}, under {LEAST}"
     return replace(nothing(estimate.missing, method, estimate.unit), scoring=estimate.scoring)

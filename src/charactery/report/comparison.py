@@ -22,7 +22,7 @@ from charactery.report.palette import LOOKS, OTHER, Look
 from charactery.report.picture import save_png
 from charactery.report.profile import profile
 from charactery.runs import write_text
-from charactery.stats import Estimate
+from charactery.stats import DECLINED, Estimate
 
 if TYPE_CHECKING:
     from charactery.evals.definition import Eval, Metric
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
 WITHOUT, BY_LUCK = "°", "†"  # after a figure that is as without the behaviour, and as a coin's
-DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 LONGEST = 36  # letters of a name in a plot
 MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
 
@@ -70,7 +69,7 @@ def _said(row: Compared, subject: str) -> str:
     estimate = row.estimates.get(subject)
     if estimate is None:
         return "–"
-    if estimate.method.startswith(DECLINED):
+    if estimate.declined:
         return DECLINED
     return short_interval(estimate) + (f", {estimate.missing} missing" if estimate.missing else "")
 
@@ -277,7 +276,7 @@ def _warnings(mine: Sequence[Compared]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for row in mine:
         for subject, e in row.estimates.items():
-            if e.method.startswith(DECLINED):
+            if e.declined:
                 reasons.setdefault(e.method, []).append(f"{row.metric} of {subject}")
     out = [f"{reason.capitalize()}: {', '.join(of)}." for reason, of in reasons.items()]
     marks = {mark for row in mine for subject in row.estimates for mark in _chance(row, subject, mine)}
