@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 Z95 = 1.959963984540054
 _NIL = 1e-15  # what is nought but for rounding
+NO_WIDTH = "(all alike, no interval)"
 DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 
 
@@ -21,7 +22,10 @@ def t95(degrees: float) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure. `value`, `low` and `high` are None where nothing was measured; `missing` counts what had no answer."""
+    """A figure. `value`, `low` and `high` are None where nothing was measured; `missing` counts what had no answer.
+
+    `low` and `high` alone are None where every case came out alike and nothing bounds how far others could lie from it.
+    """
 
     value: float | None
     low: float | None
@@ -44,11 +48,12 @@ class Estimate:
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.value is None or self.low is None or self.high is None:
+        if self.value is None:
             return f"not measured (n {self.n}, missing {self.missing})"
         unit = f" {self.unit}" if self.unit else ""
         missing = f", {self.missing} missing" if self.missing else ""
-        return f"{self.value:.3g}{unit} [{self.low:.3g}, {self.high:.3g}] (n {self.n}{missing})"
+        width = NO_WIDTH if self.low is None or self.high is None else f"[{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.value:.3g}{unit} {width} (n {self.n}{missing})"
 
 
 def nothing(missing: int = 0, method: str = "", unit: str = "") -> Estimate:
@@ -199,31 +204,74 @@ def _resampled(count: int, seed: int, rounds: int = 2000) -> np.ndarray:
     return np.bincount(index_R_C.ravel(), minlength=rounds * count).reshape(rounds, count).astype(float)
 
 
-def clustered_mean(values: Sequence[float | None], clusters: Sequence[str], seed: int = 0, unit: str = "") -> Estimate:
-    """Mean of values that come in clusters: bootstrap over 30 clusters and more, Student's t over fewer."""
+Scale = tuple[float, float]  # the least and the most that a value can be
+
+
+def _none_differs(error: float, centre: float) -> bool:
+    """Whether a standard error is nought but for rounding."""
+    return error <= 1e-9 * max(1.0, abs(centre))
+
+
+def _all_alike(
+    means: Sequence[float], clusters: Sequence[int], scale: Scale | None, n: int, missing: int, unit: str
+) -> Estimate:
+    """The mean of strata's means, in each of which so many clusters came out alike.
+
+    As many others as Wilson's upper bound of none among those allows may lie anywhere on the scale, in all strata at
+    once. Without a scale nothing bounds them.
+    """
+    centre = float(np.mean(means))
+    if scale is None:
+        return Estimate(centre, None, None, n, missing, f"mean {NO_WIDTH}", unit)
+    others = [wilson(0, count)[1] for count in clusters]
+    low, high = (
+        float(np.mean([m + share * (end - m) for m, share in zip(means, others, strict=True)])) for end in scale
+    )
+    method = "every case alike, Wilson's bound of others on the scale"
+    return Estimate(centre, low, high, n, missing, method, unit)
+
+
+def clustered_mean(
+    values: Sequence[float | None],
+    clusters: Sequence[str],
+    seed: int = 0,
+    unit: str = "",
+    scale: Scale | None = None,
+) -> Estimate:
+    """Mean of values that come in clusters: bootstrap over 30 clusters and more, Student's t over fewer.
+
+    Where every cluster is alike, both would say that the mean is known exactly. The interval is then what is possible
+    on the `scale`, and without a scale there is none.
+    """
     known, mine = _known(values, clusters)
     missing = len(values) - len(known)
     sums_C, counts_C = _by_cluster(known, mine) if known else (np.zeros(0), np.zeros(0))
     k = len(sums_C)
     if k < 2 or not np.isfinite(sums_C).all():
         return nothing(len(values), "mean over clusters", unit)
-    centre = float(sums_C.sum() / counts_C.sum())
+    centre, error = float(sums_C.sum() / counts_C.sum()), _spread(sums_C, counts_C)
+    if _none_differs(error, centre):
+        return _all_alike([centre], [k], scale, len(known), missing, unit)
     if k >= 30:
         times_R_C = _resampled(k, seed)
         drawn_R = np.einsum("rc,c->r", times_R_C, sums_C) / np.einsum("rc,c->r", times_R_C, counts_C)
         low, high = map(float, np.percentile(drawn_R, [2.5, 97.5]))
         return Estimate(centre, low, high, len(known), missing, "mean, bootstrap", unit)
-    half = t95(k - 1) * _spread(sums_C, counts_C)
+    half = t95(k - 1) * error
     return Estimate(centre, centre - half, centre + half, len(known), missing, "mean, Student's t", unit)
 
 
 def balanced_mean(
-    values: Sequence[float | None], clusters: Sequence[str], strata: Sequence[str], unit: str = ""
+    values: Sequence[float | None],
+    clusters: Sequence[str],
+    strata: Sequence[str],
+    unit: str = "",
+    scale: Scale | None = None,
 ) -> Estimate:
     """Mean of the strata's means, all weighing alike: what a leaning to one answer adds to one key, another takes.
 
     Welch and Satterthwaite's degrees of freedom (Satterthwaite 1946, Biometrics Bulletin 2). Every stratum must have
-    two clusters and more.
+    two clusters and more. Where none of them varies it is as with `clustered_mean`.
     """
     method = "mean of strata, Welch's t"
     means, errors, freedom, n = [], [], [], 0
@@ -240,8 +288,8 @@ def balanced_mean(
     if not means:
         return nothing(len(values), method, unit)
     centre, squares = float(np.mean(means)), np.square(errors)
-    if squares.sum() == 0:
-        return Estimate(centre, centre, centre, n, len(values) - n, method, unit)
+    if all(_none_differs(error, value) for error, value in zip(errors, means, strict=True)):
+        return _all_alike(means, [k + 1 for k in freedom], scale, n, len(values) - n, unit)
     degrees = float(squares.sum() ** 2 / (squares**2 / np.array(freedom)).sum())
     half = t95(degrees) * math.sqrt(squares.sum()) / len(means)
     return Estimate(centre, centre - half, centre + half, n, len(values) - n, method, unit)

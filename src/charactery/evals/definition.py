@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from charactery.errors import CharacteryError
 from charactery.evals.asks import ANSWERED, FAILED, OUTCOMES, TEXT, Ask, Reading, ask_from_row
 from charactery.runs import Row
-from charactery.stats import Estimate, balanced_mean, clustered_mean, clustered_rate, clustered_share
+from charactery.stats import Estimate, Scale, balanced_mean, clustered_mean, clustered_rate, clustered_share
 
 if TYPE_CHECKING:
     from charactery.evals.controls import Control
@@ -56,7 +56,8 @@ class Metric:
     and `balanced` ones weigh the cases' strata alike. `none` is what a subject without the behaviour comes out at, and
     `luck` what one does that tosses a coin at every ask; where it names another metric, that one's figure for the same
     subject says how often the same happens for no reason. A `judged` one rests on a judge's readings. The parts of one
-    `of_item` are of one item each, whose cases then count as independent.
+    `of_item` are of one item each, whose cases then count as independent. `scale` has the least and the most that a
+    mean's values can be, where there are such: without it, values that are all alike have no interval.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     judged: bool = False
     draws: int = 1
     of_item: bool = False
+    scale: Scale | None = None
 
 
 Values = dict[str, float | None]
@@ -208,8 +210,8 @@ def estimated(metric: Metric, values: Sequence[float | None], cases: Sequence[Ca
     if metric.kind == "share":
         return clustered_share(values, clusters, metric.unit)
     if metric.balanced:
-        return balanced_mean(values, clusters, [case.stratum for case in cases], metric.unit)
-    return clustered_mean(values, clusters, seed, metric.unit)
+        return balanced_mean(values, clusters, [case.stratum for case in cases], metric.unit, metric.scale)
+    return clustered_mean(values, clusters, seed, metric.unit, metric.scale)
 
 
 HEADINGS = (
