@@ -12,11 +12,22 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError
+from charactery.evals.asks import by_shares
 from charactery.evals.comparison import Compared, Difference, compare, difference
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
 from charactery.evals.registry import find_eval
-from charactery.evals.results import RESULTS, SAMPLES, add_rows, estimate_of, read_table, results_of
+from charactery.evals.results import (
+    ADDED,
+    RESULTS,
+    SAMPLES,
+    add_rows,
+    estimate_of,
+    figure_rows,
+    read_table,
+    results_of,
+    sample_rows,
+)
 from charactery.evals.run import Order, run_evals
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
@@ -288,6 +299,30 @@ def test_what_is_declined_has_no_difference_and_no_place_in_the_family(tmp_path:
     assert compare(mixed, judged[1], ["a", "b"])[0].differences == {}
 
 
+def test_the_rate_of_a_claim_compares_over_its_wordings_in_a_family_of_claims() -> None:
+    eval = find_eval("self-consistency")
+    cases = [case for case in eval.made() if case.cluster in ("self-01", "self-02")]
+    yes, no = by_shares((0.9, 0.1), "prompt_logprobs"), by_shares((0.1, 0.9), "prompt_logprobs")
+    results: list[Row] = []
+    samples: list[Row] = []
+    for subject in ("steady", "turns"):
+        scored = [  # the second contradicts what it said of the first claim, whatever the wording
+            eval.scored(case, {"plain": yes, "again": no if case.about["denies"] else yes} if subject == "steady"
+                        or case.cluster != "self-01" else {"plain": yes, "again": yes if case.about["denies"] else no})
+            for case in cases
+        ]  # fmt: skip
+        common = {"source": "bundled", "data": "", "subject": subject, "seed": 0, "judge": ""}
+        results += figure_rows(eval, eval.figures(scored), common)
+        samples += sample_rows(eval, scored, common)
+    told = {row.metric: row.differences["turns"] for row in compare(results, samples, ["steady", "turns"])}
+    first, second = told["claim: self-01"], told["claim: self-02"]
+    assert (first.estimate.value, first.estimate.n) == (1, len(cases) // 2) and first.estimate.low is not None
+    assert first.estimate.low > 0.3 and first.p is not None and first.p < 0.05 and first.p_holm == first.p
+    assert (second.estimate.value, second.p) == (0, None) and second.estimate.high is not None
+    assert second.estimate.high > 0.1
+    assert told["contradicts"].estimate.value == 0.5
+
+
 def test_an_eval_may_read_its_figures_in_several_ways() -> None:
     rows = [
         {"eval": "took", "source": "bundled", "data": "", "seed": 0, "version": 1, "judge": "", "metric": metric,
@@ -318,13 +353,14 @@ def test_figures_on_different_data_stand_side_by_side(tmp_path: Path) -> None:
     assert [r.data for r in compare(rows, [], ["plain"])] == ["hhh", "captain"]
 
 
-def test_a_table_from_before_data_was_kept_is_read(tmp_path: Path) -> None:
+def test_a_table_from_before_a_column_was_kept_is_read(tmp_path: Path) -> None:
     row = {"eval": "who", "source": "bundled", "subject": "plain", "seed": 0, "metric": "openness", "value": 3.0}
     add_rows(tmp_path, RESULTS, [{**row, "data": ""}])
-    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data"])
+    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns([*ADDED])
     pyarrow.parquet.write_table(old, tmp_path / RESULTS)
     [found] = read_table(tmp_path, RESULTS)
-    assert found["value"] == 3.0 and found["data"] == ""
+    assert found["value"] == 3.0 and {name: found[name] for name in ADDED} == ADDED
+    assert compare([{**found, "version": 1, "scoring": "", "judge": ""}], [], ["plain"])[0].lost == {"plain": 0}
     add_rows(tmp_path, RESULTS, [{**row, "data": "", "value": 4.0}])
     assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
 

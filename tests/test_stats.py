@@ -229,6 +229,14 @@ def test_rates_in_clusters_cover(p: float, clusters: int, size: int) -> None:
     assert blind < held and (size < 10 or blind < 0.85)  # as if the values were independent
 
 
+def test_shares_of_fewer_answers_count_for_less() -> None:
+    own = [str(n) for n in range(60)]
+    told = clustered_rate([0.4] * 60 + [None], [*own, "lost"], draws=[20] * 30 + [10] * 30 + [20])
+    effective = 60**2 / (30 / 20 + 30 / 10) * (stats.Z95 / stats.t95(59)) ** 2
+    assert (told.n, told.missing) == (900, 1)
+    assert (told.low, told.high) == pytest.approx(wilson(0.4 * effective, effective))
+
+
 def test_rates_in_clusters_at_the_edges() -> None:
     assert clustered_rate([1.0, 0.0, None], ["a", "b", "c"]) == rate([True, False, None])
     ten = [str(n // 4) for n in range(40)]

@@ -99,10 +99,13 @@ def _spread(sums_C: np.ndarray, counts_C: np.ndarray) -> float:
     return float(math.sqrt(k / (k - 1) * (residual_C**2).sum()) / n)
 
 
-def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit: str = "", draws: int = 1) -> Estimate:
+def clustered_rate(
+    values: Sequence[float | None], clusters: Sequence[str], unit: str = "", draws: Sequence[int] | None = None
+) -> Estimate:
     """Share of true among yes-or-no values that come in clusters: Wilson at the effective sample size.
 
-    With `draws`, each value is the share of true among so many; n counts those, and missing the values.
+    With `draws`, each value is the share of true among so many; n counts those, and missing the values. Shares weigh
+    alike, so that where they differ in how many they are of, they count for a little less than n.
 
     That is p(1 - p) over the variance between clusters, never above n, times (z / t)^2 for how few clusters there are
     (Korn & Graubard 1998, Survey Methodology 24). Where every value is alike, nothing says how much clusters differ:
@@ -110,15 +113,16 @@ def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit
     """
     known, mine = _known(values, clusters)
     missing = len(values) - len(known)
-    if draws == 1 and len(set(mine)) == len(known):
+    if draws is None and len(set(mine)) == len(known):
         return rate([None if v is None else v > 0 for v in values], unit)
     method = "Wilson, effective n of clusters"
     if len(set(mine)) < 2:
         return nothing(len(values), method, unit)
-    columns = _by_cluster(known, mine)
-    share, effective = _effective(*columns, draws * len(known))
+    each = [1] * len(known) if draws is None else [d for d, v in zip(draws, values, strict=True) if v is not None]
+    most = len(known) ** 2 / sum(1 / count for count in each)
+    share, effective = _effective(*_by_cluster(known, mine), most)
     low, high = wilson(share * effective, effective)
-    return Estimate(share, min(low, share), max(high, share), draws * len(known), missing, method, unit)
+    return Estimate(share, min(low, share), max(high, share), sum(each), missing, method, unit)
 
 
 def _effective(sums_C: np.ndarray, counts_C: np.ndarray, most: float = math.inf) -> tuple[float, float]:

@@ -7,7 +7,7 @@ of them the 95% interval holds the planted value. Drawn and inspected go through
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> 
 
 def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
     values = {name: value for name, value in scored.values.items() if name in names}
-    return Scored(scored.case, values, scored.outcome, scored.scoring)
+    return replace(scored, values=values)
 
 
 def run_controls(

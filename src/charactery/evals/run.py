@@ -115,7 +115,8 @@ def _run(
     figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
     if judge:
         figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
-    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases)}
+    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases),
+              "limit": order.limit, "method_given": order.method}  # fmt: skip
     rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)

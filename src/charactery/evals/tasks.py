@@ -16,6 +16,7 @@ from charactery.evals.asks import FAILED, Reading
 from charactery.evals.definition import BUNDLED, Case, Eval, Scored, case_from_row
 
 GRADER = "grader"  # the role of the judge, as in Inspect's own evals: --model-role grader=MODEL
+_KEPT = ("values", "outcome", "scoring", "lost")  # what a log has of a scored case
 UNJUDGED = "unjudged"  # where a sample's store says why its judge gave no verdict
 
 
@@ -107,7 +108,7 @@ def _scorer(eval: Eval) -> Scorer:
             return Score(
                 value={name: value for name, value in scored.values.items() if value is not None},
                 answer=state.output.completion,
-                metadata={"values": scored.values, "outcome": scored.outcome, "scoring": scored.scoring},
+                metadata={name: getattr(scored, name) for name in _KEPT},
             )
 
         return score
@@ -117,7 +118,7 @@ def _scorer(eval: Eval) -> Scorer:
 
 def _from_score(case: Case, score: Score) -> Scored:
     kept = score.metadata or {}
-    return Scored(case, kept["values"], kept["outcome"], kept["scoring"])
+    return Scored(case, **{name: kept[name] for name in _KEPT})
 
 
 def scored_cases(eval: Eval, log: EvalLog, cases: Sequence[Case]) -> list[Scored]:

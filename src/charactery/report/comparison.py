@@ -71,7 +71,8 @@ def _said(row: Compared, subject: str) -> str:
         return "–"
     if estimate.declined:
         return DECLINED
-    return short_interval(estimate) + (f", {estimate.missing} missing" if estimate.missing else "")
+    missing = f", {estimate.missing} missing" if estimate.missing else ""
+    return short_interval(estimate) + missing + (f", {lost} lost" if (lost := row.lost.get(subject)) else "")
 
 
 def _change(row: Compared, subject: str) -> str:
@@ -87,8 +88,8 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 FIELDS = (
-    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
-    "difference", "difference_low", "difference_high", "p", "p_holm",
+    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "lost", "method",
+    "scoring", "difference", "difference_low", "difference_high", "p", "p_holm",
 )  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def write_csv(rows: Sequence[Compared], path: Path) -> None:
             line = {
                 "eval": row.eval, "source": row.source, "data": row.data, "metric": row.metric, "unit": row.unit,
                 "subject": subject, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing,
-                "method": e.method, "scoring": e.scoring,
+                "lost": row.lost.get(subject, 0), "method": e.method, "scoring": e.scoring,
             }  # fmt: skip
             if found := row.differences.get(subject):
                 line |= {
@@ -287,6 +288,8 @@ def _warnings(mine: Sequence[Compared]) -> list[str]:
             f"{BY_LUCK} after a figure: at chance, that is, its interval holds what a Subject comes out at that tosses "
             f"a coin at every question{_as_often(mine)}."
         )
+    if any(any(row.lost.values()) for row in mine):
+        out.append("Lost: sampled answers that said nothing or were no option, of cases whose other answers count.")
     if eval := _eval(mine[0]):
         there = {row.metric.partition(": ")[0] for row in mine}
         if unread := [metric.name for metric in eval.metrics if metric.judged and metric.name not in there]:
@@ -306,7 +309,9 @@ def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str], mine:
     blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
     if others := subjects[1:]:
         changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
-        caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
+        caption = (
+            f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences (traits and claims each apart)"
+        )
         blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
     plots = tuple(_plots(name, rows, subjects))
     return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]
