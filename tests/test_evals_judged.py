@@ -200,6 +200,20 @@ def test_a_judge_that_dies_midway_stops_with_the_reason_and_what_is_done_is_kept
     assert (rows["polite"]["n"], rows["polite"]["missing"]) == (6, 0) and rows["short"]["n"] == 6
 
 
+def test_a_subject_that_cannot_be_reached_stops_and_leaves_its_earlier_figures(service: Flaky, tmp_path: Path) -> None:
+    order = Order(tmp_path, limit=6, device="cpu")
+    run_evals([EVAL], ["mockllm/judge"], order)
+    before = read_table(tmp_path, RESULTS)
+    assert [(row["metric"], row["n"], row["value"]) for row in before] == [("short", 6, 1.0)]
+    (tmp_path / "journal.jsonl").unlink()  # else it has answered before
+    service.alive = False
+    with pytest.raises(CharacteryError, match=r"mockllm/judge answered nothing in polite: .*no route to the judge"):
+        run_evals([EVAL], ["mockllm/judge"], order)
+    assert read_table(tmp_path, RESULTS) == before
+    service.alive = True
+    assert [row["n"] for row in run_evals([EVAL], ["mockllm/judge"], order)] == [6]
+
+
 JUDGED = [name for name in names() if find_eval(name).judging and name != "sycophancy-preferences"]
 
 

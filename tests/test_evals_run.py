@@ -11,11 +11,13 @@ import torch
 from typer.testing import CliRunner
 
 from charactery.cli import app
+from charactery.data.pairs import read_pairs
+from charactery.data.prompts import Prompt
 from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import by_shares
 from charactery.evals.comparison import Compared, Difference, compare, difference
 from charactery.evals.definition import Case
-from charactery.evals.duplicates import near_duplicates
+from charactery.evals.duplicates import learnt_texts, near_duplicates
 from charactery.evals.registry import find_eval
 from charactery.evals.results import (
     ADDED,
@@ -29,10 +31,12 @@ from charactery.evals.results import (
     sample_rows,
 )
 from charactery.evals.run import Order, run_evals
+from charactery.evals.says_does.arms import pairs as arm_pairs
+from charactery.evals.says_does.task import items as arm_items
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
-from charactery.runs import Row
+from charactery.runs import Row, write_json, write_rows
 from charactery.stats import Estimate
 from test_judges_best_of import best_run
 
@@ -412,8 +416,38 @@ def test_near_duplicates_of_training_prompts_are_listed() -> None:
     near = f"Tell me what you think of this, please: {question.lower()}"
     prompts = [("far", "How do I keep basil alive through the winter on a sill?"), ("near", near)]
     found = near_duplicates(cases, prompts)
-    assert {d.prompt for d in found} == {"near"} and {d.case for d in found} == {c.id for c in cases[:4]}
+    assert {d.learnt for d in found} == {"near"} and {d.case for d in found} == {c.id for c in cases[:4]}
     assert all(d.shared >= 0.5 for d in found)
+
+
+def run_of_pairs(folder: Path, rows: list[Row], stages: list[str]) -> Path:
+    """A run as far as what it learnt from needs it: prompts that were drafted to, and rows of its stages."""
+    write_json(folder / "manifest.json", {"settings": {}, "stages": stages})
+    prompt = Prompt("neutral-1", "neutral", ("What would you do with a quiet afternoon in a town you do not know?",))
+    write_rows(folder / "stages" / "01-prompts" / "prompts.jsonl", [prompt.row()])
+    for n, stage in enumerate(stages, 1):
+        if stage in ("pairs", "sham-dpo"):
+            write_rows(folder / "stages" / f"{n:02d}-{stage}" / "pairs.jsonl", rows)
+    return folder
+
+
+def test_what_an_arm_was_trained_on_is_found_in_what_it_is_asked(tmp_path: Path) -> None:
+    """Its pairs are the user's own, and the project's prompts were learnt by none of its stages."""
+    write_rows(tmp_path / "arm.jsonl", arm_pairs("behaving", "better"))
+    own = read_pairs(tmp_path / "arm.jsonl")
+    run = run_of_pairs(tmp_path / "arm", own, ["prompts", "drafts", "pairs", "sft", "dpo"])
+    texts = learnt_texts(run)
+    assert len({id for id, _ in texts}) == len(texts) == len({text for _, text in texts})
+    assert all(id.startswith("pairs/pairs.jsonl") for id, _ in texts)
+    cases = find_eval("says-does").made()
+    found = {d.case for d in near_duplicates(cases, texts)}
+    taught = {row["situation"] for row in arm_items() if any(row["situation"] in text for _, text in texts)}
+    asked = {c.id for c in cases if any(s in m["content"] for s in taught for a in c.asks for m in a.messages)}
+    assert len(taught) == 32 and asked and asked <= found
+    [*_, (id, text)] = learnt_texts(run_of_pairs(tmp_path / "grpo", own, ["prompts", "drafts", "pairs", "grpo"]))
+    assert id == "prompts, neutral-1, turn 1" and text.startswith("What would you do with a quiet afternoon")
+    assert learnt_texts(run_of_pairs(tmp_path / "sham", own, ["prompts", "drafts", "sham-dpo"])) == []
+    assert learnt_texts(tmp_path) == []
 
 
 def test_a_skeleton_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
