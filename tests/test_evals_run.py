@@ -440,10 +440,10 @@ def test_what_an_arm_was_trained_on_is_found_in_what_it_is_asked(tmp_path: Path)
     assert len({id for id, _ in texts}) == len(texts) == len({text for _, text in texts})
     assert all(id.startswith("pairs/pairs.jsonl") for id, _ in texts)
     cases = find_eval("says-does").made()
-    found = {d.case for d in near_duplicates(cases, texts)}
-    taught = {row["situation"] for row in arm_items() if any(row["situation"] in text for _, text in texts)}
-    asked = {c.id for c in cases if any(s in m["content"] for s in taught for a in c.asks for m in a.messages)}
-    assert len(taught) == 32 and asked and asked <= found
+    taught = {row["id"] for row in arm_items() if any(row["situation"] in text for _, text in texts)}
+    assert len(taught) == 32
+    clusters = {case.id: case.cluster for case in cases}
+    assert {clusters[d.case] for d in near_duplicates(cases, texts)} == taught  # and none of the items left out
     [*_, (id, text)] = learnt_texts(run_of_pairs(tmp_path / "grpo", own, ["prompts", "drafts", "pairs", "grpo"]))
     assert id == "prompts, neutral-1, turn 1" and text.startswith("What would you do with a quiet afternoon")
     assert learnt_texts(run_of_pairs(tmp_path / "sham", own, ["prompts", "drafts", "sham-dpo"])) == []

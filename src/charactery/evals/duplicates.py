@@ -58,8 +58,14 @@ def learnt_texts(folder: Path) -> list[tuple[str, str]]:
 def near_duplicates(cases: Sequence[Case], learnt: Sequence[tuple[str, str]]) -> list[Duplicate]:
     """Cases in which what the user says, or a reply to choose, is nearly a text that was learnt from.
 
-    Texts are given as (id, text). The nearest text of each case, most alike first.
+    Texts are given as (id, text). The nearest text of each case, most alike first. Lines that a quarter of the items
+    have are how things are asked, and tell of no item.
     """
+    items: dict[str, set[str]] = {}
+    for case in cases:
+        for line in _lines(case):
+            items.setdefault(line, set()).add(case.cluster)
+    most = max(1, len({case.cluster for case in cases}) / 4)
     runs = {id: _runs(text) for id, text in learnt}
     texts = dict(learnt)
     holders: dict[tuple[str, ...], set[str]] = {}
@@ -70,6 +76,8 @@ def near_duplicates(cases: Sequence[Case], learnt: Sequence[tuple[str, str]]) ->
     for case in cases:
         best: Duplicate | None = None
         for text in _lines(case):
+            if len(items[text]) > most:
+                continue
             mine = _runs(text)
             in_common = Counter(id for run in mine for id in holders.get(run, ()))
             for id, common in sorted(in_common.items()):

@@ -114,8 +114,8 @@ def _run(
         failed = sum(s.outcome == FAILED for s in scored)
         if failed == len(scored):
             raise CharacteryError(
-                f"{subject.text} answered nothing in {eval.name}: {why[0]}. Earlier figures are as they were; once it can "
-                "be reached, the same command goes on",
+                f"{subject.text} answered nothing in {eval.name}: {why[0]}. Earlier figures are as they were; once it "
+                "can be reached, the same command goes on",
                 order.out,
             )
         say(f"{eval.name}, {subject.text}: {failed} cases failed: {why[0]}")
