@@ -10,11 +10,12 @@ from inspect_ai.model import Model
 from charactery.errors import CharacteryError
 from charactery.evals.asks import FAILED
 from charactery.evals.controls import quiet
-from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Metric
+from charactery.evals.definition import BUNDLED, Case, Eval, Figure
 from charactery.evals.duplicates import learnt_texts, near_duplicates
-from charactery.evals.judged import agreement, declined
+from charactery.evals.judged import agreement
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
 from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of, unjudged
+from charactery.evals.trust import KAPPA, declined
 from charactery.judges.best_of import choosing
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
@@ -23,7 +24,6 @@ from charactery.runs import Journal, Row, digest, write_rows, write_text
 from charactery.stats import Estimate
 
 LONGEST_NAME = 150  # letters of a file's name: of what is longer, its beginning and a digest
-KAPPA = Metric("judge's kappa", "the judge's agreement with the eval's labelled set", "mean")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def _run(
 
     subject = speaker.subject
     cases = cases if judge else [eval.without_judge(case) for case in cases]
-    task = task_of(eval, cases, order.source, order.method, order.seed)
+    agreed = judge.agreed if judge else None
+    task = task_of(eval, cases, order.source, order.method, order.seed, agreed)
     model = subject_model(speaker, journal=journal)
     roles: dict[str, Any] = {"model_roles": {GRADER: judge.model}} if judge else {}
     [log] = inspect_eval(task, model=model, **roles, **quiet(order.out / "logs"))
@@ -120,9 +121,9 @@ def _run(
             )
         say(f"{eval.name}, {subject.text}: {failed} cases failed: {why[0]}")
     common = {"source": order.source, "data": order.data, "subject": subject.text, "seed": order.seed}
-    figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
-    if judge:
-        figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
+    figures = declined(eval.figures(scored, order.seed), agreed)
+    if agreed:
+        figures.append(Figure(KAPPA, KAPPA.name, agreed, {}))
     of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases),
               "limit": order.limit, "method_given": order.method}  # fmt: skip
     rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
