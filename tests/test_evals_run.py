@@ -24,6 +24,7 @@ from charactery.evals.results import (
     RESULTS,
     SAMPLES,
     add_rows,
+    commands,
     estimate_of,
     figure_rows,
     read_table,
@@ -369,6 +370,20 @@ def test_a_table_from_before_a_column_was_kept_is_read(tmp_path: Path) -> None:
     assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
 
 
+def test_a_page_names_the_commands_that_measured_it() -> None:
+    row = {"eval": "tension", "source": "bundled", "data": "", "subject": "a", "judge": "", "limit": None,
+           "method_given": "auto", "metric": "found"}  # fmt: skip
+    rows = [row | {"subject": subject, "eval": eval} for subject in ("a", "b") for eval in ("tension", "who")]
+    given = {"source": "constitution", "data": "captain", "judge": "j", "limit": 6, "method_given": "samples"}
+    rows += [row | given | {"eval": "refusals"}, row | {"eval": "took", "limit": 3}, row | {"metric": "follows"}]
+    options = "--source constitution --data captain --judge j --limit 6 --method samples"
+    assert [" ".join(command) for command in commands(rows)] == [
+        "charactery eval tension who --subject a --subject b",
+        f"charactery eval refusals --subject a {options}",
+        "charactery eval took --subject a --limit 3",
+    ]
+
+
 def test_what_was_not_measured_says_how_to(results: Path, tmp_path: Path) -> None:
     with pytest.raises(CharacteryError, match=r"no results of 'smollm2'.*charactery eval who --subject smollm2"):
         results_of(results, ["smollm2"], ["who"])
@@ -390,6 +405,7 @@ def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pyte
     assert run(app, ["compare", subject]).exit_code == 0
     assert run(app, ["compare", subject, "--eval", "who", "--page", "page"]).exit_code == 0
     page = Path("page/report.md").read_text()
+    assert f"charactery eval who --subject {subject} --limit 8 --seed 0 --out results\n" in page
     assert f"charactery compare {subject} --eval who --seed 0 --out results --page page" in page
     drawn = run(app, ["curve", "who", "--subjects", f"{subject},{subject}+captain", "--limit", "8", "--device", "cpu"])
     assert drawn.exit_code == 0 and "openness" in drawn.stdout and "says: " not in drawn.stdout

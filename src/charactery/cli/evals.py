@@ -193,10 +193,11 @@ def compare(
     from dataclasses import asdict
 
     from charactery.evals.comparison import compare as compared
-    from charactery.evals.results import SAMPLES, read_table, results_of
+    from charactery.evals.results import SAMPLES, commands, read_table, results_of
     from charactery.report.comparison import as_text, draw, write_csv, write_latex, write_page
 
-    rows = compared(results_of(out, subjects, evals or [], seed), read_table(out, SAMPLES), subjects)
+    results = results_of(out, subjects, evals or [], seed)
+    rows = compared(results, read_table(out, SAMPLES), subjects)
     if as_json:
         for row in rows:
             typer.echo(json.dumps(asdict(row), ensure_ascii=False))
@@ -207,27 +208,15 @@ def compare(
     if latex:
         write_latex(rows, subjects, latex)
     if page:
-        asked: dict[tuple[str, str], dict[str, None]] = {}
-        for row in rows:
-            asked.setdefault((row.source, row.data), {})[row.eval] = None
-        named = [part for subject in subjects for part in ("--subject", subject)]
         only = [part for name in evals or [] for part in ("--eval", name)]
         kept = ["--seed", str(seed), "--out", str(out)]
-        commands = [
-            ["charactery", "eval", *names, *named, *_of(source, data), *kept] for (source, data), names in asked.items()
-        ]
-        commands.append(["charactery", "compare", *subjects, *only, *kept, "--page", str(page)])
-        typer.echo(str(write_page(rows, subjects, "\n".join(map(shlex.join, commands)), page)))
+        there = {(row.eval, row.source, row.data) for row in rows}
+        on_it = [row for row in results if (row["eval"], row["source"], row["data"]) in there]
+        lines = [[*command, *kept] for command in commands(on_it)]
+        lines.append(["charactery", "compare", *subjects, *only, *kept, "--page", str(page)])
+        typer.echo(str(write_page(rows, subjects, "\n".join(map(shlex.join, lines)), page)))
     for path in draw(rows, subjects, plots) if plots else []:
         typer.echo(str(path), err=True)
-
-
-def _of(source: str, data: str) -> list[str]:
-    """What names a source in a command."""
-    return [
-        *(["--source", source] if source != "bundled" else []),
-        *(["--data", data] if data else []),
-    ]  # fmt: skip
 
 
 @app.command()

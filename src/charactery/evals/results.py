@@ -9,7 +9,7 @@ import pyarrow.parquet
 
 from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import OUTCOMES
-from charactery.evals.definition import Eval, Figure, Scored, cluster_of
+from charactery.evals.definition import BUNDLED, Eval, Figure, Scored, cluster_of
 from charactery.runs import Row, disk_error
 from charactery.stats import Estimate
 
@@ -62,6 +62,29 @@ def estimate_of(row: Row) -> Estimate:
     """The estimate in a row of results.parquet."""
     names = ("value", "low", "high", "n", "missing", "method", "unit", "scoring")
     return Estimate(**{name: row[name] for name in names})
+
+
+def commands(rows: Sequence[Row]) -> list[list[str]]:
+    """The commands that measured rows of results.parquet, but for where they went and the seed.
+
+    Rows from before `--limit` and `--method` were kept are taken to have had neither.
+    """
+    measured: dict[tuple[tuple[str, ...], str], dict[str, None]] = {}  # subjects, by what was given and the eval
+    for row in rows:
+        given = {
+            "--source": row["source"] if row["source"] != BUNDLED else "", "--data": row["data"],
+            "--judge": row["judge"], "--limit": row["limit"],
+            "--method": row["method_given"] if row["method_given"] != "auto" else "",
+        }  # fmt: skip
+        options = tuple(part for name, value in given.items() if value for part in (name, str(value)))
+        measured.setdefault((options, row["eval"]), {})[row["subject"]] = None
+    together: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}  # evals, by what was given and the subjects
+    for (options, eval), subjects in measured.items():
+        together.setdefault((options, tuple(subjects)), []).append(eval)
+    return [
+        ["charactery", "eval", *evals, *(part for subject in subjects for part in ("--subject", subject)), *options]
+        for (options, subjects), evals in together.items()
+    ]
 
 
 def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
