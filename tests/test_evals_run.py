@@ -288,13 +288,30 @@ def test_figures_on_different_data_stand_side_by_side(tmp_path: Path) -> None:
     assert [r.data for r in compare(rows, [], ["plain"])] == ["hhh", "captain"]
 
 
+def test_details_are_a_family_of_their_own() -> None:
+    """Many clauses do not take from what the eval's other differences can show, nor do those from the clauses."""
+    metrics = ["invented", *(f"clause: captain {n}" for n in range(1, 5))]
+    same = {"eval": "recall", "source": "bundled", "data": "", "seed": 0, "version": 2, "judge": "", "kind": "rate"}
+    estimate = Estimate(0.5, 0.4, 0.6, 12).as_dict()
+    rows = [{**same, **estimate, "metric": m, "subject": s, "detail": ":" in m} for m in metrics for s in "ab"]
+    samples = [
+        {**same, "metric": m, "subject": s, "id": str(n), "cluster": str(n), "stratum": "", "unit": "",
+         "balanced": False, "value": float(s == "b" and n < 8)}
+        for m in metrics for s in "ab" for n in range(12)
+    ]  # fmt: skip
+    found = {row.metric: row.differences["b"] for row in compare(rows, samples, ["a", "b"])}
+    assert [*found] == metrics and found["invented"].p_holm == found["invented"].p
+    clause = found["clause: captain 1"]
+    assert clause.p is not None and clause.p_holm == pytest.approx(4 * clause.p)
+
+
 def test_a_table_from_before_data_was_kept_is_read(tmp_path: Path) -> None:
     row = {"eval": "who", "source": "bundled", "subject": "plain", "seed": 0, "metric": "openness", "value": 3.0}
     add_rows(tmp_path, RESULTS, [{**row, "data": ""}])
-    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data"])
+    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data", "detail"])
     pyarrow.parquet.write_table(old, tmp_path / RESULTS)
     [found] = read_table(tmp_path, RESULTS)
-    assert found["value"] == 3.0 and found["data"] == ""
+    assert found["value"] == 3.0 and found["data"] == "" and found["detail"] is False
     add_rows(tmp_path, RESULTS, [{**row, "data": "", "value": 4.0}])
     assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
 

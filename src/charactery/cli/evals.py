@@ -108,17 +108,23 @@ def _luck(luck: float | str | None) -> str:
 
 
 def _print(rows: list[dict[str, object]]) -> None:
-    from charactery.evals.results import estimate_of
+    from charactery.evals.results import estimate_of, too_many
 
     width = max((len(str(row["metric"])) for row in rows), default=0)
-    last = None
+    last, many = None, dict[str, int]()
     for row in rows:
         if (head := (row["eval"], row["subject"])) != last:
             last = head
+            mine = [r for r in rows if (r["eval"], r["subject"]) == head]
+            many = too_many([str(r["metric"]) for r in mine if r["detail"]])
             where = f"{row['source']} {row['data']}".strip()
-            scoring = next((str(r["scoring"]) for r in rows if (r["eval"], r["subject"]) == head and r["scoring"]), "")
+            scoring = next((str(r["scoring"]) for r in mine if r["scoring"]), "")
             typer.echo(f"\n{row['eval']} (version {row['version']}, {where}, {row['cases']} cases) on "
                        f"{row['subject']}{f', read by {scoring}' if scoring else ''}")  # fmt: skip
+            for metric, count in many.items():
+                typer.echo(f"  {metric:<{width}}  {count} figures: with --json, or in the results")
+        if str(row["metric"]).partition(": ")[0] in many:
+            continue
         lost = ", ".join(f"{row[o]} {o}" for o in ("refused", "empty", "unparsable", "failed") if row.get(o))
         declined = str(row["method"]) if str(row["method"]).startswith("declined") else ""
         typer.echo(f"  {row['metric']:<{width}}  {declined or estimate_of(row)}{f': {lost}' if lost else ''}")

@@ -38,12 +38,13 @@ class Compared:
     kind: str
     estimates: dict[str, Estimate]
     differences: dict[str, Difference]
+    detail: bool = False
 
 
 def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], seed: int = 0) -> list[Compared]:
     """All metrics that the first subject has, of rows that share a seed.
 
-    A family for Holm is all differences within one eval, source and data.
+    A family for Holm is all differences within one eval, source and data, but for details: each of those is one.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
     """
@@ -58,8 +59,14 @@ def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[s
         for s in samples:
             if (s["eval"], s["source"], s["data"], s["seed"]) == (name, source, data, rows[0]["seed"]):
                 values.setdefault((s["metric"], s["subject"]), {})[s["id"]] = s
-        out += _family([_compared(metric, rows, values, subjects, seed) for metric in metrics])
+        found = [_compared(metric, rows, values, subjects, seed) for metric in metrics]
+        for detail in dict.fromkeys(map(_detail, found)):
+            out += _family([row for row in found if _detail(row) == detail])
     return out
+
+
+def _detail(row: Compared) -> str:
+    return row.metric.partition(": ")[0] if row.detail else ""
 
 
 def _alike(name: str, rows: Sequence[Row]) -> None:
@@ -102,7 +109,7 @@ def _compared(
     }
     return Compared(
         first["eval"], first["source"], first["data"], metric, first["unit"] or "", first["kind"], estimates,
-        differences,
+        differences, bool(first.get("detail")),
     )  # fmt: skip
 
 

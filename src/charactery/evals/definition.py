@@ -56,7 +56,8 @@ class Metric:
     and `balanced` ones weigh the cases' strata alike. `none` is what a subject without the behaviour comes out at, and
     `luck` what one does that tosses a coin at every ask; where it names another metric, that one's figure for the same
     subject says how often the same happens for no reason. A `judged` one rests on a judge's readings. The parts of one
-    `of_item` are of one item each, whose cases then count as independent.
+    `of_item` are of one item each, whose cases then count as independent. The parts of a `detail` are many: they are
+    printed where they are few, and comparisons hold them to be a family of their own.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     judged: bool = False
     draws: int = 1
     of_item: bool = False
+    detail: bool = False
 
 
 Values = dict[str, float | None]

@@ -1,6 +1,7 @@
 """Results on disk: `results.parquet`, a row an eval, metric, subject and seed; `samples.parquet`, the values behind."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from charactery.stats import Estimate
 
 RESULTS, SAMPLES = "results.parquet", "samples.parquet"
 KEY = ("eval", "source", "data", "subject", "seed")
+READABLE = 20  # figures of a detail that are printed; of more, their number
 _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 _OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
             "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
@@ -23,6 +25,7 @@ SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
         **_LOST, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "log": _TEXT,
+        "detail": pyarrow.bool_(),
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,
@@ -35,7 +38,7 @@ def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]
     """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log."""
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
-         **f.estimate.as_dict(), **f.missing}
+         **f.estimate.as_dict(), **f.missing, "detail": f.metric.detail}
         for f in figures
     ]  # fmt: skip
 
@@ -60,6 +63,12 @@ def estimate_of(row: Row) -> Estimate:
     return Estimate(**{name: row[name] for name in names})
 
 
+def too_many(details: Sequence[str]) -> dict[str, int]:
+    """Of figures of details, by name, the metrics that have more than a table can show, and how many they have."""
+    counts = Counter(name.partition(": ")[0] for name in details)
+    return {metric: count for metric, count in counts.items() if count > READABLE}
+
+
 def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
     """Put rows into a table of a results folder, in place of earlier ones that are alike in KEY."""
     fresh = {tuple(row[k] for k in KEY) for row in rows}
@@ -80,16 +89,17 @@ def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
 def read_table(folder: Path, name: str) -> list[Row]:
     """All rows of a table; none where there is no table yet. Raises BadData for a file that is none of ours.
 
-    Of a table from before data was kept, `data` is empty.
+    Of a table from before data was kept, `data` is empty; of one from before there were details, nothing is one.
     """
     path = folder / name
     if not path.exists():
         return []
     try:
         table = pyarrow.parquet.read_table(path)
-        if "data" not in table.column_names:
-            place = SCHEMAS[name].get_field_index("data")
-            table = table.add_column(place, "data", pyarrow.array([""] * len(table), _TEXT))
+        for column, value in (("data", ""), ("detail", False)):
+            place = SCHEMAS[name].get_field_index(column)
+            if place >= 0 and column not in table.column_names:
+                table = table.add_column(place, column, pyarrow.array([value] * len(table), SCHEMAS[name].types[place]))
         return list(table.cast(SCHEMAS[name]).to_pylist())
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise BadData(

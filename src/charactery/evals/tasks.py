@@ -95,7 +95,7 @@ def _scorer(eval: Eval) -> Scorer:
     def figures() -> Metric:
         def reckoned(scores: list[SampleScore]) -> Value:
             told = [_from_score(case_from_row(one.sample_metadata or {}), one.score) for one in scores]
-            return {f.name: f.estimate.value for f in eval.figures(told)}
+            return {f.name: f.estimate.value for f in eval.figures(told) if not f.metric.detail}
 
         return reckoned
 
@@ -105,10 +105,13 @@ def _scorer(eval: Eval) -> Scorer:
             case = case_from_row(state.metadata)
             scored = eval.scored(case, get_readings(state))
             return Score(
-                value={name: value for name, value in scored.values.items() if value is not None},
+                value={
+                    name: value for name, value in scored.values.items()
+                    if value is not None and not eval.metric(name).detail
+                },
                 answer=state.output.completion,
                 metadata={"values": scored.values, "outcome": scored.outcome, "scoring": scored.scoring},
-            )
+            )  # fmt: skip
 
         return score
 
