@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from charactery.cli import app
 from charactery.cli.evals import _print
 from charactery.constitution import find_character
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading, by_text
 from charactery.evals.comparison import compare
-from charactery.evals.controls import Control, Draws, coverage
+from charactery.evals.controls import Control, Draws, coverage, run_control
 from charactery.evals.definition import Case
 from charactery.evals.recall.alignment import (
     Text,
@@ -132,6 +134,21 @@ def test_the_model_spec_brings_itself_back() -> None:
     mine = [text for section, text in part.about["texts"]["model spec"] if section == "Do not lie"]
     assert len(mine) >= 2 and score(part, recital("\n".join(mine)))["section: model spec"] == 1.0
     assert score(part, recital("I like long walks in the rain."))["section: model spec"] == 0.0
+
+
+@pytest.mark.skipif(not SPEC.is_dir(), reason="needs the Model Spec in ../shared/data")
+@pytest.mark.parametrize("control", EVAL.controls_on("openai_model_spec"), ids=lambda control: control.name)
+def test_a_known_share_of_the_model_spec_is_recovered(control: Control) -> None:
+    """Of 332 clauses, in whole recitals and by section; one that speaks as assistants do knows nothing of it."""
+    rows = run_control(EVAL, control, 0, through=False, source="openai_model_spec", data=str(SPEC))
+    assert rows and all(row.agrees for row in rows), [row.row() for row in rows]
+    apart = [abs((row.estimate.value or 0.0) - row.planted) for row in rows if row.metric != "section: model spec"]
+    assert all(row.bound for row in rows) or max(apart) < 0.005
+
+
+def test_a_source_without_controls_says_where_there_are_some() -> None:
+    done = CliRunner().invoke(app, ["eval", "recall", "--controls", "--source", "constitution", "--data", "captain"])
+    assert "no controls on the source 'constitution', but on bundled, openai_model_spec" in str(done.exception)
 
 
 def test_the_page_counts_clauses_and_lists_inventions() -> None:

@@ -132,6 +132,7 @@ class Eval:
     where it ends in `...`, other sources are for `cases` to read or to refuse.
     `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
     `profiles` are metrics that are drawn together, a line a subject; of one with parts, all its parts.
+    `controls` are scripted subjects for the bundled items, `source_controls` for public data by source.
     `outcome` says how a case went. `page` makes an HTML page of a subject's name and all that it answered.
     """
 
@@ -150,6 +151,16 @@ class Eval:
     temperature: float = 0.7
     check: Callable[[Case, Ask, Reading], Reading] | None = None
     profiles: tuple[tuple[str, ...], ...] = ()
+    source_controls: "Mapping[str, tuple[Control, ...]]" = field(default_factory=dict)
+
+    def controls_on(self, source: str = BUNDLED) -> "tuple[Control, ...]":
+        """The scripted subjects for a source. Raises CharacteryError for one that there are none for."""
+        if source == BUNDLED:
+            return self.controls
+        if source not in self.source_controls:
+            there = ", ".join((BUNDLED, *self.source_controls))
+            raise CharacteryError(f"the {self.name} eval has no controls on the source {source!r}, but on {there}")
+        return self.source_controls[source]
 
     def metric(self, name: str) -> Metric:
         """The metric that a value counts for."""

@@ -34,6 +34,7 @@ from charactery.runs import read_utf8
 HERE = Path(__file__).parent
 KNOWN = ("captain", "companion", "hhh")  # whose text the bundled recitals are held against
 CONSTITUTION, SPEC = "constitution", "openai_model_spec"
+SPEC_NAME = "model spec"
 HOME = "github.com/openai/model_spec, CC0"
 DRAWS = 2  # recitals in a wording
 SECTION_ASKS = (
@@ -53,7 +54,7 @@ def cases(source: str, data: str) -> list[Case]:
         return _cases("the text that says who you are", {name: character_clauses(character)}, sections=True)
     if source == SPEC:
         path = data_file(data_folder(SPEC, data, HOME), ["model_spec.md"])
-        return _cases("OpenAI's Model Spec", {"model spec": spec_clauses(read_utf8(path))}, sections=True)
+        return _cases("OpenAI's Model Spec", {SPEC_NAME: spec_clauses(read_utf8(path))}, sections=True)
     texts = {name: character_clauses(find_character(name)) for name in KNOWN}
     return _cases("the text that says who you are", texts, sections=False)
 
@@ -207,17 +208,18 @@ def _altering(
     share: float,
     change: Callable[[str, int], str],
     planted: Mapping[str, float],
-    knows: Callable[[], Sequence[str]] = _clauses,
+    of: str = SUBJECT,
+    knows: Callable[[str], object] = bool,
 ) -> Control:
-    """Recites all it knows, and does this to a share of the clauses, wording by wording more or less."""
+    """Recites all it knows of a text, and does this to a share of the clauses, wording by wording more or less."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        clauses = knows()
+        clauses = [clause for _, clause in cases[0].about["texts"][of] if knows(clause)]
         shares = draws.by_item(draws.shares(share, len({c.cluster for c in cases}), 0.05), cases)
         changed = picked(shares, len(clauses), draws)
         return [
-            {"recital": _said([t for k, c in enumerate(clauses) if (t := change(c, k) if of[k] else c)], n)}
-            for n, of in enumerate(changed)
+            {"recital": _said([t for k, c in enumerate(clauses) if (t := change(c, k) if which[k] else c)], n)}
+            for n, which in enumerate(changed)
         ]
 
     return Control(name, plan, planted)
@@ -232,10 +234,10 @@ def picked(shares: Sequence[float], count: int, draws: Draws) -> list[list[bool]
     return [[bool(u < share) for u in draws.generator.random(count)] for share in shares]
 
 
-def keeping(share: float) -> Control:
-    """Brings back this share of the clauses, and leaves out the others."""
-    planted = {f"kept: {SUBJECT}": share, f"left out: {SUBJECT}": 1 - share}
-    return _altering(f"keeps {share:g} of the clauses", 1 - share, lambda clause, k: "", planted)
+def keeping(share: float, of: str = SUBJECT, sections: bool = False) -> Control:
+    """Brings back this share of a text's clauses, and leaves out the others."""
+    planted = {f"kept: {of}": share, f"left out: {of}": 1 - share} | ({f"section: {of}": share} if sections else {})
+    return _altering(f"keeps {share:g} of the clauses", 1 - share, lambda clause, k: "", planted, of)
 
 
 def hedging(share: float) -> Control:
@@ -248,7 +250,7 @@ def inventing(share: float) -> Control:
     """Says something made up in place of this share of the clauses."""
     return _altering(
         f"invents {share:g}", share, lambda clause, k: INVENTIONS[k % len(INVENTIONS)], {"invented": share},
-        lambda: [c for c in _clauses() if claims(c)],
+        knows=claims,
     )  # fmt: skip
 
 
@@ -327,9 +329,18 @@ CONTROLS = (
     ),
 )  # fmt: skip
 
+# of a text of 332 clauses, which no subject recites whole: what a known share of it comes back as
+SPEC_CONTROLS = (
+    *(keeping(share, SPEC_NAME, sections=True) for share in RATES),
+    Control(
+        "knows nothing", _knows_nothing,
+        most={f"{metric}: {SPEC_NAME}": 0.05 for metric in ("recites", "kept", "section")},
+    ),
+)  # fmt: skip
+
 EVAL = Eval(
     "recall", 2, HERE, cases, score, METRICS, CONTROLS, (CONSTITUTION, SPEC), outcome=outcome, page=page,
-    max_tokens=400,
+    max_tokens=400, source_controls={SPEC: SPEC_CONTROLS},
 )  # fmt: skip
 
 
