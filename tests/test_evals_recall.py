@@ -143,7 +143,7 @@ def test_a_known_share_of_the_model_spec_is_recovered(control: Control) -> None:
     rows = run_control(EVAL, control, 0, through=False, source="openai_model_spec", data=str(SPEC))
     assert rows and all(row.agrees for row in rows), [row.row() for row in rows]
     apart = [abs((row.estimate.value or 0.0) - row.planted) for row in rows if row.metric != "section: model spec"]
-    assert all(row.bound for row in rows) or max(apart) < 0.005
+    assert all(row.bound for row in rows) or max(apart) < 0.01
 
 
 def test_a_source_without_controls_says_where_there_are_some() -> None:

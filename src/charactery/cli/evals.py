@@ -112,7 +112,8 @@ def _print(rows: list[dict[str, object]]) -> None:
     from charactery.evals.results import estimate_of, too_many
 
     width = max((len(str(row["metric"])) for row in rows), default=0)
-    last, many = None, dict[str, int]()
+    last = None
+    many: dict[str, int] = {}
     for row in rows:
         if (head := (row["eval"], row["subject"])) != last:
             last = head

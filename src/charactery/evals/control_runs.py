@@ -61,7 +61,7 @@ def _end_when_told(told: Connection) -> None:
     """A worker whose parent was killed would wait for work for ever; of one that closes the pipe, it has work left."""
     parent = parent_process()
     assert parent is not None
-    ends = [parent.sentinel, told]
+    ends: list[Connection | int] = [parent.sentinel, told]
 
     def end() -> None:
         wait(ends)
