@@ -1,6 +1,7 @@
 """Results on disk: `results.parquet`, a row an eval, metric, subject and seed; `samples.parquet`, the values behind."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from charactery.stats import Estimate
 
 RESULTS, SAMPLES = "results.parquet", "samples.parquet"
 KEY = ("eval", "source", "data", "subject", "seed")
+READABLE = 20  # figures of a detail that are printed; of more, their number
 _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 _OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
             "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
@@ -23,7 +25,7 @@ SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
         **_MISSING, "lost": _WHOLE, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE,
-        "limit": _WHOLE, "method_given": _TEXT, "log": _TEXT,
+        "limit": _WHOLE, "method_given": _TEXT, "log": _TEXT, "detail": pyarrow.bool_(),
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,
@@ -31,14 +33,14 @@ SCHEMAS = {
     }.items()]),
 }  # fmt: skip
 # columns that came later, and what is said of rows from before
-ADDED = {"data": "", "lost": None, "limit": None, "method_given": None}
+ADDED = {"data": "", "lost": None, "limit": None, "method_given": None, "detail": False}
 
 
 def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]:
     """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log."""
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
-         **f.estimate.as_dict(), **f.missing, "lost": f.lost}
+         **f.estimate.as_dict(), **f.missing, "lost": f.lost, "detail": f.metric.detail}
         for f in figures
     ]  # fmt: skip
 
@@ -85,6 +87,12 @@ def commands(rows: Sequence[Row]) -> list[list[str]]:
         ["charactery", "eval", *evals, *(part for subject in subjects for part in ("--subject", subject)), *options]
         for (options, subjects), evals in together.items()
     ]
+
+
+def too_many(details: Sequence[str]) -> dict[str, int]:
+    """Of figures of details, by name, the metrics that have more than a table can show, and how many they have."""
+    counts = Counter(name.partition(": ")[0] for name in details)
+    return {metric: count for metric, count in counts.items() if count > READABLE}
 
 
 def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
