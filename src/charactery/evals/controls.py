@@ -7,7 +7,7 @@ of them the 95% interval holds the planted value. Drawn and inspected go through
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from charactery.evals.asking import PROMPT, SAMPLES
 from charactery.evals.asks import Reading, by_samples, by_shares, by_text
-from charactery.evals.definition import Case, Eval, Figure, Scored
+from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Scored
 from charactery.evals.scripted import Plan, Reply, scripted_model
 from charactery.evals.tasks import GRADER, scored_cases, task_of
 from charactery.runs import Row
@@ -102,11 +102,11 @@ class Recovered:
     @property
     def agrees(self) -> bool:
         """Whether all that is asked of it held."""
-        if not self.inspected or self.estimate.value is None or self.estimate.low is None or self.estimate.high is None:
+        if not self.inspected or self.estimate.value is None:
             return False
         if self.bound:
             return all(v <= self.planted + 1e-9 for v in (self.estimate.value, self.mean or 0.0))
-        held = self.estimate.low - 1e-9 <= self.planted <= self.estimate.high + 1e-9
+        held = _holds(self.estimate, self.planted)
         return held and (self.coverage is None or COVERED[0] <= self.coverage <= COVERED[1])
 
     def row(self) -> Row:
@@ -116,6 +116,12 @@ class Recovered:
             "recovered": self.estimate.as_dict(), "inspected": self.inspected, "coverage": self.coverage,
             "mean": self.mean, "sets": self.sets, "agrees": self.agrees,
         }  # fmt: skip
+
+
+def _holds(estimate: Estimate, planted: float) -> bool:
+    """Whether an interval holds what was planted; where cases are all alike and have none, the value must be it."""
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
+    return low is not None and high is not None and low - 1e-9 <= planted <= high + 1e-9
 
 
 def read_plan(eval: Eval, case: Case, plan: Plan) -> dict[str, Reading]:
@@ -153,17 +159,17 @@ def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> 
     for seed in range(sets):
         plans = control.plan(cases, Draws(np.random.default_rng(seed)))
         for figure in eval.figures([scored(n, tuple(plan.items())) for n, plan in enumerate(plans)], seed):
-            value, low, high = figure.estimate.value, figure.estimate.low, figure.estimate.high
+            value = figure.estimate.value
             if figure.name in control.most:
                 told[figure.name] += control.most[figure.name] if value is None else value
-            elif low is not None and high is not None:
-                told[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
+            else:
+                told[figure.name] += _holds(figure.estimate, control.planted[figure.name])
     return {name: total / sets for name, total in told.items()}
 
 
 def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
     values = {name: value for name, value in scored.values.items() if name in names}
-    return Scored(scored.case, values, scored.outcome, scored.scoring)
+    return replace(scored, values=values)
 
 
 def run_controls(
@@ -177,10 +183,16 @@ def run_controls(
 
 
 def run_control(
-    eval: Eval, control: Control, sets: int = SETS, log_dir: Path | None = None, through: bool = True
+    eval: Eval,
+    control: Control,
+    sets: int = SETS,
+    log_dir: Path | None = None,
+    through: bool = True,
+    source: str = BUNDLED,
+    data: str = "",
 ) -> list[Recovered]:
-    """What comes out for all that a control planted, and for what it has not."""
-    cases = eval.made()
+    """What comes out for all that a control planted, and for what it has not, on the cases of a source."""
+    cases = eval.made(source, data)
     plain = _by_name(eval, drawn(eval, control, cases, _even()))
     inspected = through_inspect(eval, control, cases, log_dir) if through else plain
     over_sets = coverage(eval, control, cases, sets) if sets else {}

@@ -1,6 +1,7 @@
 """Results on disk: `results.parquet`, a row an eval, metric, subject and seed; `samples.parquet`, the values behind."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,28 +10,30 @@ import pyarrow.parquet
 
 from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import OUTCOMES
-from charactery.evals.definition import Eval, Figure, Scored
+from charactery.evals.definition import BUNDLED, Eval, Figure, Scored, cluster_of
 from charactery.runs import Row, disk_error
 from charactery.stats import Estimate
 
 RESULTS, SAMPLES = "results.parquet", "samples.parquet"
 KEY = ("eval", "source", "data", "subject", "seed")
+READABLE = 20  # figures of a detail that are printed; of more, their number
 _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 _OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
             "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
-_LOST = dict.fromkeys(OUTCOMES[1:], _WHOLE)
-ADDED = {"data": "", "halved": None}  # columns that older tables lack, and what stands in them then
+_MISSING = dict.fromkeys(OUTCOMES[1:], _WHOLE)
 SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
-        **_LOST, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "halved": _WHOLE,
-        "log": _TEXT,
+        **_MISSING, "lost": _WHOLE, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE,
+        "halved": _WHOLE, "limit": _WHOLE, "method_given": _TEXT, "log": _TEXT, "detail": pyarrow.bool_(),
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,
         "balanced": pyarrow.bool_(), "unit": _TEXT,
     }.items()]),
 }  # fmt: skip
+# columns that came later, and what is said of rows from before
+ADDED = {"data": "", "lost": None, "limit": None, "method_given": None, "detail": False, "halved": None}
 
 
 def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]:
@@ -40,7 +43,7 @@ def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]
     """
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
-         **f.estimate.as_dict(), **f.missing}
+         **f.estimate.as_dict(), **f.missing, "lost": f.lost, "detail": f.metric.detail}
         for f in figures
     ]  # fmt: skip
 
@@ -53,8 +56,9 @@ def sample_rows(eval: Eval, scored: Sequence[Scored], common: Row) -> list[Row]:
             metric = eval.metric(name)
             rows.append({
                 "eval": eval.name, "version": eval.version, "metric": name, "id": one.case.id,
-                "cluster": one.case.cluster, "stratum": one.case.stratum, "value": value, "outcome": one.outcome,
-                "scoring": one.scoring, "kind": metric.kind, "balanced": metric.balanced, "unit": metric.unit, **common,
+                "cluster": cluster_of(metric, one.case), "stratum": one.case.stratum, "value": value,
+                "outcome": one.outcome, "scoring": one.scoring, "kind": metric.kind, "balanced": metric.balanced,
+                "unit": metric.unit, **common,
             })  # fmt: skip
     return rows
 
@@ -63,6 +67,35 @@ def estimate_of(row: Row) -> Estimate:
     """The estimate in a row of results.parquet."""
     names = ("value", "low", "high", "n", "missing", "method", "unit", "scoring")
     return Estimate(**{name: row[name] for name in names})
+
+
+def commands(rows: Sequence[Row]) -> list[list[str]]:
+    """The commands that measured rows of results.parquet, but for where they went and the seed.
+
+    Rows from before `--limit` and `--method` were kept are taken to have had neither.
+    """
+    measured: dict[tuple[tuple[str, ...], str], dict[str, None]] = {}  # subjects, by what was given and the eval
+    for row in rows:
+        given = {
+            "--source": row["source"] if row["source"] != BUNDLED else "", "--data": row["data"],
+            "--judge": row["judge"], "--limit": row["limit"],
+            "--method": row["method_given"] if row["method_given"] != "auto" else "",
+        }  # fmt: skip
+        options = tuple(part for name, value in given.items() if value for part in (name, str(value)))
+        measured.setdefault((options, row["eval"]), {})[row["subject"]] = None
+    together: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}  # evals, by what was given and the subjects
+    for (options, eval), subjects in measured.items():
+        together.setdefault((options, tuple(subjects)), []).append(eval)
+    return [
+        ["charactery", "eval", *evals, *(part for subject in subjects for part in ("--subject", subject)), *options]
+        for (options, subjects), evals in together.items()
+    ]
+
+
+def too_many(details: Sequence[str]) -> dict[str, int]:
+    """Of figures of details, by name, the metrics that have more than a table can show, and how many they have."""
+    counts = Counter(name.partition(": ")[0] for name in details)
+    return {metric: count for metric, count in counts.items() if count > READABLE}
 
 
 def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
@@ -85,18 +118,19 @@ def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
 def read_table(folder: Path, name: str) -> list[Row]:
     """All rows of a table; none where there is no table yet. Raises BadData for a file that is none of ours.
 
-    Columns that an older table lacks are empty.
+    What a table from an earlier version lacks is as in ADDED.
     """
     path = folder / name
     if not path.exists():
         return []
     try:
         table = pyarrow.parquet.read_table(path)
-        for column in [c for c in SCHEMAS[name].names if c in ADDED and c not in table.column_names]:
-            place = SCHEMAS[name].get_field_index(column)
-            empty = pyarrow.array([ADDED[column]] * len(table), SCHEMAS[name].field(column).type)
-            table = table.add_column(place, column, empty)
-        return list(table.cast(SCHEMAS[name]).to_pylist())
+        schema = SCHEMAS[name]
+        for place, column in enumerate(schema.names):
+            if column in ADDED and column not in table.column_names:
+                values = pyarrow.array([ADDED[column]] * len(table), schema.field(column).type)
+                table = table.add_column(place, column, values)
+        return list(table.cast(schema).to_pylist())
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise BadData(
             f"cannot be read as this version's results ({str(error).splitlines()[0]}); give --out another folder", path

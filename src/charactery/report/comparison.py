@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Drawing
 
 from charactery.errors import CharacteryError
 from charactery.evals.comparison import Compared
+from charactery.evals.results import too_many
 from charactery.report.blocks import Block, Code, Folded, Plot, Report, Section, Table, Text
 from charactery.report.forest import NARROW, Axis, Group, forest
 from charactery.report.markdown import render_markdown
@@ -22,7 +23,7 @@ from charactery.report.palette import LOOKS, OTHER, Look
 from charactery.report.picture import save_png
 from charactery.report.profile import profile
 from charactery.runs import write_text
-from charactery.stats import Estimate
+from charactery.stats import DECLINED, Estimate
 
 if TYPE_CHECKING:
     from charactery.evals.definition import Eval, Metric
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
 WITHOUT, BY_LUCK = "°", "†"  # after a figure that is as without the behaviour, and as a coin's
-DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 LONGEST = 36  # letters of a name in a plot
 MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
 
@@ -50,11 +50,34 @@ def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
         if len(subjects) > 1:
             out += ["", *_columns(changes)]
         out.append("")
+    out += _unlisted(rows)
     out.append("[95% interval]; p by Holm over an eval's differences, paired by case")
     return "\n".join(out)
 
 
 def _by_eval(rows: Sequence[Compared]) -> dict[str, list[Compared]]:
+    """What is shown of each eval, source and data: all but details that are too many."""
+    out = {}
+    for name, mine in _grouped(rows).items():
+        many = _too_many(mine)
+        out[name] = [row for row in mine if row.metric.partition(": ")[0] not in many]
+    return out
+
+
+def _unlisted(rows: Sequence[Compared]) -> list[str]:
+    """What is said of those."""
+    return [
+        f"{name}: {count} figures of {metric} are too many for a table; compare's --csv and --json have them."
+        for name, mine in _grouped(rows).items()
+        for metric, count in _too_many(mine).items()
+    ]
+
+
+def _too_many(mine: Sequence[Compared]) -> dict[str, int]:
+    return too_many([row.metric for row in mine if row.detail])
+
+
+def _grouped(rows: Sequence[Compared]) -> dict[str, list[Compared]]:
     out: dict[str, list[Compared]] = {}
     for row in rows:
         told = [] if row.source == "bundled" else [row.source, *([row.data] if row.data else [])]
@@ -70,9 +93,10 @@ def _said(row: Compared, subject: str) -> str:
     estimate = row.estimates.get(subject)
     if estimate is None:
         return "–"
-    if estimate.method.startswith(DECLINED):
+    if estimate.declined:
         return DECLINED
-    return short_interval(estimate) + (f", {estimate.missing} missing" if estimate.missing else "")
+    missing = f", {estimate.missing} missing" if estimate.missing else ""
+    return short_interval(estimate) + missing + (f", {lost} lost" if (lost := row.lost.get(subject)) else "")
 
 
 def _change(row: Compared, subject: str) -> str:
@@ -88,8 +112,8 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 FIELDS = (
-    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
-    "difference", "difference_low", "difference_high", "p", "p_holm",
+    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "lost", "method",
+    "scoring", "difference", "difference_low", "difference_high", "p", "p_holm",
 )  # fmt: skip
 
 
@@ -103,7 +127,7 @@ def write_csv(rows: Sequence[Compared], path: Path) -> None:
             line = {
                 "eval": row.eval, "source": row.source, "data": row.data, "metric": row.metric, "unit": row.unit,
                 "subject": subject, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing,
-                "method": e.method, "scoring": e.scoring,
+                "lost": row.lost.get(subject, 0), "method": e.method, "scoring": e.scoring,
             }  # fmt: skip
             if found := row.differences.get(subject):
                 line |= {
@@ -242,7 +266,8 @@ def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command
         head = ("Eval", "Metric", "Subject", f"Less {subjects[0]}", "p")
         sections.insert(0, Section("clear", "What is clear", (Table(head, clear, frozenset(head[3:])),)))
     return Report(
-        "Subjects side by side", ", ".join(subjects), (f"{len(by_eval)} evals on {len(subjects)} Subjects.",),
+        "Subjects side by side", ", ".join(subjects),
+        (f"{len(by_eval)} evals on {len(subjects)} Subjects.", *_unlisted(rows)),
         (f"Differences from {subjects[0]}.", said),
         (*sections, Section("command", "The command", (Code(command, "sh"),))),
     )  # fmt: skip
@@ -261,14 +286,14 @@ def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Se
 
 
 def _main(mine: Sequence[Compared]) -> list[Compared]:
-    """The figures to look at first: whole metrics, and parts of a metric that has nothing but a few parts."""
+    """The figures to look at first: whole metrics, and parts of a metric that has a few and no whole. No detail."""
     parts: dict[str, list[Compared]] = {}
     for row in mine:
         parts.setdefault(row.metric.partition(": ")[0], []).append(row)
     main = []
     for metric, rows in parts.items():
         whole = [row for row in rows if row.metric == metric]
-        main += whole or (rows if len(rows) <= MOST else [])
+        main += whole or (rows if len(rows) <= MOST and not rows[0].detail else [])
     return main or list(mine)
 
 
@@ -277,7 +302,7 @@ def _warnings(mine: Sequence[Compared]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for row in mine:
         for subject, e in row.estimates.items():
-            if e.method.startswith(DECLINED):
+            if e.declined:
                 reasons.setdefault(e.method, []).append(f"{row.metric} of {subject}")
     out = [f"{reason.capitalize()}: {', '.join(of)}." for reason, of in reasons.items()]
     marks = {mark for row in mine for subject in row.estimates for mark in _chance(row, subject, mine)}
@@ -288,6 +313,8 @@ def _warnings(mine: Sequence[Compared]) -> list[str]:
             f"{BY_LUCK} after a figure: at chance, that is, its interval holds what a Subject comes out at that tosses "
             f"a coin at every question{_as_often(mine)}."
         )
+    if any(any(row.lost.values()) for row in mine):
+        out.append("Lost: sampled answers that said nothing or were no option, of cases whose other answers count.")
     if eval := _eval(mine[0]):
         there = {row.metric.partition(": ")[0] for row in mine}
         if unread := [metric.name for metric in eval.metrics if metric.judged and metric.name not in there]:
@@ -307,7 +334,9 @@ def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str], mine:
     blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
     if others := subjects[1:]:
         changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
-        caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
+        caption = (
+            f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences (traits and claims each apart)"
+        )
         blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
     plots = tuple(_plots(name, rows, subjects))
     return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]
