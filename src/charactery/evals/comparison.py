@@ -16,6 +16,8 @@ from charactery.stats import (
     paired_p,
 )
 
+TRAIT = "trait: "  # the parts of such a metric are of a character's traits
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -43,7 +45,8 @@ class Compared:
 def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], seed: int = 0) -> list[Compared]:
     """All metrics that the first subject has, of rows that share a seed.
 
-    A family for Holm is all differences within one eval, source and data.
+    A family for Holm is all differences within one eval, source and data; those of a character's traits, which are
+    asked after one by one, are one of their own.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
     """
@@ -137,8 +140,10 @@ def difference(first: dict[str, Row], other: dict[str, Row], seed: int = 0) -> D
 
 def _family(rows: Sequence[Compared]) -> list[Compared]:
     places = [(n, other) for n, row in enumerate(rows) for other in row.differences]
-    adjusted = holm([rows[n].differences[other].p for n, other in places])
-    by_place = dict(zip(places, adjusted, strict=True))
+    by_place: dict[tuple[int, str], float | None] = {}
+    for traits in (False, True):
+        mine = [(n, other) for n, other in places if rows[n].metric.startswith(TRAIT) == traits]
+        by_place |= zip(mine, holm([rows[n].differences[other].p for n, other in mine]), strict=True)
     return [
         replace(row, differences={o: replace(d, p_holm=by_place[n, o]) for o, d in row.differences.items()})
         for n, row in enumerate(rows)

@@ -7,7 +7,7 @@ of them the 95% interval holds the planted value. Drawn and inspected go through
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,11 @@ class Draws:
         """Values of the items in order of appearance, by case."""
         place = {name: n for n, name in enumerate(dict.fromkeys(c.cluster for c in cases))}
         return [values[place[c.cluster]] for c in cases]
+
+
+def each_apart(cases: Sequence[Case]) -> list[Case]:
+    """The cases as items of their own, to draw something that those of one item do not share."""
+    return [replace(case, cluster=case.id) for case in cases]
 
 
 @dataclass(frozen=True)
