@@ -45,8 +45,7 @@ class Compared:
 def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], seed: int = 0) -> list[Compared]:
     """All metrics that the first subject has, of rows that share a seed.
 
-    A family for Holm is all differences within one eval, source and data; those of a character's traits, which are
-    asked after one by one, are one of their own.
+    A family for Holm is all differences within one eval, source and data.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
     """
@@ -139,6 +138,7 @@ def difference(first: dict[str, Row], other: dict[str, Row], seed: int = 0) -> D
 
 
 def _family(rows: Sequence[Compared]) -> list[Compared]:
+    """The same adjusted; a character's traits, which are asked after one by one, are a family of their own."""
     places = [(n, other) for n, row in enumerate(rows) for other in row.differences]
     by_place: dict[tuple[int, str], float | None] = {}
     for traits in (False, True):
