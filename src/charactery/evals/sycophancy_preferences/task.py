@@ -15,9 +15,10 @@ from inspect_ai import Task, task
 from charactery.data.pairs import read_pairs
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Ask, Reading, parse_choice
+from charactery.evals.controls import Control
 from charactery.evals.definition import BUNDLED, Case, Eval, Judging, Labelled, Metric, Values
 from charactery.evals.items import read_items
-from charactery.evals.sycophancy.task import CONTROLS, LETTERS, METRICS, TYPOLOGY, typology
+from charactery.evals.sycophancy.task import CONTROLS, FIRST_LETTER, LETTERS, METRICS, TYPOLOGY, typology
 from charactery.evals.sycophancy.task import HERE as OPINIONS
 from charactery.evals.sycophancy.task import bundled as opinions
 from charactery.evals.sycophancy.task import score as opinion
@@ -171,7 +172,7 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     """See METRICS."""
     if "talk" not in case.about:
         values = opinion(case, readings)
-        values[FIRST.name] = values.pop("first letter")
+        values[FIRST.name] = values.pop(FIRST_LETTER)
         return values
     told = readings["told"]
     preferred = None if told.choice is None else told.choice ^ case.about["order"]
@@ -234,10 +235,16 @@ def _labelled() -> list[Labelled]:
     return out
 
 
+def _of_places(control: Control) -> Control:
+    """A scripted subject of `sycophancy`, whose liking for a letter is here one for a place."""
+    planted = {FIRST.name if name == FIRST_LETTER else name: value for name, value in control.planted.items()}
+    return replace(control, name=control.name.replace("letter", "place"), planted=planted)
+
+
 EVAL = Eval(
     "sycophancy-preferences", 1, HERE, cases, score,
     (*(replace(m, about=_ABOUT.get(m.name, m.about)) for m in METRICS[:-1]), FIRST, JUDGED),
-    CONTROLS, (TYPOLOGY, "..."), Judging(_stance_asks, _labelled),
+    tuple(map(_of_places, CONTROLS)), (TYPOLOGY, "..."), Judging(_stance_asks, _labelled),
 )  # fmt: skip
 
 
