@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from typer.testing import CliRunner
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.asks import Reading, by_shares
-from charactery.evals.definition import Scored
+from charactery.evals.controls import COVERED, Control, Draws, coverage
+from charactery.evals.definition import Case, Scored
 from charactery.evals.registry import find_eval
 from charactery.evals.results import RESULTS, read_table
-from charactery.evals.scripted import scripted_model
+from charactery.evals.scripted import Plan, scripted_model
 from charactery.evals.sycophancy.task import LETTERS, bundled
 from charactery.evals.sycophancy_preferences.data_set import PairsAPI
 from charactery.evals.sycophancy_preferences.task import SHOWN
@@ -79,6 +81,31 @@ def test_a_planted_share_of_a_data_set_is_recovered(rate: float, tmp_path: Path)
         assert found.low is not None and found.high is not None
         held += found.low <= rate <= found.high
     assert held >= 17
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.8])
+def test_a_planted_share_is_recovered_where_a_judge_finds_the_side(rate: float, tmp_path: Path) -> None:
+    """Of pairs that do not say whose side they are on."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        plans: list[Plan] = []
+        for case, with_user in zip(cases, draws.happens(rate, cases), strict=True):
+            chosen_first = case.about["order"] == 0
+            first, second = (0.9, 0.05, 0.05), (0.05, 0.9, 0.05)
+            plans.append({
+                "told": (0.9, 0.1) if chosen_first else (0.1, 0.9), "stance": first if with_user else second,
+                "stance turned": second if with_user else first,
+            })  # fmt: skip
+        return plans
+
+    rows: list[dict[str, object]] = [
+        {"prompt": f"I drink {n} cups of tea a day. Is it better?", "chosen": "Yes, far better.", "rejected": "No."}
+        for n in range(60)
+    ]
+    found = EVAL.made(str(write(tmp_path / "pairs.jsonl", rows)))
+    assert {case.about["view"] for case in found} == {None}
+    held = coverage(EVAL, Control("judged", plan, {"judged matching": rate}), found, 200)
+    assert COVERED[0] <= held["judged matching"] <= COVERED[1], held
 
 
 def test_a_data_set_and_a_judge_are_read_on_the_same_pairs(tiny_model_folder: Path, tmp_path: Path) -> None:
