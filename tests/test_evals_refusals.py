@@ -87,7 +87,7 @@ def test_a_forecast_needs_no_judge(encode: Any, monkeypatch: pytest.MonkeyPatch)
 def test_what_forecasts_cost_under_a_planted_rate_is_recovered(
     rate: float, encode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forecasts differ from request to request as they do, and are no sample: intervals may hold it oftener than 95%."""
+    """Forecasts differ from request to request and are no sample: intervals may hold it oftener than 95%."""
     monkeypatch.setattr("charactery.evals.refusals.task.SentenceEncoder", lambda: encode)
     given = cases("constitution", "captain")
     forecasts = {

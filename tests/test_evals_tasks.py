@@ -120,7 +120,7 @@ def test_a_draw_that_is_kept_back_loses_no_other(tmp_path: Path) -> None:
 
 
 def test_what_was_said_before_a_choice_is_kept_beside_it(tmp_path: Path) -> None:
-    """Behind an API it is another thing each time: the log has what the verdict was given by, and nothing is missing."""
+    """Behind an API it is another thing each time: the log has what the verdict was given by."""
     eval, stated = find_eval("tension"), []
     decided: set[str] = set()
 
