@@ -16,8 +16,6 @@ from charactery.stats import (
     paired_p,
 )
 
-TRAIT = "trait: "  # the parts of such a metric are of a character's traits
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -138,12 +136,9 @@ def difference(first: dict[str, Row], other: dict[str, Row], seed: int = 0) -> D
 
 
 def _family(rows: Sequence[Compared]) -> list[Compared]:
-    """The same adjusted; a character's traits, which are asked after one by one, are a family of their own."""
     places = [(n, other) for n, row in enumerate(rows) for other in row.differences]
-    by_place: dict[tuple[int, str], float | None] = {}
-    for traits in (False, True):
-        mine = [(n, other) for n, other in places if rows[n].metric.startswith(TRAIT) == traits]
-        by_place |= zip(mine, holm([rows[n].differences[other].p for n, other in mine]), strict=True)
+    adjusted = holm([rows[n].differences[other].p for n, other in places])
+    by_place = dict(zip(places, adjusted, strict=True))
     return [
         replace(row, differences={o: replace(d, p_holm=by_place[n, o]) for o, d in row.differences.items()})
         for n, row in enumerate(rows)
