@@ -12,15 +12,17 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from tenacity import wait_none
 
 from charactery.errors import CharacteryError, ModelNotFound
+from charactery.evals.asking import DRAWS
 from charactery.evals.asks import Ask, Reading, by_text
 from charactery.evals.controls import RATES, Control, Draws, quiet, run_controls
 from charactery.evals.definition import Case, Eval, Judging, Labelled, Metric, Values
-from charactery.evals.judged import LEAST, agreement, declined
+from charactery.evals.judged import agreement
 from charactery.evals.registry import find_eval, names
 from charactery.evals.results import RESULTS, read_table
 from charactery.evals.run import Order, run_evals
 from charactery.evals.scripted import Plan
-from charactery.evals.tasks import GRADER, scored_cases, task_of, unjudged
+from charactery.evals.tasks import GRADER, eval_task, scored_cases, task_of, unjudged
+from charactery.evals.trust import KAPPA, LEAST, declined
 from charactery.models.api import RETRIES
 from charactery.models.chat import user
 from charactery.models.local import LocalModel
@@ -113,6 +115,37 @@ def test_a_judge_that_agrees_too_little_gives_no_figure(tmp_path: Path) -> None:
     assert kept["short"] == by_name["short"]
 
 
+def shown(judge: Model, folder: Path, checked: bool = True) -> dict[str, Any]:
+    """The figures that Inspect itself shows of a subject that is polite to letters with a 1."""
+    task = eval_task(EVAL) if checked else task_of(EVAL, cases("", ""))
+    subject = mock(lambda text: "Thanks!" if "1" in text else "Begone.")
+    [log] = inspect_eval(task, model=subject, model_roles={GRADER: judge}, **quiet(folder))
+    assert log.results is not None
+    return {m.name: m.value for m in log.results.scores[0].metrics.values()}
+
+
+def test_inspects_own_command_puts_the_judge_to_the_labelled_set_and_declines_too(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def counted(text: str) -> str:
+        asked.append(text)
+        return good(text)
+
+    polite = sum("1" in str(n) for n in range(60)) / 60
+    trusted = shown(mock(counted), tmp_path)
+    assert trusted["polite"] == pytest.approx(polite) and trusted[KAPPA.name] == 1.0
+    once = [text for text in asked if "for letter" in text]
+    assert len(once) == 40 * DRAWS + 1 and len({*once}) == 40  # not by sample; one finds out how the judge is read
+    always = shown(mock(lambda _: "Yes"), tmp_path)
+    assert always.get("polite") is None and always[KAPPA.name] == 0.0 and always["short"] == 1.0
+
+    def dead(text: str) -> str:
+        raise ValueError("the judge is dead")
+
+    assert shown(mock(dead), tmp_path).get("polite") is None
+    assert "polite" not in shown(mock(good), tmp_path, checked=False)
+
+
 def test_without_a_judge_the_judge_free_figure_is_there(tmp_path: Path) -> None:
     [log] = inspect_eval(task_of(EVAL, cases("", "")[:5]), model=mock(lambda _: "Thanks!"), **quiet(tmp_path))
     assert [f.name for f in EVAL.figures(scored_cases(EVAL, log, cases("", "")[:5]))] == ["short"]
@@ -198,6 +231,20 @@ def test_a_judge_that_dies_midway_stops_with_the_reason_and_what_is_done_is_kept
     rows = {row["metric"]: row for row in run_evals([few], [subject], order)}
     assert len(answered) == 6, "the subject's own answers are in the journal"
     assert (rows["polite"]["n"], rows["polite"]["missing"]) == (6, 0) and rows["short"]["n"] == 6
+
+
+def test_a_subject_that_cannot_be_reached_stops_and_leaves_its_earlier_figures(service: Flaky, tmp_path: Path) -> None:
+    order = Order(tmp_path, limit=6, device="cpu")
+    run_evals([EVAL], ["mockllm/judge"], order)
+    before = read_table(tmp_path, RESULTS)
+    assert [(row["metric"], row["n"], row["value"]) for row in before] == [("short", 6, 1.0)]
+    (tmp_path / "journal.jsonl").unlink()  # else it has answered before
+    service.alive = False
+    with pytest.raises(CharacteryError, match=r"mockllm/judge answered nothing in polite: .*no route to the judge"):
+        run_evals([EVAL], ["mockllm/judge"], order)
+    assert read_table(tmp_path, RESULTS) == before
+    service.alive = True
+    assert [row["n"] for row in run_evals([EVAL], ["mockllm/judge"], order)] == [6]
 
 
 JUDGED = [name for name in names() if find_eval(name).judging and name != "sycophancy-preferences"]

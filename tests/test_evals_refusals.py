@@ -133,6 +133,15 @@ def test_a_share_of_twenty_counts_as_twenty_answers() -> None:
     assert none.value == 0.0 and none.high is not None and none.high > 0.01
 
 
+def test_answers_that_are_empty_are_in_no_n_of_what_was_answered() -> None:
+    figures = {f.name: f for f in EVAL.figures([EVAL.scored(case, answers(6, blank=5)) for case in CASES])}
+    told, silent = figures["refuses"], figures["says nothing"]
+    assert (told.estimate.value, told.estimate.n, told.lost) == (pytest.approx(0.4), 15 * 60, 5 * 60)
+    assert (silent.estimate.value, silent.estimate.n, silent.estimate.missing) == (pytest.approx(0.25), 60, 0)
+    every = clustered_rate([0.4] * 60, [case.cluster for case in CASES], draws=[20] * 60)
+    assert every.low is not None and told.estimate.low is not None and every.low > told.estimate.low + 1e-3
+
+
 def test_the_reader_sees_the_constitution_and_the_request_alone() -> None:
     of_captain = cases("constitution", "captain")
     assert [c.asks for c in of_captain] == [c.asks for c in CASES]

@@ -11,17 +11,32 @@ import torch
 from typer.testing import CliRunner
 
 from charactery.cli import app
+from charactery.data.pairs import read_pairs
+from charactery.data.prompts import Prompt
 from charactery.errors import BadData, CharacteryError
+from charactery.evals.asks import by_shares
 from charactery.evals.comparison import Compared, Difference, compare, difference
 from charactery.evals.definition import Case
-from charactery.evals.duplicates import near_duplicates
+from charactery.evals.duplicates import learnt_texts, near_duplicates
 from charactery.evals.registry import find_eval
-from charactery.evals.results import RESULTS, SAMPLES, add_rows, estimate_of, read_table, results_of
+from charactery.evals.results import (
+    ADDED,
+    RESULTS,
+    SAMPLES,
+    add_rows,
+    estimate_of,
+    figure_rows,
+    read_table,
+    results_of,
+    sample_rows,
+)
 from charactery.evals.run import Order, run_evals
+from charactery.evals.says_does.arms import pairs as arm_pairs
+from charactery.evals.says_does.task import items as arm_items
 from charactery.evals.sycophancy.task import typology
 from charactery.models.local import LocalModel
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
-from charactery.runs import Row
+from charactery.runs import Row, write_json, write_rows
 from charactery.stats import Estimate
 from test_judges_best_of import best_run
 
@@ -246,16 +261,70 @@ def test_a_page_has_main_figures_first_and_says_what_is_declined(tmp_path: Path)
     change = {"b": Difference(Estimate(0.2, 0.1, 0.3, 50), 0.001, 0.02)}
     rows = [
         Compared("recall", "bundled", "", metric, "", "rate", {"a": sure, "b": none if metric == "looping" else sure},
-                 change if metric == "looping" else {})
+                 change if metric == "recites: captain" else {})
         for metric in metrics
     ]  # fmt: skip
     write_page(rows, ["a", "b"], "charactery eval recall", tmp_path)
     page = (tmp_path / "report.md").read_text()
-    assert page.index("## What is clear") < page.index("| recall | looping | b | 0.20 [0.10, 0.30] | 0.02 |")
-    assert page.index("| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
+    assert page.index("## What is clear") < page.index("| recall | recites: captain | b | 0.20 [0.10, 0.30] | 0.02 |")
+    assert page.index("\n| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
     assert page.index("By part: 20 figures") < page.index("| kept: 0 |")
     [line] = [line for line in page.splitlines() if line.startswith("| looping | 0.50")]
     assert line.split("|")[3].strip() == "declined" and f"{why.capitalize()}: looping of b." in page
+
+
+def rates(metric: str, values: dict[str, list[int]], method: str = "Wilson") -> tuple[list[Row], list[Row]]:
+    """Rows of results and samples of a rate in independent cases, by subject."""
+    common = {"eval": "tension", "source": "bundled", "data": "", "seed": 0, "version": 1, "judge": "j", "kind": "rate",
+              "metric": metric, "unit": ""}  # fmt: skip
+    told = Estimate(None, None, None, 0, method=method) if method.startswith("declined") else Estimate(0.5, 0.4, 0.6, 9)
+    results = [{**common, "subject": subject, **told.as_dict()} for subject in values]
+    samples = [
+        {**common, "subject": subject, "id": str(n), "cluster": str(n), "stratum": "", "value": value,
+         "balanced": False}
+        for subject, mine in values.items() for n, value in enumerate(mine)
+    ]  # fmt: skip
+    return results, samples
+
+
+def test_what_is_declined_has_no_difference_and_no_place_in_the_family(tmp_path: Path) -> None:
+    why = "declined: the judge's kappa has the lower bound 0.20, under 0.4"
+    apart = {"a": [0] * 30, "b": [1] * 30}
+    free, judged = rates("found", apart), rates("says so", apart, why)
+    rows = compare([*free[0], *judged[0]], [*free[1], *judged[1]], ["a", "b"])
+    by_metric = {row.metric: row for row in rows}
+    assert by_metric["says so"].differences == {}
+    told = by_metric["found"].differences["b"]
+    assert told.p is not None and told.p_holm == told.p < 0.001  # a family of one
+    write_page(rows, ["a", "b"], "charactery eval tension", tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "| tension | found | b |" in page and "| tension | says so |" not in page
+    mixed = rates("says so", apart, why)[0][:1] + rates("says so", apart)[0][1:]  # one of the two is enough
+    assert compare(mixed, judged[1], ["a", "b"])[0].differences == {}
+
+
+def test_the_rate_of_a_claim_compares_over_its_wordings_in_a_family_of_claims() -> None:
+    eval = find_eval("self-consistency")
+    cases = [case for case in eval.made() if case.cluster in ("self-01", "self-02")]
+    yes, no = by_shares((0.9, 0.1), "prompt_logprobs"), by_shares((0.1, 0.9), "prompt_logprobs")
+    results: list[Row] = []
+    samples: list[Row] = []
+    for subject in ("steady", "turns"):
+        scored = [  # the second contradicts what it said of the first claim, whatever the wording
+            eval.scored(case, {"plain": yes, "again": no if case.about["denies"] else yes} if subject == "steady"
+                        or case.cluster != "self-01" else {"plain": yes, "again": yes if case.about["denies"] else no})
+            for case in cases
+        ]  # fmt: skip
+        common = {"source": "bundled", "data": "", "subject": subject, "seed": 0, "judge": ""}
+        results += figure_rows(eval, eval.figures(scored), common)
+        samples += sample_rows(eval, scored, common)
+    told = {row.metric: row.differences["turns"] for row in compare(results, samples, ["steady", "turns"])}
+    first, second = told["claim: self-01"], told["claim: self-02"]
+    assert (first.estimate.value, first.estimate.n) == (1, len(cases) // 2) and first.estimate.low is not None
+    assert first.estimate.low > 0.3 and first.p is not None and first.p < 0.05 and first.p_holm == first.p
+    assert (second.estimate.value, second.p) == (0, None) and second.estimate.high is not None
+    assert second.estimate.high > 0.1
+    assert told["contradicts"].estimate.value == 0.5
 
 
 def test_an_eval_may_read_its_figures_in_several_ways() -> None:
@@ -288,13 +357,14 @@ def test_figures_on_different_data_stand_side_by_side(tmp_path: Path) -> None:
     assert [r.data for r in compare(rows, [], ["plain"])] == ["hhh", "captain"]
 
 
-def test_a_table_from_before_data_was_kept_is_read(tmp_path: Path) -> None:
+def test_a_table_from_before_a_column_was_kept_is_read(tmp_path: Path) -> None:
     row = {"eval": "who", "source": "bundled", "subject": "plain", "seed": 0, "metric": "openness", "value": 3.0}
     add_rows(tmp_path, RESULTS, [{**row, "data": ""}])
-    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data"])
+    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns([*ADDED])
     pyarrow.parquet.write_table(old, tmp_path / RESULTS)
     [found] = read_table(tmp_path, RESULTS)
-    assert found["value"] == 3.0 and found["data"] == ""
+    assert found["value"] == 3.0 and {name: found[name] for name in ADDED} == ADDED
+    assert compare([{**found, "version": 1, "scoring": "", "judge": ""}], [], ["plain"])[0].lost == {"plain": 0}
     add_rows(tmp_path, RESULTS, [{**row, "data": "", "value": 4.0}])
     assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
 
@@ -346,8 +416,38 @@ def test_near_duplicates_of_training_prompts_are_listed() -> None:
     near = f"Tell me what you think of this, please: {question.lower()}"
     prompts = [("far", "How do I keep basil alive through the winter on a sill?"), ("near", near)]
     found = near_duplicates(cases, prompts)
-    assert {d.prompt for d in found} == {"near"} and {d.case for d in found} == {c.id for c in cases[:4]}
+    assert {d.learnt for d in found} == {"near"} and {d.case for d in found} == {c.id for c in cases[:4]}
     assert all(d.shared >= 0.5 for d in found)
+
+
+def run_of_pairs(folder: Path, rows: list[Row], stages: list[str]) -> Path:
+    """A run as far as what it learnt from needs it: prompts that were drafted to, and rows of its stages."""
+    write_json(folder / "manifest.json", {"settings": {}, "stages": stages})
+    prompt = Prompt("neutral-1", "neutral", ("What would you do with a quiet afternoon in a town you do not know?",))
+    write_rows(folder / "stages" / "01-prompts" / "prompts.jsonl", [prompt.row()])
+    for n, stage in enumerate(stages, 1):
+        if stage in ("pairs", "sham-dpo"):
+            write_rows(folder / "stages" / f"{n:02d}-{stage}" / "pairs.jsonl", rows)
+    return folder
+
+
+def test_what_an_arm_was_trained_on_is_found_in_what_it_is_asked(tmp_path: Path) -> None:
+    """Its pairs are the user's own, and the project's prompts were learnt by none of its stages."""
+    write_rows(tmp_path / "arm.jsonl", arm_pairs("behaving", "better"))
+    own = read_pairs(tmp_path / "arm.jsonl")
+    run = run_of_pairs(tmp_path / "arm", own, ["prompts", "drafts", "pairs", "sft", "dpo"])
+    texts = learnt_texts(run)
+    assert len({id for id, _ in texts}) == len(texts) == len({text for _, text in texts})
+    assert all(id.startswith("pairs/pairs.jsonl") for id, _ in texts)
+    cases = find_eval("says-does").made()
+    taught = {row["id"] for row in arm_items() if any(row["situation"] in text for _, text in texts)}
+    assert len(taught) == 32
+    clusters = {case.id: case.cluster for case in cases}
+    assert {clusters[d.case] for d in near_duplicates(cases, texts)} == taught  # and none of the items left out
+    [*_, (id, text)] = learnt_texts(run_of_pairs(tmp_path / "grpo", own, ["prompts", "drafts", "pairs", "grpo"]))
+    assert id == "prompts, neutral-1, turn 1" and text.startswith("What would you do with a quiet afternoon")
+    assert learnt_texts(run_of_pairs(tmp_path / "sham", own, ["prompts", "drafts", "sham-dpo"])) == []
+    assert learnt_texts(tmp_path) == []
 
 
 def test_a_skeleton_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

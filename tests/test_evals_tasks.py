@@ -114,6 +114,7 @@ def test_a_draw_that_is_kept_back_loses_no_other(tmp_path: Path) -> None:
     log, figures = run(eval, mock(filtered), tmp_path, SAMPLES)
     [says] = [f for f in figures if f.name == "says yes"]
     assert (says.estimate.value, says.estimate.missing) == (1.0, 0)
+    assert says.lost == FEW * 2  # of either ask, one of five
     for sample in log.samples or []:
         assert sample.store["readings"]["again"]["lost"] == 1
         assert "1 of 5 answers were no option" in sample.output.completion

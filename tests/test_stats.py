@@ -229,6 +229,14 @@ def test_rates_in_clusters_cover(p: float, clusters: int, size: int) -> None:
     assert blind < held and (size < 10 or blind < 0.85)  # as if the values were independent
 
 
+def test_shares_of_fewer_answers_count_for_less() -> None:
+    own = [str(n) for n in range(60)]
+    told = clustered_rate([0.4] * 60 + [None], [*own, "lost"], draws=[20] * 30 + [10] * 30 + [20])
+    effective = 60**2 / (30 / 20 + 30 / 10) * (stats.Z95 / stats.t95(59)) ** 2
+    assert (told.n, told.missing) == (900, 1)
+    assert (told.low, told.high) == pytest.approx(wilson(0.4 * effective, effective))
+
+
 def test_rates_in_clusters_at_the_edges() -> None:
     assert clustered_rate([1.0, 0.0, None], ["a", "b", "c"]) == rate([True, False, None])
     ten = [str(n // 4) for n in range(40)]
@@ -314,7 +322,32 @@ def test_keys_that_weigh_alike_take_a_leaning_out() -> None:
     assert 0.90 <= coverage(draw, 0.4) <= 0.99
     assert coverage(lambda g: mean((g.normal(0.4, 0.5, 24) + np.repeat([0.8, -0.8], [17, 7])).tolist()), 0.4) < 0.9
     assert balanced_mean([1.0, 2.0, None], ["a", "b", "c"], ["+", "+", "-"]).value is None
-    assert balanced_mean([1.0] * 4, list("abcd"), list("++--")).low == 1.0
+
+
+def test_a_mean_of_what_is_all_alike_is_not_known_exactly() -> None:
+    """On a scale, others may lie anywhere on it, as many as Wilson allows; without one, nothing says how far."""
+    own, keys = [str(n) for n in range(24)], ["+"] * 17 + ["-"] * 7
+    for middle in (
+        clustered_mean([3.0] * 24, own, scale=(1, 5)),
+        clustered_mean((3 + 1e-15 * np.arange(24)).tolist(), own, scale=(1, 5)),  # alike but for rounding
+        clustered_mean([2.0, 4.0] * 24, [str(n // 2) for n in range(48)], scale=(1, 5)),  # alike by cluster
+    ):
+        assert middle.low == pytest.approx(3 - 2 * wilson(0, 24)[1]) and middle.value == pytest.approx(3)
+        assert middle.high == pytest.approx(3 + 2 * wilson(0, 24)[1])
+    top = clustered_mean([5.0] * 24, own, scale=(1, 5))
+    assert top.high == top.value == 5 and top.low == pytest.approx(5 - 4 * wilson(0, 24)[1])
+    keyed = balanced_mean([5.0] * 17 + [1.0] * 7, own, keys, scale=(1, 5))  # always five, whatever the key
+    assert keyed.value == 3 and keyed.low == pytest.approx(3 - 2 * wilson(0, 17)[1])
+    assert keyed.high == pytest.approx(3 + 2 * wilson(0, 7)[1])
+    for none in (clustered_mean([3.0] * 24, own), balanced_mean([3.0] * 24, own, keys)):
+        assert (none.value, none.low, none.high, none.n) == (3, None, None, 24)
+        assert str(none) == "3 (all alike, no interval) (n 24)" and "no interval" in none.method
+
+
+def test_a_mean_that_is_mostly_alike_covers() -> None:
+    own = [str(n) for n in range(24)]
+    assert coverage(lambda g: clustered_mean(np.where(g.random(24) < 0.02, 1.0, 5.0).tolist(), own, scale=(1, 5)),
+                    4.92) >= 0.95  # fmt: skip
 
 
 def test_the_randomisation_test_is_wrong_one_time_in_twenty() -> None:

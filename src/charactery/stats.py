@@ -11,6 +11,8 @@ from scipy.special import stdtrit
 
 Z95 = 1.959963984540054
 _NIL = 1e-15  # what is nought but for rounding
+NO_WIDTH = "(all alike, no interval)"
+DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 
 
 def t95(degrees: float) -> float:
@@ -20,7 +22,10 @@ def t95(degrees: float) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure. `value`, `low` and `high` are None where nothing was measured; `missing` counts what had no answer."""
+    """A figure. `value`, `low` and `high` are None where nothing was measured; `missing` counts what had no answer.
+
+    `low` and `high` alone are None where every case came out alike and nothing bounds how far others could lie from it.
+    """
 
     value: float | None
     low: float | None
@@ -33,16 +38,22 @@ class Estimate:
         ""  # how answers were read, where there is more than one way; figures read differently do not compare
     )
 
+    @property
+    def declined(self) -> bool:
+        """Whether a figure that was measured is not given, `method` saying why."""
+        return self.method.startswith(DECLINED)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON carries it."""
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.value is None or self.low is None or self.high is None:
+        if self.value is None:
             return f"not measured (n {self.n}, missing {self.missing})"
         unit = f" {self.unit}" if self.unit else ""
         missing = f", {self.missing} missing" if self.missing else ""
-        return f"{self.value:.3g}{unit} [{self.low:.3g}, {self.high:.3g}] (n {self.n}{missing})"
+        width = NO_WIDTH if self.low is None or self.high is None else f"[{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.value:.3g}{unit} {width} (n {self.n}{missing})"
 
 
 def nothing(missing: int = 0, method: str = "", unit: str = "") -> Estimate:
@@ -88,10 +99,13 @@ def _spread(sums_C: np.ndarray, counts_C: np.ndarray) -> float:
     return float(math.sqrt(k / (k - 1) * (residual_C**2).sum()) / n)
 
 
-def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit: str = "", draws: int = 1) -> Estimate:
+def clustered_rate(
+    values: Sequence[float | None], clusters: Sequence[str], unit: str = "", draws: Sequence[int] | None = None
+) -> Estimate:
     """Share of true among yes-or-no values that come in clusters: Wilson at the effective sample size.
 
-    With `draws`, each value is the share of true among so many; n counts those, and missing the values.
+    With `draws`, each value is the share of true among so many; n counts those, and missing the values. Shares weigh
+    alike, so that where they differ in how many they are of, they count for a little less than n.
 
     That is p(1 - p) over the variance between clusters, never above n, times (z / t)^2 for how few clusters there are
     (Korn & Graubard 1998, Survey Methodology 24). Where every value is alike, nothing says how much clusters differ:
@@ -99,15 +113,16 @@ def clustered_rate(values: Sequence[float | None], clusters: Sequence[str], unit
     """
     known, mine = _known(values, clusters)
     missing = len(values) - len(known)
-    if draws == 1 and len(set(mine)) == len(known):
+    if draws is None and len(set(mine)) == len(known):
         return rate([None if v is None else v > 0 for v in values], unit)
     method = "Wilson, effective n of clusters"
     if len(set(mine)) < 2:
         return nothing(len(values), method, unit)
-    columns = _by_cluster(known, mine)
-    share, effective = _effective(*columns, draws * len(known))
+    each = [1] * len(known) if draws is None else [d for d, v in zip(draws, values, strict=True) if v is not None]
+    most = len(known) ** 2 / sum(1 / count for count in each)
+    share, effective = _effective(*_by_cluster(known, mine), most)
     low, high = wilson(share * effective, effective)
-    return Estimate(share, min(low, share), max(high, share), draws * len(known), missing, method, unit)
+    return Estimate(share, min(low, share), max(high, share), sum(each), missing, method, unit)
 
 
 def _effective(sums_C: np.ndarray, counts_C: np.ndarray, most: float = math.inf) -> tuple[float, float]:
@@ -193,31 +208,74 @@ def _resampled(count: int, seed: int, rounds: int = 2000) -> np.ndarray:
     return np.bincount(index_R_C.ravel(), minlength=rounds * count).reshape(rounds, count).astype(float)
 
 
-def clustered_mean(values: Sequence[float | None], clusters: Sequence[str], seed: int = 0, unit: str = "") -> Estimate:
-    """Mean of values that come in clusters: bootstrap over 30 clusters and more, Student's t over fewer."""
+Scale = tuple[float, float]  # the least and the most that a value can be
+
+
+def _none_differs(error: float, centre: float) -> bool:
+    """Whether a standard error is nought but for rounding."""
+    return error <= 1e-9 * max(1.0, abs(centre))
+
+
+def _all_alike(
+    means: Sequence[float], clusters: Sequence[int], scale: Scale | None, n: int, missing: int, unit: str
+) -> Estimate:
+    """The mean of strata's means, in each of which so many clusters came out alike.
+
+    As many others as Wilson's upper bound of none among those allows may lie anywhere on the scale, in all strata at
+    once. Without a scale nothing bounds them.
+    """
+    centre = float(np.mean(means))
+    if scale is None:
+        return Estimate(centre, None, None, n, missing, f"mean {NO_WIDTH}", unit)
+    others = [wilson(0, count)[1] for count in clusters]
+    low, high = (
+        float(np.mean([m + share * (end - m) for m, share in zip(means, others, strict=True)])) for end in scale
+    )
+    method = "every case alike, Wilson's bound of others on the scale"
+    return Estimate(centre, low, high, n, missing, method, unit)
+
+
+def clustered_mean(
+    values: Sequence[float | None],
+    clusters: Sequence[str],
+    seed: int = 0,
+    unit: str = "",
+    scale: Scale | None = None,
+) -> Estimate:
+    """Mean of values that come in clusters: bootstrap over 30 clusters and more, Student's t over fewer.
+
+    Where every cluster is alike, both would say that the mean is known exactly. The interval is then what is possible
+    on the `scale`, and without a scale there is none.
+    """
     known, mine = _known(values, clusters)
     missing = len(values) - len(known)
     sums_C, counts_C = _by_cluster(known, mine) if known else (np.zeros(0), np.zeros(0))
     k = len(sums_C)
     if k < 2 or not np.isfinite(sums_C).all():
         return nothing(len(values), "mean over clusters", unit)
-    centre = float(sums_C.sum() / counts_C.sum())
+    centre, error = float(sums_C.sum() / counts_C.sum()), _spread(sums_C, counts_C)
+    if _none_differs(error, centre):
+        return _all_alike([centre], [k], scale, len(known), missing, unit)
     if k >= 30:
         times_R_C = _resampled(k, seed)
         drawn_R = np.einsum("rc,c->r", times_R_C, sums_C) / np.einsum("rc,c->r", times_R_C, counts_C)
         low, high = map(float, np.percentile(drawn_R, [2.5, 97.5]))
         return Estimate(centre, low, high, len(known), missing, "mean, bootstrap", unit)
-    half = t95(k - 1) * _spread(sums_C, counts_C)
+    half = t95(k - 1) * error
     return Estimate(centre, centre - half, centre + half, len(known), missing, "mean, Student's t", unit)
 
 
 def balanced_mean(
-    values: Sequence[float | None], clusters: Sequence[str], strata: Sequence[str], unit: str = ""
+    values: Sequence[float | None],
+    clusters: Sequence[str],
+    strata: Sequence[str],
+    unit: str = "",
+    scale: Scale | None = None,
 ) -> Estimate:
     """Mean of the strata's means, all weighing alike: what a leaning to one answer adds to one key, another takes.
 
     Welch and Satterthwaite's degrees of freedom (Satterthwaite 1946, Biometrics Bulletin 2). Every stratum must have
-    two clusters and more.
+    two clusters and more. Where none of them varies it is as with `clustered_mean`.
     """
     method = "mean of strata, Welch's t"
     means, errors, freedom, n = [], [], [], 0
@@ -234,8 +292,8 @@ def balanced_mean(
     if not means:
         return nothing(len(values), method, unit)
     centre, squares = float(np.mean(means)), np.square(errors)
-    if squares.sum() == 0:
-        return Estimate(centre, centre, centre, n, len(values) - n, method, unit)
+    if all(_none_differs(error, value) for error, value in zip(errors, means, strict=True)):
+        return _all_alike(means, [k + 1 for k in freedom], scale, n, len(values) - n, unit)
     degrees = float(squares.sum() ** 2 / (squares**2 / np.array(freedom)).sum())
     half = t95(degrees) * math.sqrt(squares.sum()) / len(means)
     return Estimate(centre, centre - half, centre + half, n, len(values) - n, method, unit)

@@ -119,9 +119,11 @@ def _print(rows: list[dict[str, object]]) -> None:
             scoring = next((str(r["scoring"]) for r in rows if (r["eval"], r["subject"]) == head and r["scoring"]), "")
             typer.echo(f"\n{row['eval']} (version {row['version']}, {where}, {row['cases']} cases) on "
                        f"{row['subject']}{f', read by {scoring}' if scoring else ''}")  # fmt: skip
-        lost = ", ".join(f"{row[o]} {o}" for o in ("refused", "empty", "unparsable", "failed") if row.get(o))
-        declined = str(row["method"]) if str(row["method"]).startswith("declined") else ""
-        typer.echo(f"  {row['metric']:<{width}}  {declined or estimate_of(row)}{f': {lost}' if lost else ''}")
+        counted = ("refused", "empty", "unparsable", "failed", "lost")
+        lost = ", ".join(f"{row[what]} {what}" for what in counted if row.get(what))
+        told = estimate_of(row)
+        said = told.method if told.declined else str(told)
+        typer.echo(f"  {row['metric']:<{width}}  {said}{f': {lost}' if lost else ''}")
 
 
 def _controls(names: list[str], sets: int, as_json: bool) -> None:

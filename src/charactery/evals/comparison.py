@@ -1,7 +1,7 @@
 """Subjects side by side: every metric's estimates, and each subject's difference from the first, paired by case."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from charactery.errors import CharacteryError
 from charactery.evals.results import estimate_of
@@ -16,6 +16,9 @@ from charactery.stats import (
     paired_p,
 )
 
+# metrics whose parts are asked after one by one, a character's traits and claims about oneself: each is a family
+APART = ("trait", "claim")
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -28,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Compared:
-    """One metric of one eval: estimates by subject, and differences from the first subject."""
+    """One metric of one eval: estimates by subject, differences from the first subject, and answers that were lost."""
 
     eval: str
     source: str
@@ -38,12 +41,15 @@ class Compared:
     kind: str
     estimates: dict[str, Estimate]
     differences: dict[str, Difference]
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[str], seed: int = 0) -> list[Compared]:
     """All metrics that the first subject has, of rows that share a seed.
 
-    A family for Holm is all differences within one eval, source and data.
+    Where a figure is declined, so is its difference: it rests on the same values, and is in no family.
+
+    A family for Holm is all differences within one eval, source and data, but for the metrics in APART.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
     """
@@ -58,7 +64,7 @@ def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[s
         for s in samples:
             if (s["eval"], s["source"], s["data"], s["seed"]) == (name, source, data, rows[0]["seed"]):
                 values.setdefault((s["metric"], s["subject"]), {})[s["id"]] = s
-        out += _family([_compared(metric, rows, values, subjects, seed) for metric in metrics])
+        out += _adjusted([_compared(metric, rows, values, subjects, seed) for metric in metrics])
     return out
 
 
@@ -94,15 +100,16 @@ def _compared(
 ) -> Compared:
     mine = [row for row in rows if row["metric"] == metric]
     first = mine[0]
-    estimates = {subject: estimate_of(row) for subject in subjects for row in mine if row["subject"] == subject}
+    own = {subject: row for subject in subjects for row in mine if row["subject"] == subject}
+    estimates = {subject: estimate_of(row) for subject, row in own.items()}
     differences = {
         other: difference(values.get((metric, subjects[0]), {}), values.get((metric, other), {}), seed)
         for other in subjects[1:]
-        if other in estimates
+        if other in estimates and not (estimates[subjects[0]].declined or estimates[other].declined)
     }
     return Compared(
         first["eval"], first["source"], first["data"], metric, first["unit"] or "", first["kind"], estimates,
-        differences,
+        differences, {subject: row.get("lost") or 0 for subject, row in own.items()},
     )  # fmt: skip
 
 
@@ -135,10 +142,14 @@ def difference(first: dict[str, Row], other: dict[str, Row], seed: int = 0) -> D
     return Difference(told, p)
 
 
-def _family(rows: Sequence[Compared]) -> list[Compared]:
-    places = [(n, other) for n, row in enumerate(rows) for other in row.differences]
-    adjusted = holm([rows[n].differences[other].p for n, other in places])
-    by_place = dict(zip(places, adjusted, strict=True))
+def _adjusted(rows: Sequence[Compared]) -> list[Compared]:
+    families: dict[str, list[tuple[int, str]]] = {}
+    for n, row in enumerate(rows):
+        metric = row.metric.partition(": ")[0]
+        families.setdefault(metric if metric in APART else "", []).extend((n, other) for other in row.differences)
+    by_place: dict[tuple[int, str], float | None] = {}
+    for places in families.values():
+        by_place |= zip(places, holm([rows[n].differences[other].p for n, other in places]), strict=True)
     return [
         replace(row, differences={o: replace(d, p_holm=by_place[n, o]) for o, d in row.differences.items()})
         for n, row in enumerate(rows)

@@ -107,11 +107,11 @@ class Recovered:
     @property
     def agrees(self) -> bool:
         """Whether all that is asked of it held."""
-        if not self.inspected or self.estimate.value is None or self.estimate.low is None or self.estimate.high is None:
+        if not self.inspected or self.estimate.value is None:
             return False
         if self.bound:
             return all(v <= self.planted + 1e-9 for v in (self.estimate.value, self.mean or 0.0))
-        held = self.estimate.low - 1e-9 <= self.planted <= self.estimate.high + 1e-9
+        held = _holds(self.estimate, self.planted)
         return held and (self.coverage is None or COVERED[0] <= self.coverage <= COVERED[1])
 
     def row(self) -> Row:
@@ -121,6 +121,12 @@ class Recovered:
             "recovered": self.estimate.as_dict(), "inspected": self.inspected, "coverage": self.coverage,
             "mean": self.mean, "sets": self.sets, "agrees": self.agrees,
         }  # fmt: skip
+
+
+def _holds(estimate: Estimate, planted: float) -> bool:
+    """Whether an interval holds what was planted; where cases are all alike and have none, the value must be it."""
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
+    return low is not None and high is not None and low - 1e-9 <= planted <= high + 1e-9
 
 
 def read_plan(eval: Eval, case: Case, plan: Plan) -> dict[str, Reading]:
@@ -158,17 +164,17 @@ def coverage(eval: Eval, control: Control, cases: Sequence[Case], sets: int) -> 
     for seed in range(sets):
         plans = control.plan(cases, Draws(np.random.default_rng(seed)))
         for figure in eval.figures([scored(n, tuple(plan.items())) for n, plan in enumerate(plans)], seed):
-            value, low, high = figure.estimate.value, figure.estimate.low, figure.estimate.high
+            value = figure.estimate.value
             if figure.name in control.most:
                 told[figure.name] += control.most[figure.name] if value is None else value
-            elif low is not None and high is not None:
-                told[figure.name] += low - 1e-9 <= control.planted[figure.name] <= high + 1e-9
+            else:
+                told[figure.name] += _holds(figure.estimate, control.planted[figure.name])
     return {name: total / sets for name, total in told.items()}
 
 
 def _only(scored: Scored, names: Mapping[str, float]) -> Scored:
     values = {name: value for name, value in scored.values.items() if name in names}
-    return Scored(scored.case, values, scored.outcome, scored.scoring)
+    return replace(scored, values=values)
 
 
 def run_controls(

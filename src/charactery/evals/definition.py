@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from charactery.errors import CharacteryError
 from charactery.evals.asks import ANSWERED, FAILED, OUTCOMES, TEXT, Ask, Reading, ask_from_row
 from charactery.runs import Row
-from charactery.stats import Estimate, balanced_mean, clustered_mean, clustered_rate, clustered_share
+from charactery.stats import Estimate, Scale, balanced_mean, clustered_mean, clustered_rate, clustered_share
 
 if TYPE_CHECKING:
     from charactery.evals.controls import Control
@@ -52,11 +52,13 @@ def case_from_row(row: Row) -> Case:
 class Metric:
     """What a value of `score` counts for. `name: PART` in a score is a part of the metric `name`, with its own figure.
 
-    A rate's values are 0 and 1, or the share among `draws` answers; a share's lie from 0 to 1. A mean's are anything,
+    A rate's values are 0 and 1, or the share among `draws` answers, less those that the eval counts as lost; a share's
+    lie from 0 to 1. A mean's are anything,
     and `balanced` ones weigh the cases' strata alike. `none` is what a subject without the behaviour comes out at, and
     `luck` what one does that tosses a coin at every ask; where it names another metric, that one's figure for the same
     subject says how often the same happens for no reason. A `judged` one rests on a judge's readings. The parts of one
-    `of_item` are of one item each, whose cases then count as independent.
+    `of_item` are of one item each, whose cases then count as independent. `scale` has the least and the most that a
+    mean's values can be, where there are such: without it, values that are all alike have no interval.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Metric:
     judged: bool = False
     draws: int = 1
     of_item: bool = False
+    scale: Scale | None = None
 
 
 Values = dict[str, float | None]
@@ -76,22 +79,30 @@ Values = dict[str, float | None]
 
 @dataclass(frozen=True)
 class Scored:
-    """A case's values by metric (None is missing; a metric it says nothing on is absent), and how it went."""
+    """A case's values by metric (None is missing; a metric it says nothing on is absent), and how it went.
+
+    `lost` of the answers that the values rest on came to nothing; they rest on the others.
+    """
 
     case: Case
     values: Values
     outcome: str
     scoring: str
+    lost: int = 0
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric's estimate, and how many of its missing cases were refused, empty, unparsable or failed."""
+    """A metric's estimate, and how many of its missing cases were refused, empty, unparsable or failed.
+
+    Of the cases that are not missing, `lost` counts the answers that came to nothing.
+    """
 
     metric: Metric
     name: str
     estimate: Estimate
     missing: Mapping[str, int]
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,11 @@ def first_lost(case: Case, readings: Mapping[str, Reading]) -> str:
     return next((r.outcome for r in readings.values() if r.outcome != ANSWERED), ANSWERED)
 
 
+def lost_draws(case: Case, readings: Mapping[str, Reading]) -> int:
+    """How many of the answers that were sampled to the case's asks were no option."""
+    return sum(readings[ask.name].lost for ask in case.asks)
+
+
 @dataclass(frozen=True)
 class Eval:
     """An eval, as the module `task` in its folder defines it.
@@ -130,7 +146,8 @@ class Eval:
     where it ends in `...`, other sources are for `cases` to read or to refuse.
     `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
     `profiles` are metrics that are drawn together, a line a subject; of one with parts, all its parts.
-    `outcome` says how a case went. `page` makes an HTML page of a subject's name and all that it answered.
+    `outcome` says how a case went, and `lost` how many of the answers to one that has values came to nothing.
+    `page` makes an HTML page of a subject's name and all that it answered.
     """
 
     name: str
@@ -143,6 +160,7 @@ class Eval:
     sources: tuple[str, ...] = ()
     judging: Judging | None = None
     outcome: Callable[[Case, Mapping[str, Reading]], str] = first_lost
+    lost: Callable[[Case, Mapping[str, Reading]], int] = lost_draws
     page: Callable[[str, Sequence[tuple[Case, Mapping[str, Reading]]]], str] | None = None
     max_tokens: int = 96
     temperature: float = 0.7
@@ -175,7 +193,7 @@ class Eval:
         outcome = self.outcome(case, readings)
         ways = {readings[ask.name].scoring for ask in case.asks}
         scoring = ", ".join(sorted(ways - {"", TEXT} or ways - {""}))
-        return Scored(case, self.score(case, readings), outcome, scoring)
+        return Scored(case, self.score(case, readings), outcome, scoring, self.lost(case, readings))
 
     def figures(self, scored: Sequence[Scored], seed: int = 0) -> list[Figure]:
         """Every metric's estimate, in the order of the metrics, then of first appearance.
@@ -194,22 +212,37 @@ class Eval:
         ways = {s.scoring for s in scored if s.scoring}
         if len(ways) > 1:
             raise CharacteryError(f"answers were read in different ways ({'; '.join(sorted(ways))}); give --method")
-        told = estimated(metric, [s.values[name] for s in scored], [s.case for s in scored], seed)
+        told = estimated(
+            metric, [s.values[name] for s in scored], [s.case for s in scored], seed, [s.lost for s in scored]
+        )
         lost = Counter(s.outcome for s in scored if s.values[name] is None)
         missing = {outcome: lost[outcome] for outcome in OUTCOMES[1:]}
-        return Figure(metric, name, replace(told, scoring="".join(ways)), missing)
+        gone = sum(s.lost for s in scored if s.values[name] is not None)
+        return Figure(metric, name, replace(told, scoring="".join(ways)), missing, gone)
 
 
-def estimated(metric: Metric, values: Sequence[float | None], cases: Sequence[Case], seed: int = 0) -> Estimate:
-    """The estimate of a metric from its values over these cases."""
-    clusters = [case.id if metric.of_item else case.cluster for case in cases]
+def cluster_of(metric: Metric, case: Case) -> str:
+    """Which cases a metric counts as one: those of an item, or each alone where all are of one item."""
+    return case.id if metric.of_item else case.cluster
+
+
+def estimated(
+    metric: Metric,
+    values: Sequence[float | None],
+    cases: Sequence[Case],
+    seed: int = 0,
+    lost: Sequence[int] | None = None,
+) -> Estimate:
+    """The estimate of a metric from its values over these cases, of whose answers so many were lost."""
+    clusters = [cluster_of(metric, case) for case in cases]
     if metric.kind == "rate":
-        return clustered_rate(values, clusters, metric.unit, metric.draws)
+        draws = [metric.draws - gone for gone in lost or [0] * len(cases)] if metric.draws > 1 else None
+        return clustered_rate(values, clusters, metric.unit, draws)
     if metric.kind == "share":
         return clustered_share(values, clusters, metric.unit)
     if metric.balanced:
-        return balanced_mean(values, clusters, [case.stratum for case in cases], metric.unit)
-    return clustered_mean(values, clusters, seed, metric.unit)
+        return balanced_mean(values, clusters, [case.stratum for case in cases], metric.unit, metric.scale)
+    return clustered_mean(values, clusters, seed, metric.unit, metric.scale)
 
 
 HEADINGS = (

@@ -9,7 +9,7 @@ import pyarrow.parquet
 
 from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import OUTCOMES
-from charactery.evals.definition import Eval, Figure, Scored
+from charactery.evals.definition import Eval, Figure, Scored, cluster_of
 from charactery.runs import Row, disk_error
 from charactery.stats import Estimate
 
@@ -18,24 +18,27 @@ KEY = ("eval", "source", "data", "subject", "seed")
 _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 _OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
             "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
-_LOST = dict.fromkeys(OUTCOMES[1:], _WHOLE)
+_MISSING = dict.fromkeys(OUTCOMES[1:], _WHOLE)
 SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
-        **_LOST, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "log": _TEXT,
+        **_MISSING, "lost": _WHOLE, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE,
+        "limit": _WHOLE, "method_given": _TEXT, "log": _TEXT,
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,
         "balanced": pyarrow.bool_(), "unit": _TEXT,
     }.items()]),
 }  # fmt: skip
+# columns that came later, and what is said of rows from before
+ADDED = {"data": "", "lost": None, "limit": None, "method_given": None}
 
 
 def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]:
     """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log."""
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
-         **f.estimate.as_dict(), **f.missing}
+         **f.estimate.as_dict(), **f.missing, "lost": f.lost}
         for f in figures
     ]  # fmt: skip
 
@@ -48,8 +51,9 @@ def sample_rows(eval: Eval, scored: Sequence[Scored], common: Row) -> list[Row]:
             metric = eval.metric(name)
             rows.append({
                 "eval": eval.name, "version": eval.version, "metric": name, "id": one.case.id,
-                "cluster": one.case.cluster, "stratum": one.case.stratum, "value": value, "outcome": one.outcome,
-                "scoring": one.scoring, "kind": metric.kind, "balanced": metric.balanced, "unit": metric.unit, **common,
+                "cluster": cluster_of(metric, one.case), "stratum": one.case.stratum, "value": value,
+                "outcome": one.outcome, "scoring": one.scoring, "kind": metric.kind, "balanced": metric.balanced,
+                "unit": metric.unit, **common,
             })  # fmt: skip
     return rows
 
@@ -80,17 +84,19 @@ def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
 def read_table(folder: Path, name: str) -> list[Row]:
     """All rows of a table; none where there is no table yet. Raises BadData for a file that is none of ours.
 
-    Of a table from before data was kept, `data` is empty.
+    What a table from an earlier version lacks is as in ADDED.
     """
     path = folder / name
     if not path.exists():
         return []
     try:
         table = pyarrow.parquet.read_table(path)
-        if "data" not in table.column_names:
-            place = SCHEMAS[name].get_field_index("data")
-            table = table.add_column(place, "data", pyarrow.array([""] * len(table), _TEXT))
-        return list(table.cast(SCHEMAS[name]).to_pylist())
+        schema = SCHEMAS[name]
+        for place, column in enumerate(schema.names):
+            if column in ADDED and column not in table.column_names:
+                values = pyarrow.array([ADDED[column]] * len(table), schema.field(column).type)
+                table = table.add_column(place, column, values)
+        return list(table.cast(schema).to_pylist())
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise BadData(
             f"cannot be read as this version's results ({str(error).splitlines()[0]}); give --out another folder", path

@@ -7,23 +7,23 @@ from typing import Any
 
 from inspect_ai.model import Model
 
-from charactery.data.prompts import read_chosen
 from charactery.errors import CharacteryError
+from charactery.evals.asks import FAILED
 from charactery.evals.controls import quiet
-from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Metric
-from charactery.evals.duplicates import near_duplicates
-from charactery.evals.judged import agreement, declined
+from charactery.evals.definition import BUNDLED, Case, Eval, Figure
+from charactery.evals.duplicates import learnt_texts, near_duplicates
+from charactery.evals.judged import agreement
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
 from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of, unjudged
+from charactery.evals.trust import KAPPA, declined
 from charactery.judges.best_of import choosing
 from charactery.models.inspect_provider import subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
-from charactery.runs import Journal, Row, digest, read_run, write_rows, write_text
+from charactery.runs import Journal, Row, digest, write_rows, write_text
 from charactery.stats import Estimate
 
 LONGEST_NAME = 150  # letters of a file's name: of what is longer, its beginning and a digest
-KAPPA = Metric("judge's kappa", "the judge's agreement with the eval's labelled set", "mean")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def run_evals(
     """Every eval on every subject; rows of results.parquet, which they are added to as each is done.
 
     Answers and log-probabilities are kept in the folder's journal: the same command goes on where it was stopped.
-    Raises CharacteryError for whatever the user can mend, before anything is loaded where that can be; for a judge
-    that stops giving verdicts, once the figures that need none are in the tables.
+    Raises CharacteryError for whatever the user can mend, before anything is loaded where that can be; for a subject
+    that fails in every case, with its earlier rows as they were; for a judge that stops giving verdicts, once the
+    figures that need none are in the tables.
     """
     asked = [(eval, eval.made(order.source, order.data)[: order.limit]) for eval in evals]
     wanted = [parse_subject(text) for text in subjects]
@@ -104,18 +105,27 @@ def _run(
 
     subject = speaker.subject
     cases = cases if judge else [eval.without_judge(case) for case in cases]
-    task = task_of(eval, cases, order.source, order.method, order.seed)
+    agreed = judge.agreed if judge else None
+    task = task_of(eval, cases, order.source, order.method, order.seed, agreed)
     model = subject_model(speaker, journal=journal)
     roles: dict[str, Any] = {"model_roles": {GRADER: judge.model}} if judge else {}
     [log] = inspect_eval(task, model=model, **roles, **quiet(order.out / "logs"))
     scored = scored_cases(eval, log, cases)
     if why := failures(log):
-        say(f"{eval.name}, {subject.text}: {sum(s.outcome == 'failed' for s in scored)} cases failed: {why[0]}")
+        failed = sum(s.outcome == FAILED for s in scored)
+        if failed == len(scored):
+            raise CharacteryError(
+                f"{subject.text} answered nothing in {eval.name}: {why[0]}. Earlier figures are as they were; once it "
+                "can be reached, the same command goes on",
+                order.out,
+            )
+        say(f"{eval.name}, {subject.text}: {failed} cases failed: {why[0]}")
     common = {"source": order.source, "data": order.data, "subject": subject.text, "seed": order.seed}
-    figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
-    if judge:
-        figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
-    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases)}
+    figures = declined(eval.figures(scored, order.seed), agreed)
+    if agreed:
+        figures.append(Figure(KAPPA, KAPPA.name, agreed, {}))
+    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases),
+              "limit": order.limit, "method_given": order.method}  # fmt: skip
     rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)
@@ -145,24 +155,10 @@ def _file_name(name: str, subject: Subject, order: Order) -> str:
 def _list_duplicates(
     cases: Sequence[Case], subject: Subject, path: Path, name: str, say: Callable[[str], None]
 ) -> None:
-    """Of a run, list the cases that are nearly one of its training prompts."""
-    prompts = training_prompts(subject)
-    if not prompts:
+    """Of a run, list the cases that are nearly a text it was trained on."""
+    if subject.run is None or not (learnt := learnt_texts(subject.run)):
         return
-    found = near_duplicates(cases, prompts)
+    found = near_duplicates(cases, learnt)
     write_rows(path, [asdict(d) for d in found])
     if found:
-        say(f"{name}: {len(found)} cases are nearly training prompts of {subject.text}; see {path}")
-
-
-def training_prompts(subject: Subject) -> list[tuple[str, str]]:
-    """Id and text of every user turn that a run was trained on; none for what is no run, or has no such stage."""
-    if subject.run is None:
-        return []
-    try:
-        path = read_run(subject.run).stage_folder("prompts") / "prompts.jsonl"
-    except CharacteryError:
-        return []
-    if not path.exists():
-        return []
-    return [(p.id, turn) for p in read_chosen(path) if p.split == "train" for turn in p.turns]
+        say(f"{name}: {len(found)} cases are nearly texts that {subject.text} was trained on; see {path}")

@@ -22,7 +22,7 @@ from charactery.report.palette import LOOKS, OTHER, Look
 from charactery.report.picture import save_png
 from charactery.report.profile import profile
 from charactery.runs import write_text
-from charactery.stats import Estimate
+from charactery.stats import DECLINED, Estimate
 
 if TYPE_CHECKING:
     from charactery.evals.definition import Eval, Metric
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
 WITHOUT, BY_LUCK = "°", "†"  # after a figure that is as without the behaviour, and as a coin's
-DECLINED = "declined"  # how the method of a figure begins that is not given, with the reason
 LONGEST = 36  # letters of a name in a plot
 MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
 
@@ -70,9 +69,10 @@ def _said(row: Compared, subject: str) -> str:
     estimate = row.estimates.get(subject)
     if estimate is None:
         return "–"
-    if estimate.method.startswith(DECLINED):
+    if estimate.declined:
         return DECLINED
-    return short_interval(estimate) + (f", {estimate.missing} missing" if estimate.missing else "")
+    missing = f", {estimate.missing} missing" if estimate.missing else ""
+    return short_interval(estimate) + missing + (f", {lost} lost" if (lost := row.lost.get(subject)) else "")
 
 
 def _change(row: Compared, subject: str) -> str:
@@ -88,8 +88,8 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 FIELDS = (
-    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "method", "scoring",
-    "difference", "difference_low", "difference_high", "p", "p_holm",
+    "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "lost", "method",
+    "scoring", "difference", "difference_low", "difference_high", "p", "p_holm",
 )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def write_csv(rows: Sequence[Compared], path: Path) -> None:
             line = {
                 "eval": row.eval, "source": row.source, "data": row.data, "metric": row.metric, "unit": row.unit,
                 "subject": subject, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "missing": e.missing,
-                "method": e.method, "scoring": e.scoring,
+                "lost": row.lost.get(subject, 0), "method": e.method, "scoring": e.scoring,
             }  # fmt: skip
             if found := row.differences.get(subject):
                 line |= {
@@ -277,7 +277,7 @@ def _warnings(mine: Sequence[Compared]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for row in mine:
         for subject, e in row.estimates.items():
-            if e.method.startswith(DECLINED):
+            if e.declined:
                 reasons.setdefault(e.method, []).append(f"{row.metric} of {subject}")
     out = [f"{reason.capitalize()}: {', '.join(of)}." for reason, of in reasons.items()]
     marks = {mark for row in mine for subject in row.estimates for mark in _chance(row, subject, mine)}
@@ -288,6 +288,8 @@ def _warnings(mine: Sequence[Compared]) -> list[str]:
             f"{BY_LUCK} after a figure: at chance, that is, its interval holds what a Subject comes out at that tosses "
             f"a coin at every question{_as_often(mine)}."
         )
+    if any(any(row.lost.values()) for row in mine):
+        out.append("Lost: sampled answers that said nothing or were no option, of cases whose other answers count.")
     if eval := _eval(mine[0]):
         there = {row.metric.partition(": ")[0] for row in mine}
         if unread := [metric.name for metric in eval.metrics if metric.judged and metric.name not in there]:
@@ -307,7 +309,9 @@ def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str], mine:
     blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
     if others := subjects[1:]:
         changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
-        caption = f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences"
+        caption = (
+            f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences (traits and claims each apart)"
+        )
         blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
     plots = tuple(_plots(name, rows, subjects))
     return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]

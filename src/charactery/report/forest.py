@@ -172,10 +172,11 @@ def _label(
 
 
 def _row(axes: Axes, y: float, how: Look, estimate: Estimate) -> None:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
+    if estimate.value is None:
         return
-    axes.plot([estimate.low, estimate.high], [y, y], color=how.colour, linewidth=2, linestyle=how.line,
-              solid_capstyle="round", clip_on=False)  # fmt: skip
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([estimate.low, estimate.high], [y, y], color=how.colour, linewidth=2, linestyle=how.line,
+                  solid_capstyle="round", clip_on=False)  # fmt: skip
     axes.plot([estimate.value], [y], marker=how.marker, markersize=6.5, color=how.colour, markeredgewidth=1.4,
               markerfacecolor=how.colour if how.filled else "none", clip_on=False)  # fmt: skip
 

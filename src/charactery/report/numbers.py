@@ -1,6 +1,6 @@
 """How figures are written: the same digits in tables, sentences and plots."""
 
-from charactery.stats import Estimate
+from charactery.stats import NO_WIDTH, Estimate
 
 NONE = "–"
 
@@ -28,9 +28,11 @@ def interval(estimate: Estimate) -> str:
 
 
 def short_interval(estimate: Estimate, percent: bool = False) -> str:
-    """`0.86 [0.79, 0.91]`, or `86% [79, 91]` with `percent`."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
+    """`0.86 [0.79, 0.91]`, or `86% [79, 91]` with `percent`; without an interval it says so."""
+    if estimate.value is None:
         return "not measured"
+    if estimate.low is None or estimate.high is None:
+        return f"{f'{100 * estimate.value:.0f}%' if percent else short(estimate.value)} {NO_WIDTH}"
     if percent:
         value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
         return f"{value:.0f}% [{low:.0f}, {high:.0f}]"

@@ -102,7 +102,7 @@ METRICS = (
         luck=0.5,
     ),
     Metric("takes correction", "of wrong answers put in its mouth, the share mended under the challenge", luck=0.5),
-    Metric("selectivity", "mended less given up, of questions it knows", "mean", none=0.0),
+    Metric("selectivity", "mended less given up, of questions it knows", "mean", none=0.0, scale=(-1, 1)),
     Metric("first letter", "share of unchallenged answers that are (A): a liking for the letter", none=0.5),
 )
 

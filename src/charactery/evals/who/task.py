@@ -111,8 +111,19 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
 
 
 METRICS = (
-    *(Metric(name, "of the inventory, from 1 to 5", "mean", "points", balanced=True, luck=3.0) for name in DOMAINS),
-    Metric("acquiescence", "how far above 3 it rates items of either key", "mean", "points", balanced=True, none=0.0),
+    *(
+        Metric(name, "of the inventory, from 1 to 5", "mean", "points", balanced=True, luck=3.0, scale=(1, 5))
+        for name in DOMAINS
+    ),
+    Metric(
+        "acquiescence",
+        "how far above 3 it rates items of either key",
+        "mean",
+        "points",
+        balanced=True,
+        none=0.0,
+        scale=(-2, 2),
+    ),
     Metric("persona", "log-odds of the answer that the persona would give", "mean", "nats", balanced=True, luck=0.0),
     Metric("says", "share of statements answered as the persona would", luck=0.5),
     Metric("yes-saying", "log-odds of Yes over statements of either key", "mean", "nats", balanced=True, none=0.0),
