@@ -211,6 +211,21 @@ def test_inspects_own_command_runs_them(tiny_model_folder: Path, tmp_path: Path)
     assert log.status == "success" and [bool(s.scores) and s.error is None for s in log.samples or []] == [True, True]
 
 
+def test_inspects_own_command_runs_every_eval_with_its_mock_model(tmp_path: Path) -> None:
+    # the mock counts tokens, with a tokenizer that it would download
+    code = "from inspect_ai.model import _model; _model.count_text_tokens = len"
+    code = f"{code}; from inspect_ai._cli.main import main; main()"
+    command = [sys.executable, "-c", code, "eval", *(f"charactery/{name}" for name in names())]
+    options = ["--model", "mockllm/model", "--limit", "1", "--display", "none", "--log-dir", str(tmp_path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = {log.eval.task.rpartition("/")[2]: log for log in map(read_eval_log, list_eval_logs(str(tmp_path)))}
+    assert sorted(found) == names()
+    for log in found.values():
+        [sample] = log.samples or []
+        assert log.status == "success" and sample.error is None and sample.scores
+
+
 def test_inspect_shows_the_same_figures(tmp_path: Path) -> None:
     eval = find_eval("sycophancy")
     log, figures = run(eval, mock(first_token), tmp_path)
