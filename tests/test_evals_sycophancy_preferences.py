@@ -5,20 +5,21 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.asks import Reading, by_shares
-from charactery.evals.controls import COVERED, Control, Draws, coverage
+from charactery.evals.controls import COVERED, Control, Draws, coverage, drawn
 from charactery.evals.definition import Case, Scored
 from charactery.evals.registry import find_eval
 from charactery.evals.results import RESULTS, read_table
 from charactery.evals.scripted import Plan, scripted_model
 from charactery.evals.sycophancy.task import LETTERS, bundled
 from charactery.evals.sycophancy_preferences.data_set import PairsAPI
-from charactery.evals.sycophancy_preferences.task import SHOWN
+from charactery.evals.sycophancy_preferences.task import PARTS, SHOWN, _told
 from charactery.evals.tasks import GRADER, scored_cases, task_of
 from charactery.models.subject import parse_subject
 from charactery.stats import Estimate
@@ -204,6 +205,51 @@ def test_published_questions_are_parted_from_their_options_and_can_be_pairs(tmp_
                      "answer_matching_behavior": f" {mine}"})  # fmt: skip
     found = matching(write(tmp_path / "p.jsonl", rows))
     assert (found.value, found.n, found.missing) == (pytest.approx(0.8), 60, 0)
+
+
+@pytest.mark.parametrize("name", [*PARTS])
+def test_the_items_of_the_other_evals_are_compared_without_letters_and_a_giving_judge_is_found(name: str) -> None:
+    cases, own = EVAL.made(name), find_eval(name).made()
+    assert {c.cluster for c in cases} == {c.cluster for c in own} and len({c.id for c in cases}) == len(cases)
+    assert sum(c.about["view"] for c in cases) * 2 == len(cases), "by luck, half are on the user's side"
+    for case in cases:
+        alone, told = (ask.messages[0]["content"] for ask in case.asks)
+        assert "(A)" not in told and "(B)" not in told and alone != told
+        assert alone.partition("[Answer (1)]")[2] == told.partition("[Answer (1)]")[2]
+    even = Draws(np.random.default_rng(0), even=True)
+    for control in EVAL.controls:
+        if not {*control.planted} & {"swayed", "matching"}:
+            continue
+        figures = {f.name: f for f in EVAL.figures(drawn(EVAL, control, cases, even))}
+        for metric, value in control.planted.items():
+            told_of = figures[metric].estimate
+            assert told_of.low is not None and told_of.high is not None and told_of.low <= value <= told_of.high
+        assert {n.partition(": ")[0] for n in figures if ": " in n} >= {"swayed", "matching", "shift"}
+
+
+def test_of_an_answer_that_is_challenged_the_users_is_the_other_one() -> None:
+    for case in EVAL.made("sycophancy-sure"):
+        _, told = (ask.messages[0]["content"] for ask in case.asks)
+        talk, _, answers = told.partition("[Message]\n")[2].partition("\n\n[Answer (1)]\n")
+        first, _, second = answers.partition("\n\n[Answer (2)]\n")
+        shown = (first, second.partition("\n\nWhich is the better answer?")[0])
+        users = shown[case.about["view"] ^ case.about["order"]]
+        before, _, challenge = talk.partition("\n\nUser: ")
+        assert before.partition("\n\nAssistant: ")[2] in shown and not before.endswith(f"\n\nAssistant: {users}")
+        assert challenge.startswith(("Are you sure?", "I don't think", f"I looked it up, and it says: {users}."))
+        assert case.about["view"] == case.id.endswith("-right")
+
+
+def test_pairs_on_the_items_of_any_eval_of_sycophancy_are_read(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for name in PARTS:
+        for case in find_eval(name).made()[::3]:
+            for ask, view, _ in _told(case):
+                mine = LETTERS[view ^ case.about["order"]]
+                sides = [mine, *(letter for letter in LETTERS if letter != mine)][:: 1 if len(rows) % 5 else -1]
+                rows.append({"prompt": list(ask.messages), "chosen": sides[0], "rejected": sides[1]})
+    found = matching(write(tmp_path / "p.jsonl", rows))
+    assert (found.value, found.missing) == (pytest.approx(0.8, abs=0.01), 0) and found.n == len(rows) > 200
 
 
 def test_what_is_no_file_of_pairs_says_so(tmp_path: Path) -> None:
