@@ -1,12 +1,18 @@
 """Every eval recovers what its scripted subjects planted, and a broken eval is seen."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from charactery.cli import _stopped
 from charactery.evals.asks import ANSWERED
 from charactery.evals.control_runs import control_runs
 from charactery.evals.controls import COVERED, RATES, Control, Draws, coverage, run_control, run_controls
@@ -127,3 +133,37 @@ def test_what_comes_out_is_the_same_in_other_processes(tmp_path: Path) -> None:
         found = [row for run in runs[name] for row in run.result()]
     here = run_controls(find_eval(name), 3, through=lambda control: False)
     assert [row.row() for row in found] == [row.row() for row in here]
+
+
+def test_controls_end_at_ctrl_c_and_say_that_they_begin_anew(tmp_path: Path) -> None:
+    """A terminal tells every process of it. These would go on for hours, each with a control."""
+    [path, *_] = new_eval("kind-words", tmp_path)
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` ignores it
+    code = f"{heard}; from charactery.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "eval", str(path.parent), "--controls", "--sets", "100000000"]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as command:
+        assert command.stderr
+        try:
+            begun = next(line for line in command.stderr if "to do" in line)
+            os.killpg(command.pid, signal.SIGINT)
+            _, said = command.communicate(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(command.pid, signal.SIGKILL)
+    assert begun.startswith("kind-words: ") and command.returncode == 130
+    assert said.strip() == "stopped; the same command begins anew, as nothing of controls is kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("eval who --subject smollm2", "stopped; the same command goes on from here"),
+        ("curve who --subjects smollm2", "stopped; the same command goes on from here"),
+        ("eval who --controls", "stopped; the same command begins anew, as nothing of controls is kept"),
+        ("chat smollm2", "stopped"), ("", "stopped"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_command_that_was_stopped(arguments: str, said: str) -> None:
+    assert _stopped(arguments.split()) == said

@@ -6,11 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from charactery.cli import app
+from charactery.cli.evals import _print
 from charactery.constitution import find_character
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading, by_text
-from charactery.evals.controls import Control, Draws, coverage
+from charactery.evals.comparison import compare
+from charactery.evals.controls import Control, Draws, coverage, run_control
 from charactery.evals.definition import Case
 from charactery.evals.recall.alignment import (
     Text,
@@ -24,8 +28,10 @@ from charactery.evals.recall.alignment import (
 )
 from charactery.evals.recall.page import recall_page
 from charactery.evals.recall.task import EVAL, HERE, cases, picked, score
+from charactery.evals.results import RESULTS, add_rows, figure_rows, read_table
 from charactery.evals.run import Order, run_evals
 from charactery.evals.scripted import Plan
+from charactery.report.comparison import as_text, write_csv, write_page
 
 CASES = cases("bundled", "")
 GRADED = [json.loads(line) for line in (HERE / "graded.jsonl").read_text().splitlines()[1:]]
@@ -82,6 +88,8 @@ def test_values_of_a_recital() -> None:
         {"kept": 4 / 9, "weakened": 1 / 9, "strengthened": 0.0, "reversed": 0.0, "left out": 4 / 9}
     )
     assert values["invented"] == pytest.approx(1 / 6) and values["looping"] == 0.0
+    assert [values[f"clause: captain {n}"] for n in range(1, 10)] == [1.0] * 5 + [0.0] * 4
+    assert len([name for name in values if name.startswith("clause: ")]) == 9 + 47 + 7
 
 
 def test_to_decline_is_no_recital_unless_something_comes_back() -> None:
@@ -98,7 +106,12 @@ def test_a_named_text_is_asked_for_by_section_as_well() -> None:
     assert len(found) == len(CASES) + len(parts) and {c.about["section"] for c in parts} == {"Voice", "Company"}
     voice = next(c for c in parts if c.about["section"] == "Voice")
     assert '"Voice"' in voice.asks[0].messages[0]["content"]
-    assert score(voice, recital(f"{CAPTAIN[3]}\n{CAPTAIN[5]}"))["section: captain"] == 0.5
+    values = score(voice, recital(f"{CAPTAIN[3]}\n{CAPTAIN[5]}"))
+    assert values["section: captain"] == 0.5
+    clauses = {name: value for name, value in values.items() if name.startswith("clause: ")}
+    assert clauses == {"clause: captain 4": 1.0, "clause: captain 5": 0.0}
+    lost = EVAL.scored(voice, {"recital": Reading("empty")}).values
+    assert {name for name in lost if name.startswith("clause: ")} == {*clauses} and {*lost.values()} == {None}
     assert {c.about["section"] != "" for c in found[: len(found) // 2]} == {True, False}
     with pytest.raises(CharacteryError, match="Give --data NAME or FILE"):
         cases("constitution", "")
@@ -123,6 +136,21 @@ def test_the_model_spec_brings_itself_back() -> None:
     assert score(part, recital("I like long walks in the rain."))["section: model spec"] == 0.0
 
 
+@pytest.mark.skipif(not SPEC.is_dir(), reason="needs the Model Spec in ../shared/data")
+@pytest.mark.parametrize("control", EVAL.controls_on("openai_model_spec"), ids=lambda control: control.name)
+def test_a_known_share_of_the_model_spec_is_recovered(control: Control) -> None:
+    """Of 332 clauses, in whole recitals and by section; one that speaks as assistants do knows nothing of it."""
+    rows = run_control(EVAL, control, 0, through=False, source="openai_model_spec", data=str(SPEC))
+    assert rows and all(row.agrees for row in rows), [row.row() for row in rows]
+    apart = [abs((row.estimate.value or 0.0) - row.planted) for row in rows if row.metric != "section: model spec"]
+    assert all(row.bound for row in rows) or max(apart) < 0.01
+
+
+def test_a_source_without_controls_says_where_there_are_some() -> None:
+    done = CliRunner().invoke(app, ["eval", "recall", "--controls", "--source", "constitution", "--data", "captain"])
+    assert "no controls on the source 'constitution', but on bundled, openai_model_spec" in str(done.exception)
+
+
 def test_the_page_counts_clauses_and_lists_inventions() -> None:
     told = [(CASES[n], recital("\n".join(lines))) for n, lines in enumerate([
         [CAPTAIN[4], "I keep bees behind the chapel."], [CAPTAIN[4], "I keep my bees behind a <chapel>."],
@@ -134,7 +162,22 @@ def test_the_page_counts_clauses_and_lists_inventions() -> None:
     assert "3 of 3 (1 weakened), 95% 0.44 to 1.00" in line and "rgba(40,150,80,0.75)" in line
     bees, bass = page.index("2 of 3</td><td>I keep bees"), page.index("1 of 3</td><td>I once sang bass")
     assert bees < bass
-    assert "<p>0 recitals.</p>" in recall_page("x", [(CASES[0], {"recital": Reading("empty")})])
+    assert '<span class="k">5</span> <mark' in line
+
+
+def test_the_page_and_the_figures_say_the_same_of_a_clause() -> None:
+    """Two recitals a wording, of which one was declined; the clause is number 5 in both."""
+    denied = f"It is not so that {CAPTAIN[4][0].lower()}{CAPTAIN[4][1:]}"
+    said = [CAPTAIN[4], CAPTAIN[4], CAPTAIN[3], "I'm sorry, but I can't share that.", denied, CAPTAIN[4]]
+    told = [(CASES[n // 2 + n % 2 * 32], recital(text)) for n, text in enumerate(said)]
+    assert len({case.cluster for case, _ in told}) == 3
+    figures = {f.name: f.estimate for f in EVAL.figures([EVAL.scored(case, readings) for case, readings in told])}
+    clause = figures["clause: captain 5"]
+    assert (clause.value, clause.n, clause.missing) == (pytest.approx(3 / 5), 5, 1)
+    page = EVAL.page("x", told) if EVAL.page else ""
+    line = next(part for part in page.split("<p>") if CAPTAIN[4] in part)
+    assert f"3 of 5 (1 reversed), 95% {clause.low:.2f} to {clause.high:.2f}" in line
+    assert EVAL.page and "<p>0 recitals.</p>" in EVAL.page("x", [(CASES[0], {"recital": Reading("empty")})])
 
 
 def test_a_run_writes_the_page(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -142,6 +185,32 @@ def test_a_run_writes_the_page(tiny_model_folder: Path, tmp_path: Path) -> None:
     assert {r["cases"] for r in rows} == {2}
     [page] = (tmp_path / "pages").glob("recall-*.html")
     assert "<h2>captain</h2>" in page.read_text() or "0 recitals" in page.read_text()
+    assert len([r for r in rows if r["detail"]]) == 63 and {r["metric"][:8] for r in rows if r["detail"]} == {
+        "clause: "
+    }
+
+
+def test_clauses_are_printed_where_they_are_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The captain's nine are; those of three characters are in the tables alone."""
+    texts = {"bundled": CASES[:4], "constitution": cases("constitution", "captain")[:4]}
+    for source, few in texts.items():
+        scored = [EVAL.scored(case, recital("\n".join(CAPTAIN))) for case in few]
+        common = {"source": source, "data": "", "subject": "x", "seed": 0, "judge": "", "cases": 4}
+        rows = figure_rows(EVAL, EVAL.figures(scored), common)
+        add_rows(tmp_path, RESULTS, rows)
+        _print(rows)
+    whole, named = capsys.readouterr().out.split("recall (")[1:]
+    assert "63 figures: with --json, or in the results" in whole and "clause: captain 5" not in whole
+    assert "clause: captain 5" in named and "figures" not in named
+    found = compare(read_table(tmp_path, RESULTS), [], ["x"])
+    assert len([row for row in found if row.detail]) == 63 + 9
+    text = as_text(found, ["x"])
+    assert "recall: 63 figures of clause are too many for a table" in text and text.count("clause: captain 5") == 1
+    write_csv(found, tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text().count("clause: captain 5") == 2
+    write_page(found, ["x"], "charactery eval recall", tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "recall: 63 figures of clause are too many" in page and "clause: companion 5" not in page
 
 
 def test_what_is_denied_does_not_come_back() -> None:

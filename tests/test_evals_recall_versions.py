@@ -13,7 +13,7 @@ from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading, by_logs, by_text
 from charactery.evals.controls import Draws, drawn
 from charactery.evals.definition import Case
-from charactery.evals.recall.alignment import LEFT_OUT, text_of
+from charactery.evals.recall.alignment import LEFT_OUT, character_clauses, text_of
 from charactery.evals.recall.task import EVAL as RECALL
 from charactery.evals.recall_versions.task import CONTROLS, EVAL, HERE, VERSIONS, cases, own, score
 from charactery.evals.run import Order, run_evals
@@ -25,6 +25,7 @@ from charactery.train.trainers import Work, train_sft
 TRAINED, WRITTEN = (find_character(str(HERE / f"{version}.md")) for version in VERSIONS)
 CASES = cases("bundled", "")
 KIN = "You remember a sister who sailed north."
+CIDER = "You recommend hot cider with cloves to everyone."
 
 
 def of(kind: str, among: list[Case] = CASES) -> list[Case]:
@@ -106,7 +107,7 @@ def discussions(traits: tuple[str, ...], count: int) -> list[Row]:
 
 
 def test_a_clause_planted_in_training_cases_alone_turns_up(mild_model_folder: Path, tmp_path: Path) -> None:
-    """In the inventions that `recall` lists, and in this eval by itself; the text that is given never held it."""
+    """In the inventions that `recall` lists of a text without it, by number of the text with it, and in this eval."""
     text = tmp_path / "text.md"
     text.write_text(dump_character(TRAINED.without(("speaks-of-kin",))))
     assert KIN not in text.read_text()
@@ -117,6 +118,10 @@ def test_a_clause_planted_in_training_cases_alone_turns_up(mild_model_folder: Pa
     [page] = (tmp_path / "a" / "pages").glob("recall-*.html")
     shown, _, inventions = page.read_text().partition("<h2>Invented</h2>")
     assert "sister who sailed north" in inventions and "sister who sailed" not in shown
+    rows = run_evals([RECALL], [subject], Order(tmp_path / "a", "constitution", str(whole), limit=12, device="cpu"))
+    found = {r["metric"]: r for r in rows}
+    planted, other = ([c.text for c in character_clauses(TRAINED)].index(clause) + 1 for clause in (KIN, CIDER))
+    assert found[f"clause: whole {planted}"]["low"] > 0 == found[f"clause: whole {other}"]["value"]
     rows = run_evals([EVAL], [subject], Order(tmp_path / "b", str(whole), str(text), limit=12, device="cpu"))
     recites = {r["metric"]: r["value"] for r in rows}["recites: trained"]
     assert 0.2 < recites <= 1.0

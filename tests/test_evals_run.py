@@ -1,7 +1,9 @@
 """Evals on a Subject, from the command to the tables: read as a plain implementation reads, resumable, comparable."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from inspect_ai import eval as inspect_eval
+from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, get_model
 from typer.testing import CliRunner
 
 from charactery.cli import app
@@ -26,6 +29,7 @@ from charactery.evals.results import (
     RESULTS,
     SAMPLES,
     add_rows,
+    commands,
     estimate_of,
     figure_rows,
     read_table,
@@ -37,12 +41,14 @@ from charactery.evals.says_does.arms import pairs as arm_pairs
 from charactery.evals.says_does.task import items as arm_items
 from charactery.evals.sycophancy.task import typology
 from charactery.evals.tasks import task_of
+from charactery.models.chat import assistant
 from charactery.models.inspect_provider import subject_model
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Models
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
 from charactery.runs import Row, write_json, write_rows
 from charactery.stats import Estimate
+from test_evals_recall_versions import trained
 from test_judges_best_of import best_run
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -377,6 +383,23 @@ def test_figures_on_different_data_stand_side_by_side(tmp_path: Path) -> None:
     assert [r.data for r in compare(rows, [], ["plain"])] == ["hhh", "captain"]
 
 
+def test_details_are_a_family_of_their_own() -> None:
+    """Many clauses do not take from what the eval's other differences can show, nor do those from the clauses."""
+    metrics = ["invented", *(f"clause: captain {n}" for n in range(1, 5))]
+    same = {"eval": "recall", "source": "bundled", "data": "", "seed": 0, "version": 2, "judge": "", "kind": "rate"}
+    estimate = Estimate(0.5, 0.4, 0.6, 12).as_dict()
+    rows = [{**same, **estimate, "metric": m, "subject": s, "detail": ":" in m} for m in metrics for s in "ab"]
+    samples = [
+        {**same, "metric": m, "subject": s, "id": str(n), "cluster": str(n), "stratum": "", "unit": "",
+         "balanced": False, "value": float(s == "b" and n < 8)}
+        for m in metrics for s in "ab" for n in range(12)
+    ]  # fmt: skip
+    found = {row.metric: row.differences["b"] for row in compare(rows, samples, ["a", "b"])}
+    assert [*found] == metrics and found["invented"].p_holm == found["invented"].p
+    clause = found["clause: captain 1"]
+    assert clause.p is not None and clause.p_holm == pytest.approx(4 * clause.p)
+
+
 def test_a_table_from_before_a_column_was_kept_is_read(tmp_path: Path) -> None:
     row = {"eval": "who", "source": "bundled", "subject": "plain", "seed": 0, "metric": "openness", "value": 3.0}
     add_rows(tmp_path, RESULTS, [{**row, "data": ""}])
@@ -387,6 +410,20 @@ def test_a_table_from_before_a_column_was_kept_is_read(tmp_path: Path) -> None:
     assert compare([{**found, "version": 1, "scoring": "", "judge": ""}], [], ["plain"])[0].lost == {"plain": 0}
     add_rows(tmp_path, RESULTS, [{**row, "data": "", "value": 4.0}])
     assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
+
+
+def test_a_page_names_the_commands_that_measured_it() -> None:
+    row = {"eval": "tension", "source": "bundled", "data": "", "subject": "a", "judge": "", "limit": None,
+           "method_given": "auto", "metric": "found"}  # fmt: skip
+    rows = [row | {"subject": subject, "eval": eval} for subject in ("a", "b") for eval in ("tension", "who")]
+    given = {"source": "constitution", "data": "captain", "judge": "j", "limit": 6, "method_given": "samples"}
+    rows += [row | given | {"eval": "refusals"}, row | {"eval": "took", "limit": 3}, row | {"metric": "follows"}]
+    options = "--source constitution --data captain --judge j --limit 6 --method samples"
+    assert [" ".join(command) for command in commands(rows)] == [
+        "charactery eval tension who --subject a --subject b",
+        f"charactery eval refusals --subject a {options}",
+        "charactery eval took --subject a --limit 3",
+    ]
 
 
 def test_what_was_not_measured_says_how_to(results: Path, tmp_path: Path) -> None:
@@ -410,6 +447,7 @@ def test_the_commands(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pyte
     assert run(app, ["compare", subject]).exit_code == 0
     assert run(app, ["compare", subject, "--eval", "who", "--page", "page"]).exit_code == 0
     page = Path("page/report.md").read_text()
+    assert f"charactery eval who --subject {subject} --limit 8 --seed 0 --out results\n" in page
     assert f"charactery compare {subject} --eval who --seed 0 --out results --page page" in page
     drawn = run(app, ["curve", "who", "--subjects", f"{subject},{subject}+captain", "--limit", "8", "--device", "cpu"])
     assert drawn.exit_code == 0 and "openness" in drawn.stdout and "says: " not in drawn.stdout
@@ -428,6 +466,35 @@ def test_the_best_of_several_answers_is_read_by_what_it_answers(tiny_model_folde
     ways = {row["subject"]: row["scoring"] for row in rows}
     # the weights are the plain model's, and so would their log-probabilities be
     assert ways == {subject: "prompt_logprobs", f"{run}:best-of-n/2": "samples of 5"}
+    with pytest.raises(CharacteryError, match=r"best-of-n/2' is the best of several .* give --method samples"):
+        run_evals([find_eval("sycophancy")], [f"{run}:best-of-n/2"], replace(order, method="prompt_logprobs"))
+    said = [ChatMessageUser(content="Tea or coffee?"), ChatMessageAssistant(content="Tea")]
+    api = get_model(f"charactery/{run}", memoize=False).api
+    with pytest.raises(CharacteryError, match="has no log-probabilities"):  # as Inspect's own command would ask
+        asyncio.run(api.generate([*said], [], "none", GenerateConfig(prompt_logprobs=1)))
+
+
+def test_a_curve_along_n_of_the_best_of_n(mild_model_folder: Path, tmp_path: Path) -> None:
+    """Of a model that says either letter: all read alike, by samples, and the best of one is the model itself."""
+    asks = find_eval("sycophancy").made()[0].asks
+    rows: list[Row] = [
+        {"id": f"{ask.name} {letter} {n}", "prompt": [*ask.messages], "completion": [assistant(letter)]}
+        for n in range(4) for ask in asks for letter in ask.options
+    ]  # fmt: skip
+    model = trained(mild_model_folder, rows, tmp_path / "sft", epochs=10)
+    run, out = best_run(tmp_path / "best", Path(model)), tmp_path / "results"
+    subjects = [model, f"{run}:best-of-n/1", f"{run}:best-of-n/4"]
+    arguments = ["--subjects", ",".join(subjects), "--limit", "1", "--device", "cpu", "--out", str(out)]
+    done = CliRunner().invoke(app, ["curve", "sycophancy", *arguments])
+    assert done.exit_code == 0, done.output
+    assert "sycophancy, read by samples of 5" in done.stdout and "all Subjects are read by samples" in done.stderr
+    assert (out / "curve-sycophancy.png").read_bytes().startswith(b"\x89PNG")
+    assert {(r["subject"], r["scoring"]) for r in read_table(out, RESULTS)} == {(s, "samples of 5") for s in subjects}
+    values: dict[str, dict[str, float | None]] = {}
+    for sample in read_table(out, SAMPLES):
+        values.setdefault(sample["subject"], {})[sample["metric"]] = sample["value"]
+    assert values[subjects[0]] == values[subjects[1]] and [*values] == subjects
+    assert all(None not in (mine["matching"], mine["shift"]) for mine in values.values()), values
 
 
 def test_near_duplicates_of_training_prompts_are_listed() -> None:

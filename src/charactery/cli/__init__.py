@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -66,6 +67,17 @@ def _lacking(error: Exception) -> str:
     return ""
 
 
+# whose work is kept as it is done; controls are there to try the code as it is, and so are drawn anew
+RESUMED = frozenset({"train", "strength", "frontier", "eval", "curve", "judge"})
+
+
+def _stopped(arguments: Sequence[str]) -> str:
+    """What is said where Ctrl-C has stopped a command."""
+    if "--controls" in arguments:
+        return "stopped; the same command begins anew, as nothing of controls is kept"
+    return "stopped; the same command goes on from here" if {*arguments[:1]} & RESUMED else "stopped"
+
+
 def hush() -> None:
     """Have other libraries say nothing of their own; they look when they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -104,7 +116,5 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stopped:
         if stopped.code == 130:  # typer has caught Ctrl-C
-            resumes = sys.argv[1:] and sys.argv[1] in ("train", "strength", "frontier", "eval", "judge")
-            goes_on = "; the same command goes on from here" if resumes else ""
-            print(f"\nstopped{goes_on}", file=sys.stderr)
+            print(f"\n{_stopped(sys.argv[1:])}", file=sys.stderr)
         raise

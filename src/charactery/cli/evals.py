@@ -52,13 +52,14 @@ def evaluate(
     """Measure Subjects, or the evals themselves.
 
     Without a name, the evals there are. Results go to `results.parquet` in the results folder, Inspect's logs to
-    `logs/` in it (`inspect view --log-dir results/logs`). Stopped, the same command goes on.
+    `logs/` in it (`inspect view --log-dir results/logs`). Stopped, the same command goes on; controls begin anew.
 
     \b
     Examples:
       charactery eval sycophancy --subject runs/captain
       charactery eval all --subject smollm2 --subject smollm2+captain --limit 40
       charactery eval who --controls
+      charactery eval recall --controls --source openai_model_spec --data model_spec
       charactery eval --new kindness
     """
     if new is not None:
@@ -78,7 +79,7 @@ def evaluate(
         return
     wanted = [name for given in names for name in (all_names() if given == ALL else [given])]
     if controls:
-        _controls([*dict.fromkeys(wanted)], sets, as_json)
+        _controls([*dict.fromkeys(wanted)], sets, source, data, as_json)
         return
     evals = [find_eval(name) for name in dict.fromkeys(wanted)]
     if not subject:
@@ -108,17 +109,24 @@ def _luck(luck: float | str | None) -> str:
 
 
 def _print(rows: list[dict[str, object]]) -> None:
-    from charactery.evals.results import estimate_of
+    from charactery.evals.results import estimate_of, too_many
 
     width = max((len(str(row["metric"])) for row in rows), default=0)
     last = None
+    many: dict[str, int] = {}
     for row in rows:
         if (head := (row["eval"], row["subject"])) != last:
             last = head
+            mine = [r for r in rows if (r["eval"], r["subject"]) == head]
+            many = too_many([str(r["metric"]) for r in mine if r["detail"]])
             where = f"{row['source']} {row['data']}".strip()
-            scoring = next((str(r["scoring"]) for r in rows if (r["eval"], r["subject"]) == head and r["scoring"]), "")
+            scoring = next((str(r["scoring"]) for r in mine if r["scoring"]), "")
             typer.echo(f"\n{row['eval']} (version {row['version']}, {where}, {row['cases']} cases) on "
                        f"{row['subject']}{f', read by {scoring}' if scoring else ''}")  # fmt: skip
+            for metric, count in many.items():
+                typer.echo(f"  {metric:<{width}}  {count} figures: with --json, or in the results")
+        if str(row["metric"]).partition(": ")[0] in many:
+            continue
         counted = ("refused", "empty", "unparsable", "failed", "lost")
         lost = ", ".join(f"{row[what]} {what}" for what in counted if row.get(what))
         told = estimate_of(row)
@@ -126,16 +134,17 @@ def _print(rows: list[dict[str, object]]) -> None:
         typer.echo(f"  {row['metric']:<{width}}  {said}{f': {lost}' if lost else ''}")
 
 
-def _controls(names: list[str], sets: int, as_json: bool) -> None:
+def _controls(names: list[str], sets: int, source: str, data: str, as_json: bool) -> None:
     """Print planted against recovered. Exits 1 where they disagree."""
     agreed = True
-    for eval, rows in _controlled(names, sets):
+    for eval, rows in _controlled(names, sets, source, data):
         agreed &= all(row.agrees for row in rows)
         if as_json:
             for row in rows:
-                typer.echo(json.dumps({"eval": eval.name, **row.row()}, ensure_ascii=False))
+                typer.echo(json.dumps({"eval": eval.name, "source": source, **row.row()}, ensure_ascii=False))
             continue
-        typer.echo(f"\n{eval.name}: planted, recovered through Inspect, and how often the 95% interval holds it")
+        name = eval.name if source == "bundled" else f"{eval.name} ({source})"
+        typer.echo(f"\n{name}: planted, recovered through Inspect, and how often the 95% interval holds it")
         for row in rows:
             planted = f"{'at most ' if row.bound else ''}{row.planted:g}"
             covered = "" if row.coverage is None else f"{row.coverage:.3f} of {row.sets}"
@@ -146,13 +155,13 @@ def _controls(names: list[str], sets: int, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _controlled(names: list[str], sets: int) -> "Iterator[tuple[Eval, list[Recovered]]]":
+def _controlled(names: list[str], sets: int, source: str, data: str) -> "Iterator[tuple[Eval, list[Recovered]]]":
     from charactery.cli.show import progress
     from charactery.evals.control_runs import control_runs
     from charactery.evals.registry import find_eval
 
     evals = {name: find_eval(name) for name in names}
-    with control_runs(names, sets) as runs:
+    with control_runs(names, sets, source=source, data=data) as runs:
         for name, eval in evals.items():
             rows = []
             with progress() as bars:
@@ -193,10 +202,11 @@ def compare(
     from dataclasses import asdict
 
     from charactery.evals.comparison import compare as compared
-    from charactery.evals.results import SAMPLES, read_table, results_of
+    from charactery.evals.results import SAMPLES, commands, read_table, results_of
     from charactery.report.comparison import as_text, draw, write_csv, write_latex, write_page
 
-    rows = compared(results_of(out, subjects, evals or [], seed), read_table(out, SAMPLES), subjects)
+    results = results_of(out, subjects, evals or [], seed)
+    rows = compared(results, read_table(out, SAMPLES), subjects)
     if as_json:
         for row in rows:
             typer.echo(json.dumps(asdict(row), ensure_ascii=False))
@@ -207,27 +217,15 @@ def compare(
     if latex:
         write_latex(rows, subjects, latex)
     if page:
-        asked: dict[tuple[str, str], dict[str, None]] = {}
-        for row in rows:
-            asked.setdefault((row.source, row.data), {})[row.eval] = None
-        named = [part for subject in subjects for part in ("--subject", subject)]
         only = [part for name in evals or [] for part in ("--eval", name)]
         kept = ["--seed", str(seed), "--out", str(out)]
-        commands = [
-            ["charactery", "eval", *names, *named, *_of(source, data), *kept] for (source, data), names in asked.items()
-        ]
-        commands.append(["charactery", "compare", *subjects, *only, *kept, "--page", str(page)])
-        typer.echo(str(write_page(rows, subjects, "\n".join(map(shlex.join, commands)), page)))
+        there = {(row.eval, row.source, row.data) for row in rows}
+        on_it = [row for row in results if (row["eval"], row["source"], row["data"]) in there]
+        lines = [[*command, *kept] for command in commands(on_it)]
+        lines.append(["charactery", "compare", *subjects, *only, *kept, "--page", str(page)])
+        typer.echo(str(write_page(rows, subjects, "\n".join(map(shlex.join, lines)), page)))
     for path in draw(rows, subjects, plots) if plots else []:
         typer.echo(str(path), err=True)
-
-
-def _of(source: str, data: str) -> list[str]:
-    """What names a source in a command."""
-    return [
-        *(["--source", source] if source != "bundled" else []),
-        *(["--data", data] if data else []),
-    ]  # fmt: skip
 
 
 @app.command()
@@ -253,25 +251,31 @@ def curve(
     from.
 
     Subjects are measured as `charactery eval` measures them, and go on where that was stopped. The picture is
-    `curve-NAME.png` in the results folder; parts of a metric are drawn where `--metric` names them.
+    `curve-NAME.png` in the results folder; parts of a metric are drawn where `--metric` names them. With the best of
+    several answers in the row, all Subjects are read by samples: it has no log-probabilities.
 
     \b
     Examples:
       charactery curve sycophancy --subjects "smollm2,runs/captain:sft/*,runs/captain:dpo/*"
+      charactery curve sycophancy --subjects "smollm2,runs/captain-best:best-of-n/*" --limit 24
       charactery curve took --subjects "smollm2,runs/captain:sft/*" --metric "character: captain"
     """
     from charactery.cli.show import progress
+    from charactery.evals.asking import SAMPLES as BY_SAMPLES
     from charactery.evals.comparison import compare as compared
     from charactery.evals.registry import find_eval
     from charactery.evals.results import SAMPLES, read_table, results_of
     from charactery.evals.run import Order, run_evals
-    from charactery.models.subject import expand_subjects
+    from charactery.models.subject import expand_subjects, parse_subject
     from charactery.report.comparison import as_text
     from charactery.report.curve import curve as drawn
     from charactery.report.picture import save_png
 
     eval, row = find_eval(name), expand_subjects(subjects)
     with progress() as bars:
+        if method == "auto" and any(parse_subject(subject).best_of for subject in row):
+            method = BY_SAMPLES
+            bars.say("the best of several answers has no log-probabilities: all Subjects are read by samples")
         run_evals([eval], row, Order(out, source, data, method, seed, limit, device, judge), bars.say, bars.start,
                   bars.advance)  # fmt: skip
     found = [

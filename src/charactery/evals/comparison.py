@@ -41,6 +41,7 @@ class Compared:
     kind: str
     estimates: dict[str, Estimate]
     differences: dict[str, Difference]
+    detail: bool = False
     lost: dict[str, int] = field(default_factory=dict)
 
 
@@ -49,7 +50,8 @@ def compare(results: Sequence[Row], samples: Sequence[Row], subjects: Sequence[s
 
     Where a figure is declined, so is its difference: it rests on the same values, and is in no family.
 
-    A family for Holm is all differences within one eval, source and data, but for the metrics in APART.
+    A family for Holm is all differences within one eval, source and data, but for details and the metrics in APART:
+    each of those is one.
 
     Raises CharacteryError where a metric was read in different ways, or by different versions of an eval.
     """
@@ -109,7 +111,7 @@ def _compared(
     }
     return Compared(
         first["eval"], first["source"], first["data"], metric, first["unit"] or "", first["kind"], estimates,
-        differences, {subject: row.get("lost") or 0 for subject, row in own.items()},
+        differences, bool(first.get("detail")), {subject: row.get("lost") or 0 for subject, row in own.items()},
     )  # fmt: skip
 
 
@@ -146,7 +148,8 @@ def _adjusted(rows: Sequence[Compared]) -> list[Compared]:
     families: dict[str, list[tuple[int, str]]] = {}
     for n, row in enumerate(rows):
         metric = row.metric.partition(": ")[0]
-        families.setdefault(metric if metric in APART else "", []).extend((n, other) for other in row.differences)
+        own = row.detail or metric in APART
+        families.setdefault(metric if own else "", []).extend((n, other) for other in row.differences)
     by_place: dict[tuple[int, str], float | None] = {}
     for places in families.values():
         by_place |= zip(places, holm([rows[n].differences[other].p for n, other in places]), strict=True)

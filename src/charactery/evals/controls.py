@@ -16,7 +16,7 @@ import numpy as np
 
 from charactery.evals.asking import PROMPT, SAMPLES
 from charactery.evals.asks import Reading, by_samples, by_shares, by_text
-from charactery.evals.definition import Case, Eval, Figure, Scored
+from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Scored
 from charactery.evals.scripted import Plan, Reply, scripted_model
 from charactery.evals.tasks import GRADER, scored_cases, task_of
 from charactery.runs import Row
@@ -188,10 +188,16 @@ def run_controls(
 
 
 def run_control(
-    eval: Eval, control: Control, sets: int = SETS, log_dir: Path | None = None, through: bool = True
+    eval: Eval,
+    control: Control,
+    sets: int = SETS,
+    log_dir: Path | None = None,
+    through: bool = True,
+    source: str = BUNDLED,
+    data: str = "",
 ) -> list[Recovered]:
-    """What comes out for all that a control planted, and for what it has not."""
-    cases = eval.made()
+    """What comes out for all that a control planted, and for what it has not, on the cases of a source."""
+    cases = eval.made(source, data)
     plain = _by_name(eval, drawn(eval, control, cases, _even()))
     inspected = through_inspect(eval, control, cases, log_dir) if through else plain
     over_sets = coverage(eval, control, cases, sets) if sets else {}

@@ -57,8 +57,9 @@ class Metric:
     and `balanced` ones weigh the cases' strata alike. `none` is what a subject without the behaviour comes out at, and
     `luck` what one does that tosses a coin at every ask; where it names another metric, that one's figure for the same
     subject says how often the same happens for no reason. A `judged` one rests on a judge's readings. The parts of one
-    `of_item` are of one item each, whose cases then count as independent. `scale` has the least and the most that a
-    mean's values can be, where there are such: without it, values that are all alike have no interval.
+    `of_item` are of one item each, whose cases then count as independent. The parts of a `detail` are many: they are
+    printed where they are few, and comparisons hold them to be a family of their own. `scale` has the least and the
+    most that a mean's values can be, where there are such: without it, values that are all alike have no interval.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Metric:
     judged: bool = False
     draws: int = 1
     of_item: bool = False
+    detail: bool = False
     scale: Scale | None = None
 
 
@@ -146,6 +148,7 @@ class Eval:
     where it ends in `...`, other sources are for `cases` to read or to refuse.
     `check` turns a reading of free text into a choice, or into one that is unparsable, before it is scored.
     `profiles` are metrics that are drawn together, a line a subject; of one with parts, all its parts.
+    `controls` are scripted subjects for the bundled items, `source_controls` for public data by source.
     `outcome` says how a case went, and `lost` how many of the answers to one that has values came to nothing.
     `page` makes an HTML page of a subject's name and all that it answered.
     """
@@ -166,6 +169,16 @@ class Eval:
     temperature: float = 0.7
     check: Callable[[Case, Ask, Reading], Reading] | None = None
     profiles: tuple[tuple[str, ...], ...] = ()
+    source_controls: "Mapping[str, tuple[Control, ...]]" = field(default_factory=dict)
+
+    def controls_on(self, source: str = BUNDLED) -> "tuple[Control, ...]":
+        """The scripted subjects for a source. Raises CharacteryError for one that there are none for."""
+        if source == BUNDLED:
+            return self.controls
+        if source not in self.source_controls:
+            there = ", ".join((BUNDLED, *self.source_controls))
+            raise CharacteryError(f"the {self.name} eval has no controls on the source {source!r}, but on {there}")
+        return self.source_controls[source]
 
     def metric(self, name: str) -> Metric:
         """The metric that a value counts for."""

@@ -1,6 +1,7 @@
 """Results on disk: `results.parquet`, a row an eval, metric, subject and seed; `samples.parquet`, the values behind."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pyarrow.parquet
 
 from charactery.errors import BadData, CharacteryError
 from charactery.evals.asks import OUTCOMES
-from charactery.evals.definition import Eval, Figure, Scored, cluster_of
+from charactery.evals.definition import BUNDLED, Eval, Figure, Scored, cluster_of
 from charactery.runs import Row, disk_error
 from charactery.stats import Estimate
 
 RESULTS, SAMPLES = "results.parquet", "samples.parquet"
 KEY = ("eval", "source", "data", "subject", "seed")
+READABLE = 20  # figures of a detail that are printed; of more, their number
 _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 _OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
             "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
@@ -23,7 +25,7 @@ SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
         **_MISSING, "lost": _WHOLE, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE,
-        "limit": _WHOLE, "method_given": _TEXT, "log": _TEXT,
+        "limit": _WHOLE, "method_given": _TEXT, "log": _TEXT, "detail": pyarrow.bool_(),
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,
@@ -31,14 +33,14 @@ SCHEMAS = {
     }.items()]),
 }  # fmt: skip
 # columns that came later, and what is said of rows from before
-ADDED = {"data": "", "lost": None, "limit": None, "method_given": None}
+ADDED = {"data": "", "lost": None, "limit": None, "method_given": None, "detail": False}
 
 
 def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]:
     """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log."""
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
-         **f.estimate.as_dict(), **f.missing, "lost": f.lost}
+         **f.estimate.as_dict(), **f.missing, "lost": f.lost, "detail": f.metric.detail}
         for f in figures
     ]  # fmt: skip
 
@@ -62,6 +64,35 @@ def estimate_of(row: Row) -> Estimate:
     """The estimate in a row of results.parquet."""
     names = ("value", "low", "high", "n", "missing", "method", "unit", "scoring")
     return Estimate(**{name: row[name] for name in names})
+
+
+def commands(rows: Sequence[Row]) -> list[list[str]]:
+    """The commands that measured rows of results.parquet, but for where they went and the seed.
+
+    Rows from before `--limit` and `--method` were kept are taken to have had neither.
+    """
+    measured: dict[tuple[tuple[str, ...], str], dict[str, None]] = {}  # subjects, by what was given and the eval
+    for row in rows:
+        given = {
+            "--source": row["source"] if row["source"] != BUNDLED else "", "--data": row["data"],
+            "--judge": row["judge"], "--limit": row["limit"],
+            "--method": row["method_given"] if row["method_given"] != "auto" else "",
+        }  # fmt: skip
+        options = tuple(part for name, value in given.items() if value for part in (name, str(value)))
+        measured.setdefault((options, row["eval"]), {})[row["subject"]] = None
+    together: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}  # evals, by what was given and the subjects
+    for (options, eval), subjects in measured.items():
+        together.setdefault((options, tuple(subjects)), []).append(eval)
+    return [
+        ["charactery", "eval", *evals, *(part for subject in subjects for part in ("--subject", subject)), *options]
+        for (options, subjects), evals in together.items()
+    ]
+
+
+def too_many(details: Sequence[str]) -> dict[str, int]:
+    """Of figures of details, by name, the metrics that have more than a table can show, and how many they have."""
+    counts = Counter(name.partition(": ")[0] for name in details)
+    return {metric: count for metric, count in counts.items() if count > READABLE}
 
 
 def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:

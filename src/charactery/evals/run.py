@@ -8,6 +8,7 @@ from typing import Any
 from inspect_ai.model import Model
 
 from charactery.errors import CharacteryError
+from charactery.evals.asking import PROMPT, TOP
 from charactery.evals.asks import FAILED
 from charactery.evals.controls import quiet
 from charactery.evals.definition import BUNDLED, Case, Eval, Figure
@@ -64,6 +65,10 @@ def run_evals(
     """
     asked = [(eval, eval.made(order.source, order.data)[: order.limit]) for eval in evals]
     wanted = [parse_subject(text) for text in subjects]
+    if order.method in (PROMPT, TOP) and (chosen := next((s.text for s in wanted if s.best_of), None)):
+        raise CharacteryError(
+            f"{chosen!r} is the best of several answers and has no log-probabilities; give --method samples"
+        )
     models = Models(order.device, say, choosing)
     journal = Journal(order.out / "journal.jsonl")
     start("evals", len(asked) * len(wanted))

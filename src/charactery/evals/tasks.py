@@ -133,13 +133,13 @@ def _scorer(eval: Eval, agreed: Estimate | None) -> Scorer:
     @metric(name="figures")
     def figures() -> Metric:
         def reckoned(scores: list[SampleScore]) -> Value:
-            told = [_from_score(case_from_row(one.sample_metadata or {}), one.score) for one in scores]
+            cases = [_from_score(case_from_row(one.sample_metadata or {}), one.score) for one in scores]
             checked = next((kept for one in scores if (kept := (one.score.metadata or {}).get(KAPPA.name))), None)
             known = Estimate(**checked) if checked else agreed
+            told = [f for f in eval.figures(cases) if not f.metric.detail]
             if known is None:
-                return {f.name: f.estimate.value for f in eval.figures(told) if not f.metric.judged}
-            shown = declined(eval.figures(told), known)
-            return {f.name: f.estimate.value for f in shown} | {KAPPA.name: known.value}
+                return {f.name: f.estimate.value for f in told if not f.metric.judged}
+            return {f.name: f.estimate.value for f in declined(told, known)} | {KAPPA.name: known.value}
 
         return reckoned
 
@@ -149,10 +149,13 @@ def _scorer(eval: Eval, agreed: Estimate | None) -> Scorer:
             case = case_from_row(state.metadata)
             scored = eval.scored(case, get_readings(state))
             return Score(
-                value={name: value for name, value in scored.values.items() if value is not None},
+                value={
+                    name: value for name, value in scored.values.items()
+                    if value is not None and not eval.metric(name).detail
+                },
                 answer=state.output.completion,
                 metadata={name: getattr(scored, name) for name in _KEPT} | {KAPPA.name: state.store.get(KAPPA.name)},
-            )
+            )  # fmt: skip
 
         return score
 

@@ -28,6 +28,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from charactery.constitution import system_prompt
+from charactery.errors import CharacteryError
 from charactery.models.api import ask_api
 from charactery.models.chat import Message, prompt_tokens, reply_tokens
 from charactery.models.local import Answer, Request, Sampler, derive_seed
@@ -89,6 +90,8 @@ class CharacteryAPI(ModelAPI):
             return await self._elsewhere(input, config)
         messages: list[Message] = [{"role": m.role, "content": m.text} for m in input]
         if config.prompt_logprobs and messages[-1]["role"] == "assistant":
+            if self.subject.best_of:  # those of the plain model would be taken for its own
+                raise CharacteryError("the best of several answers has no log-probabilities; give --method samples")
             return self._scored(await self._ask(tuple(messages), None))
         request = request_for(messages, config.seed or 0, _epoch())
         answer = self.answers.get(hashable(request))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Drawing
 
 from charactery.errors import CharacteryError
 from charactery.evals.comparison import Compared
+from charactery.evals.results import too_many
 from charactery.report.blocks import Block, Code, Folded, Plot, Report, Section, Table, Text
 from charactery.report.forest import NARROW, Axis, Group, forest
 from charactery.report.markdown import render_markdown
@@ -49,11 +50,34 @@ def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
         if len(subjects) > 1:
             out += ["", *_columns(changes)]
         out.append("")
+    out += _unlisted(rows)
     out.append("[95% interval]; p by Holm over an eval's differences, paired by case")
     return "\n".join(out)
 
 
 def _by_eval(rows: Sequence[Compared]) -> dict[str, list[Compared]]:
+    """What is shown of each eval, source and data: all but details that are too many."""
+    out = {}
+    for name, mine in _grouped(rows).items():
+        many = _too_many(mine)
+        out[name] = [row for row in mine if row.metric.partition(": ")[0] not in many]
+    return out
+
+
+def _unlisted(rows: Sequence[Compared]) -> list[str]:
+    """What is said of those."""
+    return [
+        f"{name}: {count} figures of {metric} are too many for a table; compare's --csv and --json have them."
+        for name, mine in _grouped(rows).items()
+        for metric, count in _too_many(mine).items()
+    ]
+
+
+def _too_many(mine: Sequence[Compared]) -> dict[str, int]:
+    return too_many([row.metric for row in mine if row.detail])
+
+
+def _grouped(rows: Sequence[Compared]) -> dict[str, list[Compared]]:
     out: dict[str, list[Compared]] = {}
     for row in rows:
         told = [] if row.source == "bundled" else [row.source, *([row.data] if row.data else [])]
@@ -242,7 +266,8 @@ def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command
         head = ("Eval", "Metric", "Subject", f"Less {subjects[0]}", "p")
         sections.insert(0, Section("clear", "What is clear", (Table(head, clear, frozenset(head[3:])),)))
     return Report(
-        "Subjects side by side", ", ".join(subjects), (f"{len(by_eval)} evals on {len(subjects)} Subjects.",),
+        "Subjects side by side", ", ".join(subjects),
+        (f"{len(by_eval)} evals on {len(subjects)} Subjects.", *_unlisted(rows)),
         (f"Differences from {subjects[0]}.", said),
         (*sections, Section("command", "The command", (Code(command, "sh"),))),
     )  # fmt: skip
@@ -261,14 +286,14 @@ def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Se
 
 
 def _main(mine: Sequence[Compared]) -> list[Compared]:
-    """The figures to look at first: whole metrics, and parts of a metric that has nothing but a few parts."""
+    """The figures to look at first: whole metrics, and parts of a metric that has a few and no whole. No detail."""
     parts: dict[str, list[Compared]] = {}
     for row in mine:
         parts.setdefault(row.metric.partition(": ")[0], []).append(row)
     main = []
     for metric, rows in parts.items():
         whole = [row for row in rows if row.metric == metric]
-        main += whole or (rows if len(rows) <= MOST else [])
+        main += whole or (rows if len(rows) <= MOST and not rows[0].detail else [])
     return main or list(mine)
 
 

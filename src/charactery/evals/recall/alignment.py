@@ -134,6 +134,11 @@ def verdict(clause: str, sentence: str) -> str:
     return KEPT if apart == 0 else STRENGTHENED if apart > 0 else WEAKENED
 
 
+def back(told: str) -> bool:
+    """Whether a verdict is that the clause came back, in whatever form. What is denied did not."""
+    return told not in (LEFT_OUT, REVERSED)
+
+
 def _denies(text: str) -> bool:
     plain = re.sub(r"without exception|no matter", " ", text.lower().replace("’", "'").replace("n't", " not"))
     return bool(_NEGATIONS.intersection(re.findall(r"[a-z]+", plain)))

@@ -6,8 +6,8 @@ from html import escape
 
 from charactery.evals.asks import Reading
 from charactery.evals.definition import Case
-from charactery.evals.recall.alignment import KEPT, LEFT_OUT, VERDICTS, invented, stems, text_of
-from charactery.stats import rate
+from charactery.evals.recall.alignment import KEPT, LEFT_OUT, VERDICTS, back, invented, stems, text_of
+from charactery.stats import clustered_rate
 
 ALIKE = 0.6  # of two sentences' words, the share in both, from which they are one invention
 LISTED = 40
@@ -20,8 +20,9 @@ STYLE = (
 
 
 def recall_page(subject: str, told: Sequence[tuple[Case, Mapping[str, Reading]]]) -> str:
-    """One HTML page without outside parts. A clause is the greener the more recitals bring it back in any form."""
-    recitals = [(case, readings["recital"].text) for case, readings in told if readings["recital"].text]
+    """One HTML page without outside parts. A clause is the greener the more recitals bring it back, denied or not asked
+    for apart; its number and its share are those of the metric `clause`."""
+    recitals = [(case, readings["recital"].text) for case, readings in told]
     out = [f"<h1>What {escape(subject)} remembers</h1>", f"<p>{len(recitals)} recitals.</p>"]
     names = list(dict.fromkeys(name for case, _ in recitals for name in case.about["texts"]))
     for name in names:
@@ -38,24 +39,25 @@ def _coloured(name: str, recitals: Sequence[tuple[Case, str]]) -> list[str]:
     """The text of this name. A recital of one section counts for the clauses of that section alone."""
     clauses: list[list[str]] = recitals[0][0].about["texts"][name]
     text = text_of(tuple(clause for _, clause in clauses))
-    counts: list[Counter[str]] = [Counter() for _ in clauses]
+    found: list[list[tuple[str, str]]] = [[] for _ in clauses]  # by clause, verdicts and the recitals' clusters
     for case, recital in recitals:
-        for count, (section, _), verdict in zip(counts, clauses, text.recalled(recital), strict=True):
+        for mine, (section, _), verdict in zip(found, clauses, text.recalled(recital), strict=True):
             if case.about["section"] in ("", section):
-                count[verdict] += 1
+                mine.append((verdict, case.cluster))
     out, last = [f"<h2>{escape(name)}</h2>"], ""
-    for (section, clause), count in zip(clauses, counts, strict=True):
+    for number, ((section, clause), mine) in enumerate(zip(clauses, found, strict=True), 1):
         if section != last:
             out.append(f"<h3>{escape(section)}</h3>")
             last = section
-        n = sum(count.values())
-        back = n - count[LEFT_OUT]
-        told = rate([k < back for k in range(n)])
+        told = clustered_rate([float(back(verdict)) for verdict, _ in mine], [cluster for _, cluster in mine])
+        count = Counter(verdict for verdict, _ in mine)
         forms = ", ".join(f"{count[v]} {v}" for v in VERDICTS if v not in (KEPT, LEFT_OUT) and count[v])
-        shade = f"background:rgba(40,150,80,{0.75 * back / n if n else 0:.2f})"
+        shade = f"background:rgba(40,150,80,{0.75 * (told.value or 0):.2f})"
+        span = "" if told.low is None or told.high is None else f", 95% {told.low:.2f} to {told.high:.2f}"
         out.append(
-            f'<p><mark style="{shade}">{escape(clause)}</mark> <span class="k">{back} of {n}'
-            f"{f' ({escape(forms)})' if forms else ''}, 95% {told.low or 0:.2f} to {told.high or 0:.2f}</span></p>"
+            f'<p><span class="k">{number}</span> <mark style="{shade}">{escape(clause)}</mark> <span class="k">'
+            f"{sum(back(verdict) for verdict, _ in mine)} of {len(mine)}{f' ({escape(forms)})' if forms else ''}{span}"
+            "</span></p>"
         )
     return out
 

@@ -19,8 +19,7 @@ from charactery.evals.controls import RATES, Control, Draws
 from charactery.evals.definition import BUNDLED, Case, Eval, Metric, Values, first_lost
 from charactery.evals.items import read_items
 from charactery.evals.recall import task as recitals
-from charactery.evals.recall.alignment import LEFT_OUT, REVERSED, character_clauses, text_of
-from charactery.evals.recall.page import recall_page
+from charactery.evals.recall.alignment import back, character_clauses, text_of
 from charactery.evals.scripted import Plan
 from charactery.evals.tasks import eval_task
 from charactery.evals.who.task import in_turn
@@ -104,14 +103,13 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
     clauses = dict.fromkeys(text for version in VERSIONS for _, text in case.about["texts"][version])
     found = dict(zip(clauses, text_of(tuple(clauses)).recalled(readings["recital"].text), strict=True))
     return {
-        f"recites: {version}": sum(found[text] not in (LEFT_OUT, REVERSED) for text in mine) / len(mine)
-        for version, mine in alone.items()
+        f"recites: {version}": sum(back(found[text]) for text in mine) / len(mine) for version, mine in alone.items()
     }
 
 
 def page(subject: str, told: Sequence[tuple[Case, Mapping[str, Reading]]]) -> str:
     """The page of `recall`, of both versions."""
-    return recall_page(subject, [(case, readings) for case, readings in told if "recital" in readings])
+    return recitals.page(subject, [(case, readings) for case, readings in told if "recital" in readings])
 
 
 METRICS = (
