@@ -1,6 +1,6 @@
 """Took: a character's own lines against others' of the same length, for any file, and what a judge finds in answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,13 @@ from charactery.constitution.library import bundled_names
 from charactery.errors import CharacteryError
 from charactery.evals.asks import by_logs, by_shares, by_text
 from charactery.evals.comparison import compare
-from charactery.evals.controls import COVERED, Control, Draws, coverage, drawn, each_apart
+from charactery.evals.controls import Draws, drawn, run_control
 from charactery.evals.definition import Case, Values
 from charactery.evals.results import figure_rows, sample_rows
-from charactery.evals.scripted import Plan
-from charactery.evals.took.task import EVAL, LINES, LINES_OF_ONE, _asks, _plan, cases, score
+from charactery.evals.took.task import EVAL, LINES, LINES_OF_ONE, ONE, TRAITS, _asks, cases, leaning_by_trait, score
 from charactery.runs import Row
 
-BUNDLED, CAPTAIN = cases("bundled", ""), cases("captain", "")
-TRAITS = [trait.id for trait in find_character("captain").traits()]
+BUNDLED, CAPTAIN = cases("bundled", ""), cases(ONE, "")
 
 
 def test_every_bundled_characters_lines_are_asked_for() -> None:
@@ -70,26 +68,17 @@ def test_a_trait_is_put_with_another_question_or_line_each_time_against_another_
         assert len({(a.messages[0]["content"], a.options[0]) for a in asks}) == times
 
 
-def leaning_by_trait(nats: Mapping[str, float]) -> Control:
-    """Leans to each of the captain's traits by so much, its questions and foils differing by two nats."""
-
-    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        odds = draws.normal(0.0, 2.0, each_apart(cases))
-        return [_plan(c, v + nats.get(c.about.get("trait", ""), 0.0), False) for c, v in zip(cases, odds, strict=True)]
-
-    return Control("leans by trait", plan, {f"trait: {trait}": value for trait, value in nats.items()})
-
-
 def test_the_strength_of_each_trait_is_recovered() -> None:
-    """The bundled controls have no figure by trait: they are asked of all characters at once."""
-    planted = leaning_by_trait(dict(zip(TRAITS, (-3.0, -1.0, 0.0, 1.0, 4.0), strict=True)))
-    held = coverage(EVAL, planted, CAPTAIN, 200)
-    assert len(held) == 5 and all(COVERED[0] <= share <= COVERED[1] for share in held.values()), held
+    """On one character: where all are asked for, there is no figure by trait."""
+    [control] = EVAL.controls_on(ONE)
+    rows = run_control(EVAL, control, 200, source=ONE)
+    assert len(rows) == 5 and all(row.agrees and row.coverage for row in rows), [row.row() for row in rows]
 
 
 def test_a_trait_that_moved_is_told_from_those_that_did_not() -> None:
-    def rows(subject: str, nats: Mapping[str, float], seed: int) -> tuple[list[Row], list[Row]]:
-        scored = drawn(EVAL, leaning_by_trait(nats), CAPTAIN, Draws(np.random.default_rng(seed)))
+    def rows(subject: str, nats: dict[str, float], seed: int) -> tuple[list[Row], list[Row]]:
+        planted = leaning_by_trait(dict.fromkeys(TRAITS, 0.0) | nats)
+        scored = drawn(EVAL, planted, CAPTAIN, Draws(np.random.default_rng(seed)))
         common = {"source": "captain", "data": "", "subject": subject, "seed": 0}
         return figure_rows(EVAL, EVAL.figures(scored), {**common, "judge": ""}), sample_rows(EVAL, scored, common)
 

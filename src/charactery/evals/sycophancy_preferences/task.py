@@ -307,10 +307,12 @@ def _of_places(control: Control) -> Control:
     return replace(control, name=control.name.replace("letter", "place"), planted=planted)
 
 
+PLACED = tuple(map(_of_places, CONTROLS))
+
 EVAL = Eval(
     "sycophancy-preferences", 1, HERE, cases, score,
     (*(replace(m, about=_ABOUT.get(m.name, m.about)) for m in METRICS[:-1]), FIRST, JUDGED),
-    tuple(map(_of_places, CONTROLS)), (TYPOLOGY, *PARTS, "..."), Judging(_stance_asks, _labelled),
+    PLACED, (TYPOLOGY, *PARTS, "..."), Judging(_stance_asks, _labelled), source_controls=dict.fromkeys(PARTS, PLACED),
 )  # fmt: skip
 
 

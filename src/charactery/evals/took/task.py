@@ -196,6 +196,22 @@ def leaning(nats: float) -> Control:
     return Control(f"leans {nats:g} nats", plan, {f"character: {name}": nats for name in bundled_names()})
 
 
+def leaning_by_trait(nats: Mapping[str, float]) -> Control:
+    """Of one character that is asked for: leans to each trait's lines by so much, and a line by two nats about that."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        by_trait: dict[str, list[Case]] = {}
+        for case in cases:
+            if case.asks[0].name == "line":
+                by_trait.setdefault(case.about["trait"], []).append(case)
+        found: dict[str, float] = {}
+        for trait, mine in by_trait.items():
+            found.update(zip([c.id for c in mine], draws.normal(nats[trait], 2.0, each_apart(mine)), strict=True))
+        return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
+
+    return Control("leans by trait", plan, {f"trait: {trait}": value for trait, value in nats.items()})
+
+
 def wordy(words: float) -> Control:
     """Answers in a sentence of so many words, answers differing by two."""
 
@@ -222,7 +238,14 @@ CONTROLS = (
     Control("another character", _another, most={"chooses": 0.05, "shown": 0.05, "knows": 0.05}),
 )
 
-EVAL = Eval("took", 3, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled))
+ONE = "captain"  # who is asked for alone, so that there are figures by trait
+TRAITS = [trait.id for trait in find_character(ONE).traits()]
+SOURCE_CONTROLS = {ONE: (leaning_by_trait(dict(zip(TRAITS, (-3.0, -1.0, 0.0, 1.0, 4.0), strict=True))),)}
+
+EVAL = Eval(
+    "took", 3, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled),
+    source_controls=SOURCE_CONTROLS,
+)  # fmt: skip
 
 
 @task
