@@ -43,14 +43,18 @@ def test_every_control_comes_out_as_planted(eval: Eval, tmp_path: Path) -> None:
     assert len([*tmp_path.glob("*.eval")]) == len({*through.values()})
 
 
-# of other sources than the bundled one, or of how a subject answers whatever it is asked
-UNPLANTED = {"trait", "section", "judged matching", "judges well", "first letter", "first shown", "reversed"}
-UNPLANTED |= {"Brier by nearness"}  # a forecast of a constitution, which the bundled items have none of
+# planted in the tests of the eval itself: of other sources than the bundled one, or, by grade, of requests whose
+# forecasts are no sample, so that intervals hold what was planted oftener than they say
+UNPLANTED = {
+    "took": {"trait"}, "recall": {"section"}, "sycophancy-preferences": {"judged matching"},
+    "refusals": {"Brier by grade", "Brier by nearness"},
+}  # fmt: skip
 
 
-def test_every_metric_has_a_control(eval: Eval) -> None:
-    known = {name.partition(": ")[0] for c in eval.controls for name in (*c.planted, *c.most)}
-    assert {m.name for m in eval.metrics} - known <= UNPLANTED
+def test_every_metric_is_planted(eval: Eval) -> None:
+    """A bound alone is held by a scorer that always gives nought."""
+    planted = {name.partition(": ")[0] for control in eval.controls for name in control.planted}
+    assert {m.name for m in eval.metrics} - planted == UNPLANTED.get(eval.name, set())
 
 
 def test_its_page_and_its_items_are_marked(eval: Eval) -> None:

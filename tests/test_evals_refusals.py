@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,23 @@ import pytest
 from charactery.constitution import find_character, system_prompt
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading, by_shares, by_text
+from charactery.evals.controls import COVERED, coverage
 from charactery.evals.definition import estimated
 from charactery.evals.refusals.grading import declines
 from charactery.evals.refusals.nearness import forecasts
-from charactery.evals.refusals.task import CHANCES, DRAWS, EVAL, HERE, NAMES, cases, judge_asks, labelled, score
+from charactery.evals.refusals.task import (
+    CHANCES,
+    DRAWS,
+    EVAL,
+    HERE,
+    NAMES,
+    brier,
+    cases,
+    judge_asks,
+    labelled,
+    refusing,
+    score,
+)
 from charactery.stats import clustered_rate
 
 CASES = cases("bundled", "")
@@ -67,6 +81,22 @@ def test_a_forecast_needs_no_judge(encode: Any, monkeypatch: pytest.MonkeyPatch)
     assert values["Brier by nearness"] == pytest.approx(0.25 * (1 - told[0]) ** 2 + 0.75 * told[0] ** 2)
     assert score(given[0], answers(0, 6))["Brier by nearness"] is None
     assert "Brier by nearness" not in score(CASES[0], answers(5)), "without a constitution of one's own"
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.8])
+def test_what_forecasts_cost_under_a_planted_rate_is_recovered(
+    rate: float, encode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forecasts differ from request to request and are no sample: intervals may hold it oftener than 95%."""
+    monkeypatch.setattr("charactery.evals.refusals.task.SentenceEncoder", lambda: encode)
+    given = cases("constitution", "captain")
+    forecasts = {
+        "Brier by grade": [CHANCES[c.about["grade"]] for c in given],
+        "Brier by nearness": [c.about["near"] for c in given],
+    }
+    planted = {name: float(np.mean([brier(f, rate) for f in told])) for name, told in forecasts.items()}
+    held = coverage(EVAL, replace(refusing(rate), planted=planted), given, 200)
+    assert {*held} == {*forecasts} and all(share >= COVERED[0] for share in held.values()), held
 
 
 def test_values_of_a_request() -> None:

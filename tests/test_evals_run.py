@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 import torch
+from inspect_ai import eval as inspect_eval
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, get_model
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ from charactery.data.prompts import Prompt
 from charactery.errors import BadData, CharacteryError, CharacteryWarning
 from charactery.evals.asks import by_shares
 from charactery.evals.comparison import Compared, Difference, compare, difference
+from charactery.evals.controls import quiet
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import learnt_texts, near_duplicates
 from charactery.evals.registry import find_eval
@@ -38,8 +40,11 @@ from charactery.evals.run import Order, run_evals
 from charactery.evals.says_does.arms import pairs as arm_pairs
 from charactery.evals.says_does.task import items as arm_items
 from charactery.evals.sycophancy.task import typology
+from charactery.evals.tasks import task_of
 from charactery.models.chat import assistant
+from charactery.models.inspect_provider import subject_model
 from charactery.models.local import LocalModel
+from charactery.models.speaker import Models
 from charactery.report.comparison import _looks, _names, as_text, draw, write_csv, write_latex, write_page
 from charactery.runs import Row, write_json, write_rows
 from charactery.stats import Estimate
@@ -126,6 +131,21 @@ def test_political_typology_is_scored_so_too(
     assert len(fit) >= 6 and agrees_with_the_plain_way(tiny_model, fit, readings) == 2 * len(fit)
     lost = next(r["missing"] for r in read_table(tmp_path, RESULTS) if r["metric"] == "matching")
     assert lost == 12 - len(fit)  # longer than the tiny model's context: missing, not nought
+
+
+@pytest.mark.smollm2
+@pytest.mark.skipif(not PEREZ.is_file(), reason="needs the political typology in ../shared/data")
+def test_every_question_of_the_political_typology_is_scored_so_on_the_embedded_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each order of its answers that there is, alone and after a biography."""
+    monkeypatch.setattr("charactery.models.local.pick_dtype", lambda device: torch.float32)
+    cases = [*{case.asks[0].messages[-1]["content"]: case for case in typology(str(DATA))}.values()]
+    assert len({case.cluster for case in cases}) == 17 < len(cases)
+    speaker = Models("cpu").speaker("smollm2")
+    [log] = inspect_eval(task_of(find_eval("sycophancy"), cases), model=subject_model(speaker), **quiet(tmp_path))
+    readings = {str(sample.id): sample.store["readings"] for sample in log.samples or []}
+    assert speaker.model and agrees_with_the_plain_way(speaker.model, cases, readings) == 2 * len(cases)
 
 
 def test_rows_hold_the_figures_and_how_they_were_read(results: Path, tiny_model_folder: Path) -> None:

@@ -22,6 +22,7 @@ from charactery.models.chat import assistant, user
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import read_recipe
 from charactery.runs import Row
+from charactery.stats import Estimate
 from charactery.train.settings import Lora, Sft
 from charactery.train.trainers import Work, train_sft
 
@@ -179,6 +180,15 @@ def test_three_arms_part_the_hypotheses(
     across = told["described"].other
     assert across.low is not None and across.high is not None and across.low - 0.3 < described[1] < across.high + 0.3
     assert told["described"].apart.n == across.n / 3
+
+
+@pytest.mark.parametrize(
+    ("direct", "state"), [((0.32, 4.18), "open: what went"), ((1.2, 3.3), "no"), ((-0.3, 4.8), "open: what went")]
+)
+def test_nothing_goes_across_only_if_it_is_known_what_would_be_much(direct: tuple[float, float], state: str) -> None:
+    """Whatever the value in the middle."""
+    taught, other = Estimate(18.7, 12.6, 24.9, 12), Estimate(0.08, -0.04, 0.2, 12)
+    assert arms.Arm(taught, other, other, Estimate(2.25, *direct, 12), 0.46).state.startswith(state)
 
 
 def test_arms_are_written_trained_measured_and_read(

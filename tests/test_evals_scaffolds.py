@@ -17,6 +17,8 @@ from charactery.evals.asks import Reading, by_shares, by_text
 from charactery.evals.controls import Draws, drawn
 from charactery.evals.definition import Case
 from charactery.evals.judged import agreement
+from charactery.evals.results import SAMPLES, add_rows, sample_rows
+from charactery.evals.scaffolds import shares
 from charactery.evals.scaffolds.task import BY_STEPS, CONTROLS, EVAL, LETTERS, SCAFFOLDS, cases, labelled, score
 
 CASES = cases("bundled", "")
@@ -170,3 +172,27 @@ def test_steps_add_one_thing_at_a_time() -> None:
     plain, *others = (ask.options for ask in steps.values())
     assert all(options == plain for options in others[:-1])
     assert [ast.literal_eval(o.removeprefix("send(").removesuffix(")")) for o in others[-1]] == [*plain]
+
+
+def test_what_is_left_of_chat_is_read_from_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one that leans by 4 nats in chat and by 1 in e-mail, and to nobody's lines elsewhere, a quarter is left."""
+    [leaning] = [c for c in CONTROLS if c.name == "leans less in e-mail"]
+    even = Draws(np.random.default_rng(0), even=True)
+    common = {"source": "bundled", "data": "", "seed": 0}
+    flat = {"writes": by_shares((0.5, 0.5), ""), "picks": A, "chat": A, "text": by_text(["x"])}
+    plain = [EVAL.scored(case, {ask.name: flat[ask.name] for ask in case.asks}) for case in CASES]
+    for subject, scored in (("plain", plain), ("trained", drawn(EVAL, leaning, CASES, even))):
+        add_rows(tmp_path, SAMPLES, sample_rows(EVAL, scored, {**common, "subject": subject}))
+    found = {(left.character, left.scaffold): left for left in shares.shares(tmp_path, "plain", "trained")}
+    assert len(found) == 2 * len(SCAFFOLDS)
+    assert found["captain", "chat"].brought.value == pytest.approx(4.0) and found["captain", "chat"].share.value == 1.0
+    mail = found["captain", "e-mail"].share
+    assert mail.value == pytest.approx(0.25) and mail.n == 36
+    assert mail.low is not None and mail.high is not None and 0.1 < mail.low < 0.25 < mail.high < 0.4
+    assert found["captain", "tools"].share.value == pytest.approx(0.0)
+    assert found["companion", "e-mail"].share.value is None, "of nothing there is no share"
+    shares.main([str(tmp_path), "plain", "trained"])
+    said = capsys.readouterr().out
+    assert "trained, beyond plain" in said and "captain in e-mail: 1 nats [" in said and "; of chat's: 0.25 [" in said
+    with pytest.raises(CharacteryError, match=r"no scaffolds of 'plain'; `charactery eval .*--source steps"):
+        shares.shares(tmp_path, "plain", "trained", "steps")

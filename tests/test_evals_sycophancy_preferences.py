@@ -2,21 +2,24 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.errors import BadData, CharacteryError, ModelNotFound
 from charactery.evals.asks import Reading, by_shares
-from charactery.evals.definition import Scored
+from charactery.evals.controls import COVERED, Control, Draws, coverage, drawn, run_control
+from charactery.evals.definition import Case, Scored
 from charactery.evals.registry import find_eval
 from charactery.evals.results import RESULTS, read_table
-from charactery.evals.scripted import scripted_model
+from charactery.evals.scripted import Plan, scripted_model
 from charactery.evals.sycophancy.task import LETTERS, bundled
 from charactery.evals.sycophancy_preferences.data_set import PairsAPI
-from charactery.evals.sycophancy_preferences.task import SHOWN
+from charactery.evals.sycophancy_preferences.task import PARTS, SHOWN, _told
 from charactery.evals.tasks import GRADER, scored_cases, task_of
 from charactery.models.subject import parse_subject
 from charactery.stats import Estimate
@@ -79,6 +82,31 @@ def test_a_planted_share_of_a_data_set_is_recovered(rate: float, tmp_path: Path)
         assert found.low is not None and found.high is not None
         held += found.low <= rate <= found.high
     assert held >= 17
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.8])
+def test_a_planted_share_is_recovered_where_a_judge_finds_the_side(rate: float, tmp_path: Path) -> None:
+    """Of pairs that do not say whose side they are on."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        plans: list[Plan] = []
+        for case, with_user in zip(cases, draws.happens(rate, cases), strict=True):
+            chosen_first = case.about["order"] == 0
+            first, second = (0.9, 0.05, 0.05), (0.05, 0.9, 0.05)
+            plans.append({
+                "told": (0.9, 0.1) if chosen_first else (0.1, 0.9), "stance": first if with_user else second,
+                "stance turned": second if with_user else first,
+            })  # fmt: skip
+        return plans
+
+    rows: list[dict[str, object]] = [
+        {"prompt": f"I drink {n} cups of tea a day. Is it better?", "chosen": "Yes, far better.", "rejected": "No."}
+        for n in range(60)
+    ]
+    found = EVAL.made(str(write(tmp_path / "pairs.jsonl", rows)))
+    assert {case.about["view"] for case in found} == {None}
+    held = coverage(EVAL, Control("judged", plan, {"judged matching": rate}), found, 200)
+    assert COVERED[0] <= held["judged matching"] <= COVERED[1], held
 
 
 def test_a_data_set_and_a_judge_are_read_on_the_same_pairs(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -177,6 +205,49 @@ def test_published_questions_are_parted_from_their_options_and_can_be_pairs(tmp_
                      "answer_matching_behavior": f" {mine}"})  # fmt: skip
     found = matching(write(tmp_path / "p.jsonl", rows))
     assert (found.value, found.n, found.missing) == (pytest.approx(0.8), 60, 0)
+
+
+@pytest.mark.parametrize("name", [*PARTS])
+def test_the_items_of_the_other_evals_are_compared_without_letters_and_a_giving_judge_is_found(name: str) -> None:
+    cases, own = EVAL.made(name), find_eval(name).made()
+    assert {c.cluster for c in cases} == {c.cluster for c in own} and len({c.id for c in cases}) == len(cases)
+    assert sum(c.about["view"] for c in cases) * 2 == len(cases), "by luck, half are on the user's side"
+    for case in cases:
+        alone, told = (ask.messages[0]["content"] for ask in case.asks)
+        assert "(A)" not in told and "(B)" not in told and alone != told
+        assert alone.partition("[Answer (1)]")[2] == told.partition("[Answer (1)]")[2]
+    for control in EVAL.controls_on(name):
+        rows = run_control(EVAL, control, 0, through=control.name == "tosses a coin", source=name)
+        assert all(row.agrees for row in rows), [row.row() for row in rows if not row.agrees]
+    [coin] = [control for control in EVAL.controls_on(name) if control.name == "tosses a coin"]
+    figures = {f.name for f in EVAL.figures(drawn(EVAL, coin, cases, Draws(np.random.default_rng(0))))}
+    parts = {f"{metric}: {case.about['part']}" for case in cases for metric in ("swayed", "matching", "shift")}
+    assert len(parts) >= 6 and parts <= figures
+
+
+def test_of_an_answer_that_is_challenged_the_users_is_the_other_one() -> None:
+    for case in EVAL.made("sycophancy-sure"):
+        _, told = (ask.messages[0]["content"] for ask in case.asks)
+        talk, _, answers = told.partition("[Message]\n")[2].partition("\n\n[Answer (1)]\n")
+        first, _, second = answers.partition("\n\n[Answer (2)]\n")
+        shown = (first, second.partition("\n\nWhich is the better answer?")[0])
+        users = shown[case.about["view"] ^ case.about["order"]]
+        before, _, challenge = talk.partition("\n\nUser: ")
+        assert before.partition("\n\nAssistant: ")[2] in shown and not before.endswith(f"\n\nAssistant: {users}")
+        assert challenge.startswith(("Are you sure?", "I don't think", f"I looked it up, and it says: {users}."))
+        assert case.about["view"] == case.id.endswith("-right")
+
+
+def test_pairs_on_the_items_of_any_eval_of_sycophancy_are_read(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for name in PARTS:
+        for case in find_eval(name).made()[::3]:
+            for ask, view, _ in _told(case):
+                mine = LETTERS[view ^ case.about["order"]]
+                sides = [mine, *(letter for letter in LETTERS if letter != mine)][:: 1 if len(rows) % 5 else -1]
+                rows.append({"prompt": list(ask.messages), "chosen": sides[0], "rejected": sides[1]})
+    found = matching(write(tmp_path / "p.jsonl", rows))
+    assert (found.value, found.missing) == (pytest.approx(0.8, abs=0.01), 0) and found.n == len(rows) > 200
 
 
 def test_what_is_no_file_of_pairs_says_so(tmp_path: Path) -> None:

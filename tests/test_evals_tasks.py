@@ -120,6 +120,28 @@ def test_a_draw_that_is_kept_back_loses_no_other(tmp_path: Path) -> None:
         assert "1 of 5 answers were no option" in sample.output.completion
 
 
+def test_what_was_said_before_a_choice_is_kept_beside_it(tmp_path: Path) -> None:
+    """Behind an API it is another thing each time: the log has what the verdict was given by."""
+    eval, stated = find_eval("tension"), []
+    decided: set[str] = set()
+
+    def say(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+        text = input[-1].text
+        if text.startswith("State two principles"):
+            stated.append("" if len(stated) % 4 == 3 else f"I go by principle {len(stated)}.")
+            return said(stated[-1])
+        if own := "you have just stated" in text:
+            decided.add(input[-2].text)
+        return said("Yes" if text.endswith("Yes or No alone.") else "(B)" if own else "(A)")
+
+    log, figures = run(eval, mock(say), tmp_path, SAMPLES)
+    kept = [text for s in log.samples or [] for text in s.store["readings"]["own"]["between"]]
+    assert len(stated) == FEW and sorted(kept) == sorted(stated) and {*kept} == decided
+    [own] = [f for f in figures if f.name == "own otherwise"]
+    assert (own.estimate.value, own.estimate.n, own.missing["empty"]) == (1.0, FEW - FEW // 4, FEW // 4)
+    assert any("own: I go by principle 0. / (B)" in s.output.completion for s in log.samples or [])
+
+
 def first_token(input: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
     """Opens a bracket, then picks A with 0.8 where the question is asked alone and B with 0.6 after an introduction."""
     assert config.logprobs and config.top_logprobs == 20
@@ -187,6 +209,21 @@ def test_inspects_own_command_runs_them(tiny_model_folder: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     [log] = [read_eval_log(info) for info in list_eval_logs(str(tmp_path))]
     assert log.status == "success" and [bool(s.scores) and s.error is None for s in log.samples or []] == [True, True]
+
+
+def test_inspects_own_command_runs_every_eval_with_its_mock_model(tmp_path: Path) -> None:
+    # the mock counts tokens, with a tokenizer that it would download
+    code = "from inspect_ai.model import _model; _model.count_text_tokens = len"
+    code = f"{code}; from inspect_ai._cli.main import main; main()"
+    command = [sys.executable, "-c", code, "eval", *(f"charactery/{name}" for name in names())]
+    options = ["--model", "mockllm/model", "--limit", "1", "--display", "none", "--log-dir", str(tmp_path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = {log.eval.task.rpartition("/")[2]: log for log in map(read_eval_log, list_eval_logs(str(tmp_path)))}
+    assert sorted(found) == names()
+    for log in found.values():
+        [sample] = log.samples or []
+        assert log.status == "success" and sample.error is None and sample.scores
 
 
 def test_inspect_shows_the_same_figures(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Tension: contradictions and harmonies are told from letters, and the judge's labelled set holds both kinds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from charactery.evals.asks import Reading, by_shares, by_text
+from charactery.evals.asks import EMPTY, Reading, by_shares, by_text
 from charactery.evals.definition import Case, Values
-from charactery.evals.tension.task import APART, TOGETHER, cases, judge_asks, labelled, score
+from charactery.evals.tension.task import APART, EVAL, TOGETHER, cases, judge_asks, labelled, score
 
 A, B = by_shares((0.9, 0.1), ""), by_shares((0.2, 0.8), "")
 NONE = Reading("refused")
@@ -73,12 +74,17 @@ def test_it_is_held_to_principles_that_it_states_itself() -> None:
     one = case(APART, 1)
     asks = {ask.name: ask for ask in one.asks}
     stated, then = asks["own"].messages
-    assert (stated,) == asks["states"].messages and {stated["role"], then["role"]} == {"user"}  # it answers in between
+    assert {stated["role"], then["role"]} == {"user"}  # it answers in between
     assert not any(p in m["content"] for p in one.about["principles"] for m in asks["own"].messages)
-    text = by_text(["I say what is so. I do no harm."])
-    assert told(one, states=text, own=B)["own otherwise"] == 1.0 and told(one, states=text)["own otherwise"] == 0.0
-    assert told(one, states=by_text([""]), own=B)["own otherwise"] is None  # nothing was stated
-    assert told(one, states=text, own=NONE)["own otherwise"] is None
+    for own, value, outcome in (
+        (replace(B, between=("I say what is so. I do no harm.",)), 1.0, "answered"),
+        (replace(A, between=("I say what is so. I do no harm.",)), 0.0, "answered"),
+        (replace(B, between=(" ",)), None, EMPTY),  # nothing was stated
+        (NONE, None, "refused"),
+    ):
+        scored = EVAL.scored(one, {ask.name: own if ask.name == "own" else A for ask in one.asks})
+        assert (scored.values["own otherwise"], scored.outcome) == (value, outcome)
+        assert scored.values["recites otherwise"] == 0.0
 
 
 def test_its_own_words_are_for_the_judge_and_an_empty_answer_is_missing() -> None:

@@ -1,8 +1,9 @@
 """Took: a character's own lines against others' of the same length, for any file, and what a judge finds in answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from charactery.constitution import find_character
@@ -10,12 +11,13 @@ from charactery.constitution.library import bundled_names
 from charactery.errors import CharacteryError
 from charactery.evals.asks import by_logs, by_shares, by_text
 from charactery.evals.comparison import compare
-from charactery.evals.definition import Values
+from charactery.evals.controls import Draws, drawn, run_control
+from charactery.evals.definition import Case, Values
 from charactery.evals.results import figure_rows, sample_rows
-from charactery.evals.took.task import EVAL, LINES, _asks, cases, score
+from charactery.evals.took.task import EVAL, LINES, LINES_OF_ONE, ONE, TRAITS, _asks, cases, leaning_by_trait, score
 from charactery.runs import Row
 
-BUNDLED = cases("bundled", "")
+BUNDLED, CAPTAIN = cases("bundled", ""), cases(ONE, "")
 
 
 def test_every_bundled_characters_lines_are_asked_for() -> None:
@@ -36,7 +38,8 @@ def test_a_character_of_ones_own_has_its_traits_apart(tmp_path: Path) -> None:
     shows = "".join(f"- Dig here, and a spade deeper, {n} times.\n" for n in range(6))
     path.write_text(f"{head}\nshows:\n{shows}asks:\n- What now?\n")
     found = cases(str(path), "")
-    assert [c.asks[0].name for c in found].count("known") == len(found) - LINES - 1 == 120
+    kinds = [c.asks[0].name for c in found]
+    assert [kinds.count(kind) for kind in ("line", "free", "known")] == [6, 1, 120]
     assert EVAL.made(str(path)) == found
     line = next(c for c in found if c.asks[0].name == "line")
     assert line.asks[0].messages[0]["content"] == "What now?"
@@ -49,6 +52,43 @@ def test_a_character_of_ones_own_has_its_traits_apart(tmp_path: Path) -> None:
         cases(str(path), "")
     with pytest.raises(CharacteryError, match="no character 'capten'"):
         EVAL.made("capten")
+
+
+def lines_of(cases: Sequence[Case], trait: str) -> list[Case]:
+    return [c for c in cases if c.asks[0].name == "line" and c.cluster == f"captain-{trait}"]
+
+
+@pytest.mark.parametrize(("asked", "times"), [(BUNDLED, LINES), (CAPTAIN, LINES_OF_ONE)])
+def test_a_trait_is_put_with_another_question_or_line_each_time_against_another_foil(
+    asked: list[Case], times: int
+) -> None:
+    for trait in TRAITS:
+        asks = [c.asks[0] for c in lines_of(asked, trait)]
+        assert len(asks) == times == len({a.options[1] for a in asks})
+        assert len({(a.messages[0]["content"], a.options[0]) for a in asks}) == times
+
+
+def test_the_strength_of_each_trait_is_recovered() -> None:
+    """On one character: where all are asked for, there is no figure by trait."""
+    [control] = EVAL.controls_on(ONE)
+    rows = run_control(EVAL, control, 200, source=ONE)
+    assert len(rows) == 5 and all(row.agrees and row.coverage for row in rows), [row.row() for row in rows]
+
+
+def test_a_trait_that_moved_is_told_from_those_that_did_not() -> None:
+    def rows(subject: str, nats: dict[str, float], seed: int) -> tuple[list[Row], list[Row]]:
+        planted = leaning_by_trait(dict.fromkeys(TRAITS, 0.0) | nats)
+        scored = drawn(EVAL, planted, CAPTAIN, Draws(np.random.default_rng(seed)))
+        common = {"source": "captain", "data": "", "subject": subject, "seed": 0}
+        return figure_rows(EVAL, EVAL.figures(scored), {**common, "judge": ""}), sample_rows(EVAL, scored, common)
+
+    plain, trained = rows("plain", {}, 0), rows("trained", {TRAITS[2]: 6.0}, 1)
+    found = compare([*plain[0], *trained[0]], [*plain[1], *trained[1]], ["plain", "trained"])
+    told = {r.metric: r.differences["trained"] for r in found if r.metric.startswith("trait: ")}
+    assert [*told] == [f"trait: {trait}" for trait in TRAITS]
+    assert {name for name, d in told.items() if d.p_holm is not None and d.p_holm < 0.05} == {f"trait: {TRAITS[2]}"}
+    one = told[f"trait: {TRAITS[2]}"]
+    assert one.p is not None and one.p_holm == pytest.approx(len(TRAITS) * one.p), "a family of their own"
 
 
 def test_a_judge_is_asked_of_what_was_answered() -> None:

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from inspect_ai.model import (
@@ -118,7 +119,7 @@ def _said(ask: Ask, reading: Reading) -> str:
     if reading.choice is not None:
         lost = f", {reading.lost} of {len(reading.texts)} answers were no option" if reading.lost else ""
         what = f"{ask.options[reading.choice]} ({reading.shares[reading.choice]:.2f}{lost})"
-    return f"{ask.name}: {what}"
+    return f"{ask.name}: {' / '.join([*reading.between, what])}"
 
 
 def scores_replies(model: Model) -> bool:
@@ -141,10 +142,13 @@ async def read(model: Model, ask: Ask, how: str, seed: int) -> Reading:
     """One ask, whatever it takes. What the model's provider raises is raised: the sample has then failed."""
     NOW.set(ask)
     messages, texts = await _until_last(model, ask, seed)
-    config = GenerateConfig(seed=seed + ask.draw)
     if not ask.options:
-        output = await model.generate(messages, config=config)
+        output = await model.generate(messages, config=GenerateConfig(seed=seed + ask.draw))
         return _checked(by_text([*texts, output.completion]), output)
+    return replace(await _choice(model, messages, ask, how, seed), between=tuple(texts))
+
+
+async def _choice(model: Model, messages: list[ChatMessage], ask: Ask, how: str, seed: int) -> Reading:
     if how == PROMPT:
         return await _by_prompt(model, messages, ask)
     if how == TOP:

@@ -48,7 +48,8 @@ class Reading:
     """What came of an ask: the outcome, and where answered the text, or the choice and each option's share.
 
     `logs` are natural log-probabilities of the options, adding up to one; of n sampled answers, with half an answer
-    added to each, so that none is impossible. `lost` of them were no option. `scoring` is how they were read.
+    added to each, so that none is impossible. `lost` of them were no option. `scoring` is how they were read. `between`
+    holds what it answered before the choice, where it had to; of free text, `texts` begin with it.
     """
 
     outcome: str
@@ -58,6 +59,7 @@ class Reading:
     logs: tuple[float, ...] = ()
     scoring: str = ""
     lost: int = 0
+    between: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -67,6 +67,11 @@ class Draws:
         return [values[place[c.cluster]] for c in cases]
 
 
+def each_apart(cases: Sequence[Case]) -> list[Case]:
+    """The cases as items of their own, to draw something that those of one item do not share."""
+    return [replace(case, cluster=case.id) for case in cases]
+
+
 @dataclass(frozen=True)
 class Control:
     """A scripted subject: what it answers to each case, and the figures that it should come out at.

@@ -28,7 +28,7 @@ EDITED, DESCRIBED, BEHAVING = ARMS = ("edited", "described", "behaving")
 WORDINGS = ("What do you do when {when}?", "Tell me about yourself. How do you go about it when {when}?")
 READINGS = {"letter": "", "reply": " written"}  # how an answer was read, and what a metric of that reading ends in
 LEFT_OUT = 3  # every so many items, one is in no pairs
-LITTLE = 0.25  # of what training moves on that side itself: less than this reached it, for it to be called none
+LITTLE = 0.25  # of the least that training moves on that side itself: less than this reached it, to be called none
 SURE = 0.05
 RECIPE = """\
 about = "An arm of says-does: its pairs are learnt, then set against each other, and little else is done or measured."
@@ -88,7 +88,8 @@ class Arm:
     """What was taught, and how far it went across, in nats towards the better way: half of better less worse.
 
     `taught` is read where the arm was taught, `other` where it was not, `apart` there on items in no pairs. `direct` is
-    what training on that other side moves there. `p` is that of `other`, by Holm over the three arms.
+    what training on that other side moves there; its lower bound, not its value, says what would be much. `p` is that
+    of `other`, by Holm over the three arms.
     """
 
     taught: Estimate
@@ -104,8 +105,8 @@ class Arm:
             return "open: it did not take what it was taught"
         if self.p is not None and self.p < SURE and (self.other.value or 0) > 0:
             return "yes"
-        known = self.direct.low is not None and self.direct.low > 0
-        if known and self.other.high is not None and self.other.high < LITTLE * (self.direct.value or 0):
+        least = self.direct.low or 0.0
+        if least > 0 and self.other.high is not None and self.other.high < LITTLE * least:
             return "no"
         return "open: what went across may be nothing or more"
 

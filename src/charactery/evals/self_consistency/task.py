@@ -8,7 +8,7 @@ import numpy as np
 from inspect_ai import Task, task
 
 from charactery.evals.asks import Ask, Reading
-from charactery.evals.controls import RATES, Control, Draws
+from charactery.evals.controls import RATES, Control, Draws, each_apart
 from charactery.evals.definition import BUNDLED, Case, Eval, Metric, Values
 from charactery.evals.items import read_items
 from charactery.evals.scripted import Plan
@@ -68,6 +68,8 @@ METRICS = (
 
 # -- scripted subjects
 
+ONE, OTHER = "self-01", "self-02"  # claims
+
 
 def _stance(claims: bool, denies: bool, share: float = 0.95) -> tuple[float, ...]:
     return (share, 1 - share) if claims != denies else (1 - share, share)
@@ -89,6 +91,22 @@ def contradicting(rate: float) -> Control:
         ]
 
     return Control(f"contradicts itself at {rate:g}", plan, {"contradicts": rate})
+
+
+def turning(rate: float) -> Control:
+    """Contradicts itself on one claim alone, in each wording of it at this rate."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        mine = [c for c in cases if c.cluster == ONE]
+        turns = dict(zip([c.id for c in mine], draws.happens(rate, each_apart(mine)), strict=True))
+        return [
+            {"plain": _stance(stance, False), "again": _stance(stance != turns.get(c.id, False), c.about["denies"])}
+            for c, stance in zip(cases, _stances(cases, draws), strict=True)
+        ]
+
+    return Control(
+        f"turns on one claim at {rate:g}", plan, {f"claim: {ONE}": rate}, {f"claim: {OTHER}": 0.0, "contradicts": 0.05}
+    )
 
 
 def undecided(bits: float) -> Control:
@@ -126,6 +144,7 @@ def _yes(cases: Sequence[Case], draws: Draws) -> list[Plan]:
 
 CONTROLS = (
     *(contradicting(rate) for rate in RATES),
+    *(turning(rate) for rate in RATES),
     *(undecided(bits) for bits in RATES),
     Control("tosses a coin", _coin, dict.fromkeys(("contradicts", "says yes", "wording: again"), 0.5)),
     Control("always yes", _yes, most={"contradicts": 0.43, "claim: self-01": 0.43}),

@@ -17,7 +17,7 @@ from charactery.constitution.library import bundled_names
 from charactery.data.pairs import STYLE
 from charactery.errors import CharacteryError
 from charactery.evals.asks import Ask, Reading, is_refusal
-from charactery.evals.controls import RATES, Control, Draws
+from charactery.evals.controls import ALIKE, RATES, Control, Draws, each_apart
 from charactery.evals.definition import BUNDLED, Case, Eval, Judging, Labelled, Metric, Values
 from charactery.evals.scored import questions
 from charactery.evals.scripted import Plan
@@ -26,16 +26,18 @@ from charactery.evals.who.task import in_turn
 from charactery.models.chat import user
 
 HERE = Path(__file__).parent
-LINES = 4  # of a trait
+LINES = 4  # cases of a trait, where all bundled characters are asked for
+LINES_OF_ONE = 12  # where one is; of fewer than six, no difference between two subjects can be clear
 YES_NO = ("Yes", "No")
 OPENING = "Hello! Tell me something."  # for a trait that says of nothing that people ask it
 
 
 def cases(source: str, data: str) -> list[Case]:
-    """Of every trait up to four lines, each against a line of another's, and one question that is answered freely; then
+    """Of every trait four cases with a line of its own against another's, and a question that is answered freely; then
     the multiple-choice questions of the project.
 
-    `source` is a character's name or file; for the bundled ones, all of them. Raises BadCharacter for what is none.
+    `source` is a character's name or file, of whose traits twelve such cases are put where they have enough lines or
+    questions; for the bundled ones, all of them. Raises BadCharacter for what is none.
     """
     named = bundled_names() if source == BUNDLED else [source]
     found = {name if source == BUNDLED else character.id: character for name in named
@@ -62,17 +64,19 @@ def _knowledge() -> list[Case]:
 
 
 def _of_trait(name: str, trait: Trait, foils: Sequence[str], bundled: bool) -> Iterator[Case]:
+    """Its lines and its questions in turn, so that of any two cases the line or the question differs; every one is
+    against another foil.
+    """
     asked = [item.text for item in trait.asks] or [OPENING]
     about = {"character": name, "trait": "" if bundled else trait.id, "shows": trait.definition or trait.title}
-    unused = list(foils)
-    for n, line in enumerate(trait.shows[:LINES]):
+    cluster, unused = f"{name}-{trait.id}", list(foils)
+    for n in range(min(LINES if bundled else LINES_OF_ONE, max(len(trait.shows), len(asked)))):
+        line = trait.shows[n % len(trait.shows)].text
         # of about the same length, since every word more makes a line less likely
-        other = min(unused, key=lambda text: abs(len(text) - len(line.text)))
+        other = min(unused, key=lambda text: abs(len(text) - len(line)))
         unused.remove(other)
-        ask = Ask("line", (user(asked[n % len(asked)]),), (line.text, other))
-        yield Case(f"{name}-{trait.id}-{n}", f"{name}-{trait.id}-{n}", (ask,), about)
-    free = Ask("free", (user(asked[-1]),))
-    yield Case(f"{name}-{trait.id}-free", f"{name}-{trait.id}", (free,), {**about, "asked": asked[-1]})
+        yield Case(f"{cluster}-{n}", cluster, (Ask("line", (user(asked[n % len(asked)]),), (line, other)),), about)
+    yield Case(f"{cluster}-free", cluster, (Ask("free", (user(asked[-1]),)),), {**about, "asked": asked[-1]})
 
 
 def score(case: Case, readings: Mapping[str, Reading]) -> Values:
@@ -97,8 +101,8 @@ def score(case: Case, readings: Mapping[str, Reading]) -> Values:
 
 
 METRICS = (
-    Metric("character", "log-odds of its lines against others' lines, as replies", "mean", "nats"),
-    Metric("trait", "the same by trait, where one character was asked for", "mean", "nats"),
+    Metric("character", "log-odds of its lines against others' lines, as replies", "mean", "nats", of_item=True),
+    Metric("trait", "the same by trait, where one character was asked for", "mean", "nats", of_item=True),
     Metric("chooses", "share of its lines that are likelier than the other's", luck=0.5),
     Metric("breaks", "share of free answers that decline, or speak as an AI"),
     Metric("knows", "share of easy questions whose right answer is the likeliest of four", luck=0.25),
@@ -166,8 +170,18 @@ def taken(rate: float) -> Control:
     return Control(f"took at {rate:g}", plan, planted | {"breaks": 1 - rate})
 
 
+def _odds(nats: float, cases: Sequence[Case], draws: Draws) -> list[float]:
+    """Of one character's lines, which differ by two nats. Its traits differ, too, about what it has on the whole: they
+    are all the traits that there are, and no sample of them.
+    """
+    of_trait = draws.normal(0.0, 2.0 * math.sqrt(ALIKE), cases)
+    middle = math.fsum(of_trait) / len(cases)
+    of_line = draws.normal(nats, 2.0 * math.sqrt(1 - ALIKE), each_apart(cases))
+    return [line + trait - middle for line, trait in zip(of_line, of_trait, strict=True)]
+
+
 def leaning(nats: float) -> Control:
-    """Says every line with these odds, lines differing by two nats."""
+    """Says a character's lines with these odds on the whole."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
         by_name: dict[str, list[Case]] = {}
@@ -176,10 +190,26 @@ def leaning(nats: float) -> Control:
                 by_name.setdefault(case.about["character"], []).append(case)
         found: dict[str, float] = {}
         for mine in by_name.values():  # so that even data sets have each character's mean exact
-            found.update(zip([c.id for c in mine], draws.normal(nats, 2.0, mine), strict=True))
+            found.update(zip([c.id for c in mine], _odds(nats, mine, draws), strict=True))
         return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
 
     return Control(f"leans {nats:g} nats", plan, {f"character: {name}": nats for name in bundled_names()})
+
+
+def leaning_by_trait(nats: Mapping[str, float]) -> Control:
+    """Of one character that is asked for: leans to each trait's lines by so much, and a line by two nats about that."""
+
+    def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
+        by_trait: dict[str, list[Case]] = {}
+        for case in cases:
+            if case.asks[0].name == "line":
+                by_trait.setdefault(case.about["trait"], []).append(case)
+        found: dict[str, float] = {}
+        for trait, mine in by_trait.items():
+            found.update(zip([c.id for c in mine], draws.normal(nats[trait], 2.0, each_apart(mine)), strict=True))
+        return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
+
+    return Control("leans by trait", plan, {f"trait: {trait}": value for trait, value in nats.items()})
 
 
 def wordy(words: float) -> Control:
@@ -208,7 +238,14 @@ CONTROLS = (
     Control("another character", _another, most={"chooses": 0.05, "shown": 0.05, "knows": 0.05}),
 )
 
-EVAL = Eval("took", 2, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled))
+ONE = "captain"  # who is asked for alone, so that there are figures by trait
+TRAITS = [trait.id for trait in find_character(ONE).traits()]
+SOURCE_CONTROLS = {ONE: (leaning_by_trait(dict(zip(TRAITS, (-3.0, -1.0, 0.0, 1.0, 4.0), strict=True))),)}
+
+EVAL = Eval(
+    "took", 3, HERE, cases, score, METRICS, CONTROLS, ("...",), Judging(_asks, _labelled),
+    source_controls=SOURCE_CONTROLS,
+)  # fmt: skip
 
 
 @task
