@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-smollm2 controls docs docs-full bench bench-studio lint-faults clean
+.PHONY: demo test check test-smollm2 controls docs docs-full bench bench-checks bench-studio lint-faults clean
 
 .venv/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -44,7 +44,10 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/help_time.py
 	$(BIN)/python -m benchmarks.speed $(if $(DATA),--data "$(DATA)") $(if $(ROW),--row "$(ROW)") $(if $(FULL),--full)
-	$(if $(ROW)$(FULL),,$(BIN)/python -m benchmarks.speed.checks)
+
+# what the fast paths keep of the plain ones, and how cost grows: some fifteen minutes
+bench-checks: .venv/ready
+	$(BIN)/python -m benchmarks.speed.checks
 
 # the studio in Chromium; ROW=name measures one row
 bench-studio: .venv/ready
