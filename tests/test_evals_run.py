@@ -284,15 +284,19 @@ def test_a_page_has_main_figures_first_and_says_what_is_declined(tmp_path: Path)
     why = "declined: the judge's kappa has the lower bound 0.20, under 0.4"
     sure, none = Estimate(0.5, 0.4, 0.6, 50), Estimate(None, None, None, 0, method=why)
     metrics = ["recites: captain", *(f"kept: {n}" for n in range(20)), "looping"]
-    change = {"b": Difference(Estimate(0.2, 0.1, 0.3, 50), 0.001, 0.02)}
+    change = {
+        "recites: captain": {"b": Difference(Estimate(0.2, 0.1, 0.3, 50), 0.001, 0.02)},
+        "kept: 0": {"b": Difference(Estimate(0.1, -0.1, 0.3, 50), 0.001, 0.02)},  # by one of two, and so not clear
+    }
     rows = [
         Compared("recall", "bundled", "", metric, "", "rate", {"a": sure, "b": none if metric == "looping" else sure},
-                 change if metric == "recites: captain" else {})
+                 change.get(metric, {}))
         for metric in metrics
     ]  # fmt: skip
     write_page(rows, ["a", "b"], "charactery eval recall", tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert page.index("## What is clear") < page.index("| recall | recites: captain | b | 0.20 [0.10, 0.30] | 0.02 |")
+    assert "1 of 2 are clear of nought" in page and "| recall | kept: 0 |" not in page
     assert page.index("\n| recites: captain |") < page.index("| looping | 0.50") < page.index("By part: 20 figures")
     assert page.index("By part: 20 figures") < page.index("| kept: 0 |")
     [line] = [line for line in page.splitlines() if line.startswith("| looping | 0.50")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure as Drawing
 
 from charactery.errors import CharacteryError
-from charactery.evals.comparison import Compared
+from charactery.evals.comparison import Compared, Difference
 from charactery.evals.results import too_many
 from charactery.report.blocks import Block, Code, Folded, Plot, Report, Section, Table, Text
 from charactery.report.forest import NARROW, Axis, Group, forest
@@ -245,6 +245,14 @@ def write_page(rows: Sequence[Compared], subjects: Sequence[str], command: str, 
     return out / "report.html"
 
 
+def _clear(told: Difference) -> bool:
+    """By both: intervals of shares, made of Wilson's, are wider than what turning signs says."""
+    low, high = told.estimate.low, told.estimate.high
+    if told.p_holm is None or low is None or high is None:
+        return False
+    return told.p_holm < LEVEL and (low > 0 or high < 0)
+
+
 def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command: str) -> Report:
     """One page for all: what is clear, then an eval a section, its main figures first, as tables and plots."""
     by_eval = _by_eval(rows)
@@ -259,9 +267,9 @@ def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command
     clear = tuple(
         (name, _label(row), other, short_interval(d.estimate), f"{d.p_holm:.2g}")
         for name, row, other, d in tested
-        if d.p_holm is not None and d.p_holm < LEVEL
+        if _clear(d)
     )
-    said = f"{len(clear)} of {len(tested)} are clear of nought at 5%, by Holm within an eval."
+    said = f"{len(clear)} of {len(tested)} are clear of nought at 5%, by Holm within an eval and by their intervals."
     if clear:
         head = ("Eval", "Metric", "Subject", f"Less {subjects[0]}", "p")
         sections.insert(0, Section("clear", "What is clear", (Table(head, clear, frozenset(head[3:])),)))
