@@ -398,7 +398,7 @@ def test_too_little_memory_halves_the_rows_at_once(
     shutil.copytree(uninterrupted / "start", tmp_path / "start")
     told: list[int] = []
     settings: dict[str, Any] = {"sft": killed.SFT, "dpo": killed.DPO, "grpo": killed.GRPO}
-    before, wanted = halvings(), "memory ran short: 2 rows of a step are trained on at once, not 4, from the last"
+    before, wanted = halvings(), "memory ran short: a step trains on 2 rows at once, not 4, from the last"
     with pytest.warns(CharacteryWarning, match=wanted):
         train_fitting(
             lambda: (killed.load(tiny_model_folder), None),
@@ -431,7 +431,7 @@ def test_rows_are_halved_as_often_as_that_helps(tiny_model: LocalModel, monkeypa
             train_fitting(lambda: (tiny_model, None), training(error), Sft(batch=6, together=8))
         return tried
 
-    with pytest.warns(CharacteryWarning, match="3 rows of a step are trained on at once, not 6"):
+    with pytest.warns(CharacteryWarning, match="a step trains on 3 rows at once, not 6"):
         assert attempts(MemoryError()) == [6, 3, 2, 1]
     assert attempts(RuntimeError("shapes cannot be multiplied")) == [6]
     monkeypatch.setenv("WORLD_SIZE", "2")  # the other would wait for the one that failed

@@ -1,10 +1,10 @@
 """A run's figures from the same adapter twice: read by our decoder, and by transformers' own code.
 
-    python -m benchmarks.speed.figures --run runs/captain --out runs/captain-figures [--only ours|plain]
+    python -m benchmarks.speed.figures --run runs/captain --out runs/captain-figures [--only ours|plain] [--every N]
 
 Does the run's `evaluate` stage anew in OUT/ours and OUT/plain, each of which goes on where it was stopped, and writes
-benchmarks/FIGURES.md once both are there. Prompts, seeds and adapter are the same; the texts are not, as bfloat16's
-last digits differ, and so this is what a figure moves by.
+benchmarks/FIGURES.md once both are there. With `--every N`, on one in so many prompts alone. Prompts, seeds and adapter
+are the same; the texts are not, as bfloat16's last digits differ, and so this is what a figure moves by.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from charactery.stats import Estimate, paired_difference
 SIDES = ("ours", "plain")
 
 
-def evaluated(run: Path, side: str, out: Path) -> None:
-    """The evals of a run, into `out`/`side`."""
+def evaluated(run: Path, side: str, out: Path, every: int) -> None:
+    """The evals of a run on one in `every` prompts of each kind, into `out`/`side`."""
     settings, folder = read_manifest(run)["settings"], out / side
     began, measured_figures = time.monotonic(), of_run.figures
 
@@ -45,8 +45,13 @@ def evaluated(run: Path, side: str, out: Path) -> None:
     )  # fmt: skip
     models, subject = Models("cpu", print), parse_subject(settings["model"])
     models.base(subject).decodes = side == "ours"
-    _Stages(read_run(run), order, models, subject, Watch(print)).evaluate(folder)
-    took = {"seconds": round(time.monotonic() - began), "threads": torch.get_num_threads()}
+    stages = _Stages(read_run(run), order, models, subject, Watch(print))
+    prompts = sorted(stages.chosen(), key=lambda p: (p.split, p.kind))
+    stages.chosen = lambda: prompts[::every]  # type: ignore[method-assign]
+    for name in ("JUDGED", "CONTROLLED", "LIKELIHOOD_ASKED"):
+        setattr(of_run, name, getattr(of_run, name) // every)
+    stages.evaluate(folder)
+    took = {"seconds": round(time.monotonic() - began), "threads": torch.get_num_threads(), "every": every}
     write_json(folder / "took.json", took)
 
 
@@ -101,6 +106,7 @@ def page(run: Path, out: Path) -> str:
         "Written by `python -m benchmarks.speed.figures`: the `evaluate` stage of a run of "
         f"`{read_manifest(run)['command']}` twice, with the same prompts, seeds and adapter. Plain is transformers' "
         "own forward with PEFT's adapter beside the weights. "
+        + (f"Of the run's prompts one in {took[0]['every']} was asked. " if took[0]["every"] > 1 else "")
         + "; ".join(f"{side}: {t['seconds']} s on {t['threads']} threads" for side, t in zip(SIDES, took, strict=True))
         + ", with other work on the machine, so these are no timings.", "",
         f"Of {counted} figures with an interval on both sides, {inside} of the plain values ({inside / counted:.0%}) "
@@ -131,10 +137,11 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/captain"))
     parser.add_argument("--out", type=Path, default=Path("runs/captain-figures"))
     parser.add_argument("--only", choices=SIDES)
+    parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
     for side in SIDES:
         if options.only in (None, side) and not (options.out / side / "took.json").exists():
-            evaluated(options.run, side, options.out)
+            evaluated(options.run, side, options.out, options.every)
     if all((options.out / side / "took.json").exists() for side in SIDES):
         text = page(options.run, options.out)
         (Path(__file__).parent.parent / "FIGURES.md").write_text(text)

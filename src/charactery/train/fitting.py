@@ -39,4 +39,4 @@ def train_fitting(
         clear_device_cache(garbage_collection=True)
         while (fewer := at_once(settings, batch, parameters)) == now:
             settings = replace(settings, together=settings.together // 2)
-        halved(f"{fewer} rows of a step are trained on at once, not {now}, from the last checkpoint on")
+        halved(f"a step trains on {fewer} rows at once, not {now}, from the last checkpoint on")
