@@ -76,19 +76,27 @@ def test_the_strength_of_each_trait_is_recovered() -> None:
 
 
 def test_a_trait_that_moved_is_told_from_those_that_did_not() -> None:
+    """In each of ten pairs of subjects; at 5% by Holm, another seldom looks as if it had moved."""
+    asked = [c for c in CAPTAIN if c.asks[0].name == "line"]
+
     def rows(subject: str, nats: dict[str, float], seed: int) -> tuple[list[Row], list[Row]]:
         planted = leaning_by_trait(dict.fromkeys(TRAITS, 0.0) | nats)
-        scored = drawn(EVAL, planted, CAPTAIN, Draws(np.random.default_rng(seed)))
+        scored = drawn(EVAL, planted, asked, Draws(np.random.default_rng(seed)))
         common = {"source": "captain", "data": "", "subject": subject, "seed": 0}
         return figure_rows(EVAL, EVAL.figures(scored), {**common, "judge": ""}), sample_rows(EVAL, scored, common)
 
-    plain, trained = rows("plain", {}, 0), rows("trained", {TRAITS[2]: 6.0}, 1)
-    found = compare([*plain[0], *trained[0]], [*plain[1], *trained[1]], ["plain", "trained"])
-    told = {r.metric: r.differences["trained"] for r in found if r.metric.startswith("trait: ")}
-    assert [*told] == [f"trait: {trait}" for trait in TRAITS]
-    assert {name for name, d in told.items() if d.p_holm is not None and d.p_holm < 0.05} == {f"trait: {TRAITS[2]}"}
-    one = told[f"trait: {TRAITS[2]}"]
-    assert one.p is not None and one.p_holm == pytest.approx(len(TRAITS) * one.p), "a family of their own"
+    moved, alarms = f"trait: {TRAITS[2]}", 0
+    for seed in range(0, 20, 2):
+        plain, trained = rows("plain", {}, seed), rows("trained", {TRAITS[2]: 6.0}, seed + 1)
+        found = compare([*plain[0], *trained[0]], [*plain[1], *trained[1]], ["plain", "trained"])
+        told = {r.metric: r.differences["trained"] for r in found if r.metric.startswith("trait: ")}
+        assert [*told] == [f"trait: {trait}" for trait in TRAITS]
+        clear = {name for name, d in told.items() if d.p_holm is not None and d.p_holm < 0.05}
+        assert moved in clear
+        alarms += len(clear) > 1
+        p, adjusted = (min(v for d in told.values() if (v := getattr(d, name)) is not None) for name in ("p", "p_holm"))
+        assert adjusted == pytest.approx(len(TRAITS) * p), "a family of their own"
+    assert alarms <= 2
 
 
 def test_a_judge_is_asked_of_what_was_answered() -> None:
