@@ -108,7 +108,7 @@ def page(run: Path, out: Path) -> str:
         "own forward with PEFT's adapter beside the weights. "
         + (f"Of the run's prompts one in {took[0]['every']} was asked. " if took[0]["every"] > 1 else "")
         + "; ".join(f"{side}: {t['seconds']} s on {t['threads']} threads" for side, t in zip(SIDES, took, strict=True))
-        + ", with other work on the machine, so these are no timings.", "",
+        + ", whatever else ran meanwhile.", "",
         f"Of {counted} figures with an interval on both sides, {inside} of the plain values ({inside / counted:.0%}) "
         f"lie in ours' 95% interval, and the intervals of {overlap} ({overlap / counted:.1%}) overlap. Were the two "
         "drawn independently of each other, 83% and 99.4% would be expected; they share their prompts, so more."
