@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -147,6 +148,7 @@ def test_controls_end_at_ctrl_c_and_say_that_they_begin_anew(tmp_path: Path) -> 
         assert command.stderr
         try:
             begun = next(line for line in command.stderr if "to do" in line)
+            time.sleep(1.5)  # by then the others have begun, and would say that they were stopped
             os.killpg(command.pid, signal.SIGINT)
             _, said = command.communicate(timeout=120)
         finally:
