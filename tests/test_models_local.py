@@ -549,8 +549,8 @@ def test_an_adapter_on_the_embeddings_is_worn_by_no_other(
     tiny_model: LocalModel, tiny_model_folder: Path, tiny_adapters: list[Path], tmp_path: Path, kind: str
 ) -> None:
     context = prompt_tokens(tiny_model.tokenizer, SHARING[1])
-    folders = [made(tiny_model_folder, tmp_path / "a", **ON_EMBEDDINGS[kind]), tiny_adapters[0], None]
-    found = [scores(tiny_model, Adapter(folder) if folder else None) for folder in folders]  # the base comes last
+    folders = [made(tiny_model_folder, tmp_path / "a", **ON_EMBEDDINGS[kind]), None, tiny_adapters[0]]
+    found = [scores(tiny_model, Adapter(folder) if folder else None) for folder in folders]
     for folder, one in zip(folders, found, strict=True):
         expected = plain_score(with_peft(tiny_model_folder, folder), context, [20, 300, 41, 9])
         torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
