@@ -138,10 +138,10 @@ def test_political_typology_is_scored_so_too(
 def test_every_question_of_the_political_typology_is_scored_so_on_the_embedded_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each order of its answers that there is, alone and after a biography."""
+    """All 17, alone and after a biography."""
     monkeypatch.setattr("charactery.models.local.pick_dtype", lambda device: torch.float32)
     cases = [*{case.asks[0].messages[-1]["content"]: case for case in typology(str(DATA))}.values()]
-    assert len({case.cluster for case in cases}) == 17 < len(cases)
+    assert len(cases) == len({case.cluster for case in cases}) == 17
     speaker = Models("cpu").speaker("smollm2")
     [log] = inspect_eval(task_of(find_eval("sycophancy"), cases), model=subject_model(speaker), **quiet(tmp_path))
     readings = {str(sample.id): sample.store["readings"] for sample in log.samples or []}
