@@ -1,14 +1,15 @@
 """Other engines for generation on a processor, beside ours: openvino-genai and ctranslate2.
 
-    pip install openvino-genai ctranslate2
+    pip install '.[bench]' openvino-genai
     python benchmarks/engines.py [--prompts 16 64 128] [--tokens 96] [--rounds 3]
 
 Writes benchmarks/ENGINES.md. An engine that is not installed is left out. All answer the same prompts at temperature
 0.7 without top-p or top-k, up to their natural stop; tokens are counted by us, the end token with them. Behind the
 speeds stands the mean log-probability that transformers in float32 gives each engine's texts: one that draws from
-another distribution shows. openvino-genai reads GGUF, and of what it reads only 16-bit weights answer sensibly, so the
-embedded model is written as such first. It gives equal prompts of one batch equal samples, and passes over a LoRA on
-GGUF without a word.
+another distribution shows. How many cores other programs kept busy meanwhile is said, too.
+
+openvino-genai reads GGUF, and of what it reads only 16-bit weights answer sensibly, so the embedded model is written as
+such first. It gives equal prompts of one batch equal samples, and passes over a LoRA on GGUF without a word.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from benchmarks.speed import texts
 from benchmarks.speed.score_rows import forward, loaded
@@ -117,6 +119,12 @@ def ctranslate(model: LocalModel, folder: Path, prompts: Sequence[str], tokens: 
     return answer
 
 
+def busy() -> tuple[float, float, float]:
+    """Seconds so far: by the clock, of this process on all cores, and of everything on all cores."""
+    mine, all_ = psutil.Process().cpu_times(), psutil.cpu_times()
+    return time.monotonic(), mine.user + mine.system, all_.user + all_.nice + all_.system
+
+
 def compared(options: argparse.Namespace) -> dict[str, Any]:
     """One engine and ours in turn, in this process: no other engine's threads wait beside them."""
     folder = Path(fetch("smollm2", print))
@@ -127,6 +135,7 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
         engines = {"ours": ours(model, prompts, options.tokens), "theirs": made}
         rates: dict[str, list[float]] = {name: [] for name in engines}
         said: dict[str, list[str]] = {}
+        before = busy()
         for n in range(options.rounds + 1):
             for name, answer in engines.items():
                 began = time.perf_counter()
@@ -138,7 +147,10 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
                 )
                 if n:  # the first pass makes what is made once
                     rates[name].append(count / seconds)
-    found: dict[str, Any] = {"engine": options.engine, "prompts": options.prompts}
+        clock, mine, everything = (b - a for a, b in zip(before, busy(), strict=True))
+    found: dict[str, Any] = {
+        "engine": options.engine, "prompts": options.prompts, "others": max(0.0, everything - mine) / clock,
+    }  # fmt: skip
     for name, values in rates.items():
         pairs = [
             (prompt_tokens(model.tokenizer, texts.asked(p)), model.tokenizer(t, add_special_tokens=False)["input_ids"])
@@ -155,15 +167,16 @@ def compared(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def table(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
+def table(rows: Sequence[dict[str, Any]], left_out: Sequence[str], options: argparse.Namespace) -> str:
     lines = [
         "# Engines for generation on a processor", "",
         f"Written by `python benchmarks/engines.py`: an answer to each prompt, at most {options.tokens} tokens, "
         f"temperature {WARMTH}, natural stops, all in one batch; {options.rounds} passes of each engine and of ours in "
         f"turn, medians and the lowest and highest, on {torch.get_num_threads()} threads. The log-probability is what "
-        "transformers in float32 gives the last pass's texts, a token, with its 95% interval over answers.", "",
-        "| engine | prompts | tokens/s | ours, tokens/s | times ours | log-probability | ours |",
-        "|---|---|---|---|---|---|---|",
+        "transformers in float32 gives the last pass's texts, a token, with its 95% interval over answers. Other "
+        "programs are the cores that they kept busy meanwhile, on average.", "",
+        "| engine | prompts | tokens/s | ours, tokens/s | times ours | log-probability | ours | other programs |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
         theirs, mine = row["theirs"], row["ours"]
@@ -177,9 +190,9 @@ def table(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
         ]
         lines.append(
             f"| {row['engine']} | {row['prompts']} | {sides[0][0]} | {sides[1][0]} | {ratio:.2f} | {sides[0][1]} | "
-            f"{sides[1][1]} |"
+            f"{sides[1][1]} | {row['others']:.1f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(["", "Left out:", *(f"- {said}" for said in left_out)] if left_out else [])]) + "\n"
 
 
 MAKERS: dict[str, Any] = {"openvino_genai": openvino} | {
@@ -198,21 +211,23 @@ def main() -> None:
         [options.prompts] = options.prompts
         print(json.dumps(compared(options)))
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
     for name in MAKERS:
         if importlib.util.find_spec(name.split()[0]) is None:
-            print(f"{name} is not installed, and is left out")
+            left_out.append(f"{name}: not installed")
             continue
         for count in options.prompts:
             asked = ["--engine", name, "--prompts", count, "--tokens", options.tokens, "--rounds", options.rounds]
             done = subprocess.run([sys.executable, __file__, *map(str, asked)], capture_output=True, text=True)
             if done.returncode:
-                print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")
+                left_out.append(f"{name}: {done.stderr.strip().splitlines()[-1]}")
                 break
             rows.append(json.loads(done.stdout.splitlines()[-1]))
             print(name, count, flush=True)
-    (Path(__file__).parent / "ENGINES.md").write_text(table(rows, options))
-    print(table(rows, options))
+    page = table(rows, left_out, options)
+    (Path(__file__).parent / "ENGINES.md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -63,14 +63,15 @@ def load(folder: Path) -> LocalModel:
     return LocalModel.load(folder, "tiny", "cpu", torch.float32)
 
 
-def train(kind: str, model: LocalModel, out: Path, **work: Any) -> Path:
-    """Train `kind` in `out`/kind; DPO goes on from the adapter in `out`/start."""
+def train(kind: str, model: LocalModel, out: Path, settings: Any = None, **work: Any) -> Path:
+    """Train `kind` in `out`/kind, as above but for other settings; DPO goes on from the adapter in `out`/start."""
+    settings = settings or {"sft": SFT, "dpo": DPO, "grpo": GRPO}[kind]
     if kind == "sft":
-        return train_sft(model, sft_rows(), LORA, SFT, Work(out / "sft", 3, **work))
+        return train_sft(model, sft_rows(), LORA, settings, Work(out / "sft", 3, **work))
     if kind == "grpo":
         asked = [(row["id"], tuple(row["prompt"])) for row in sft_rows()]
-        return train_grpo(model, asked, Es(), GRPO, Work(out / "grpo", 3, **work), LORA)
-    return train_dpo(model, dpo_rows(), out / "start", DPO, Work(out / "dpo", 3, **work))
+        return train_grpo(model, asked, Es(), settings, Work(out / "grpo", 3, **work), LORA)
+    return train_dpo(model, dpo_rows(), out / "start", settings, Work(out / "dpo", 3, **work))
 
 
 def die_at_step(wanted: int) -> Any:

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from charactery.cli import app
-from charactery.errors import BadData, CharacteryError
+from charactery.errors import BadData, CharacteryError, CharacteryWarning
 from charactery.evals.comparison import Compared, Difference, compare, difference
 from charactery.evals.definition import Case
 from charactery.evals.duplicates import near_duplicates
@@ -291,12 +291,33 @@ def test_figures_on_different_data_stand_side_by_side(tmp_path: Path) -> None:
 def test_a_table_from_before_data_was_kept_is_read(tmp_path: Path) -> None:
     row = {"eval": "who", "source": "bundled", "subject": "plain", "seed": 0, "metric": "openness", "value": 3.0}
     add_rows(tmp_path, RESULTS, [{**row, "data": ""}])
-    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data"])
+    old = pyarrow.parquet.read_table(tmp_path / RESULTS).drop_columns(["data", "halved"])
     pyarrow.parquet.write_table(old, tmp_path / RESULTS)
     [found] = read_table(tmp_path, RESULTS)
-    assert found["value"] == 3.0 and found["data"] == ""
+    assert found["value"] == 3.0 and found["data"] == "" and found["halved"] is None
     add_rows(tmp_path, RESULTS, [{**row, "data": "", "value": 4.0}])
     assert [r["value"] for r in read_table(tmp_path, RESULTS)] == [4.0]
+
+
+def test_results_tell_of_batches_that_memory_halved(
+    results: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {row["halved"] for row in read_table(results, RESULTS)} == {0}
+    score = LocalModel._score
+
+    def short(self: LocalModel, batch: Any, reader: Any) -> list[torch.Tensor]:
+        if len(batch) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, batch, reader)
+
+    monkeypatch.setattr(LocalModel, "_score", short)
+    order = Order(tmp_path, limit=4, device="cpu")
+    with pytest.warns(CharacteryWarning, match="memory ran short: .* texts are scored"):
+        run_evals([find_eval("sycophancy")], [str(tiny_model_folder)], order)
+    first = [row["halved"] for row in read_table(tmp_path, RESULTS)]
+    assert first and all(first)
+    run_evals([find_eval("sycophancy")], [str(tiny_model_folder)], order)  # from the journal
+    assert [row["halved"] for row in read_table(tmp_path, RESULTS)] == first
 
 
 def test_what_was_not_measured_says_how_to(results: Path, tmp_path: Path) -> None:

@@ -26,7 +26,14 @@ from inspect_ai.solver import generate
 from charactery.errors import CharacteryWarning
 from charactery.models.chat import BASE_TEMPLATE, prompt_tokens, reply_tokens, system, user
 from charactery.models.decoder import Decoder
-from charactery.models.inspect_provider import CharacteryAPI, hashable, inspect_model, request_for, subject_model
+from charactery.models.inspect_provider import (
+    CharacteryAPI,
+    count_halved,
+    hashable,
+    inspect_model,
+    request_for,
+    subject_model,
+)
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import parse_subject
@@ -138,6 +145,46 @@ def test_too_little_memory_halves_the_batch(
     with pytest.warns(CharacteryWarning, match="memory ran short: 2 answers"):
         log = run_task(speaker, tmp_path, {})
     assert said(log) == expected and sizes == [2, 1, 1]
+    assert [s.output.metadata for s in log.samples or []] == [{"batch_halved": 1}] * 2
+
+
+def test_what_memory_halved_says_so_and_goes_on_saying_so(
+    speaker: Speaker, tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[ChatMessage]] = [[ChatMessageUser(content=text)] for text in ("Tea?", "Why?", "Is it blue?")]
+
+    def all_of_it(journal: str) -> tuple[list[ModelOutput], int]:
+        model = subject_model(speaker, journal=Journal(tmp_path / journal))
+
+        async def together() -> list[ModelOutput]:
+            scored, reply = GenerateConfig(prompt_logprobs=1), ChatMessageAssistant(content="Aye.")
+            return list(await asyncio.gather(
+                *(model.api.generate(one, [], "none", CONFIG) for one in asked),  # type: ignore[arg-type]
+                *(model.api.generate([*one, reply], [], "none", scored) for one in asked),  # type: ignore[arg-type]
+            ))  # fmt: skip
+
+        return asyncio.run(together()), count_halved(model)
+
+    outputs, halved = all_of_it("roomy")
+    assert [o.metadata for o in outputs] == [None] * 6 and halved == 0
+    score = LocalModel._score
+
+    def short(self: LocalModel, batch: Any, reader: Any) -> list[torch.Tensor]:
+        no_room(len(batch))
+        return score(self, batch, reader)
+
+    def no_room(size: int) -> None:
+        if size > 2:
+            raise MemoryError
+
+    monkeypatch.setattr(LocalModel, "_score", short)
+    watch(tiny_model, no_room)
+    with pytest.warns(CharacteryWarning, match="memory ran short: 3"):
+        outputs, halved = all_of_it("kept")
+    assert [o.metadata for o in outputs] == [{"batch_halved": 1}] * 6 and halved == 6
+    sizes = watch(tiny_model)
+    again, halved = all_of_it("kept")  # on from where it was stopped, with nothing left to compute
+    assert not sizes and [o.metadata for o in again] == [{"batch_halved": 1}] * 6 and halved == 6
 
 
 def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: LocalModel) -> None:

@@ -19,6 +19,7 @@ from charactery.models.chat import Message, assistant, prompt_tokens, system, us
 from charactery.models.held import Held, Slot
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
+from charactery.runs import open_run, read_manifest
 
 GREEDY = Sampler(max_tokens=24, temperature=0)
 DRAWN = Sampler(max_tokens=16, temperature=1.0)
@@ -396,6 +397,24 @@ def test_too_little_memory_scores_a_batch_in_halves(
     monkeypatch.undo()
     for one, two in zip(model.score(pairs), expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def test_a_runs_manifest_tells_of_what_memory_halved(
+    tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[400 - n, n + 10, 9] for n in range(7)]
+    expected = tiny_model.draw(prompts, range(7), GREEDY)
+    model, _ = short_of_memory(monkeypatch, tiny_model, 10, MemoryError())
+    drawn: list[Any] = []
+    with open_run(tmp_path, {"settings": {}, "stages": ["grpo", "evaluate"]}) as run:
+        with pytest.warns(CharacteryWarning, match="memory ran short: 7 answers are drawn"):
+            run.stage("grpo", lambda folder: drawn.append(model.draw(prompts, range(7), GREEDY)), print)
+        with pytest.warns(CharacteryWarning, match="memory ran short: 7 texts are scored"):
+            run.stage("evaluate", lambda folder: drawn.append(model.score([(p, [7, 7]) for p in prompts])), print)
+    assert drawn[0] == expected
+    records = [record for name in ("grpo", "evaluate") if (record := run.record(name))]
+    assert [record.halved for record in records] == [2, 3]
+    assert read_manifest(tmp_path)["batches_halved"] == 5
 
 
 def test_another_error_in_scoring_is_raised_at_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:

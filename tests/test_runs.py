@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from charactery.errors import BadData, CharacteryError, RunConflict
+from charactery.errors import BadData, CharacteryError, CharacteryWarning, RunConflict
+from charactery.memory import halved
 from charactery.runs import (
     Helper,
     Journal,
     digest,
     numbered_rows,
     open_run,
+    read_manifest,
     read_rows,
     read_run,
     write_json,
@@ -193,6 +195,19 @@ def test_a_stage_that_fails_is_not_done_and_its_time_counts(tmp_path: Path) -> N
         record = run.record("sft")
         assert record is not None and 100 <= record.seconds < 101 and record.peak_mb == 1e6
         assert 150 <= record.cpu_seconds < 151
+
+
+def test_the_manifest_tells_how_often_memory_ran_short(tmp_path: Path) -> None:
+    with open_run(tmp_path, MANIFEST) as run:
+        before = run.stage_folder("drafts") / "clock.json"  # of an attempt that was killed
+        write_json(before, {"seconds": 1.0, "cpu_seconds": 1.0, "peak_mb": 1.0, "halved": 2.0})
+        with pytest.warns(CharacteryWarning, match="memory ran short: 8 rows"):
+            run.stage("drafts", lambda folder: halved("8 rows"), print)
+        assert read_manifest(tmp_path)["batches_halved"] == 3
+    with open_run(tmp_path, MANIFEST) as run:  # it is no setting: the run goes on
+        run.stage("sft", lambda folder: None, print)
+    assert read_manifest(tmp_path)["batches_halved"] == 3
+    assert [record.halved for name in ("drafts", "sft") if (record := run.record(name))] == [3, 0]
 
 
 def test_a_clock_torn_by_a_kill_stops_no_stage(tmp_path: Path) -> None:

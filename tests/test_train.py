@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 import killed_training as killed
-from charactery.errors import BadData
+from charactery.errors import BadData, CharacteryWarning
+from charactery.memory import halvings
 from charactery.models.chat import assistant, prompt_text, prompt_tokens, user
 from charactery.models.decoder import Decoder
 from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
+from charactery.train.fitting import train_fitting
 from charactery.train.head import score_completions_only
 from charactery.train.settings import Dpo, Lora, Sft, at_once
 from charactery.train.trainers import Work, _on_one_device, last_checkpoint, plan, train_dpo, train_sft
@@ -373,6 +375,67 @@ def test_a_base_in_bfloat16_is_trained_as_one_in_float32(tiny_model_folder: Path
 def test_rows_in_memory_at_once_divide_the_batch(batch: int, parameters: float, wanted: int) -> None:
     assert at_once(Sft(together=8), batch, parameters) == wanted
     assert at_once(Dpo(together=2), batch, 7e9) == 1
+
+
+# -- too little memory
+
+
+@pytest.mark.parametrize(("kind", "most"), [("sft", 2), ("dpo", 4), ("grpo", 2)])
+def test_too_little_memory_halves_the_rows_at_once(
+    kind: str, most: int, tiny_model_folder: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the last checkpoint on, in the steps that there would have been."""
+    hidden, saved = Decoder.hidden, tmp_path / kind / "checkpoint-2" / "done"
+    read: list[int] = []
+
+    def short(self: Decoder, shared: Any, rows: Any, *at: Any) -> torch.Tensor:
+        if len(rows) > most and saved.exists():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        read.append(len(rows))
+        return hidden(self, shared, rows, *at)
+
+    monkeypatch.setattr(Decoder, "hidden", short)
+    shutil.copytree(uninterrupted / "start", tmp_path / "start")
+    told: list[int] = []
+    settings: dict[str, Any] = {"sft": killed.SFT, "dpo": killed.DPO, "grpo": killed.GRPO}
+    before, wanted = halvings(), "memory ran short: a step trains on 2 rows at once, not 4, from the last"
+    with pytest.warns(CharacteryWarning, match=wanted):
+        train_fitting(
+            lambda: (killed.load(tiny_model_folder), None),
+            lambda model, start, fewer: killed.train(
+                kind, model, tmp_path, fewer, progress=lambda step, steps, log: told.append(step)
+            ),
+            settings[kind],
+        )
+    assert halvings() == before + 1 and {most, 2 * most} <= set(read)
+    assert told == [1, 2, 3, 4, 5, 6]
+    ours, theirs = (read_rows(folder / kind / "log.jsonl") for folder in (tmp_path, uninterrupted))
+    for name in ("loss", "grad_norm"):
+        assert [e[name] for e in ours] == pytest.approx([e[name] for e in theirs], rel=1e-3, abs=1e-5)
+    assert len(ours) == 6
+
+
+def test_rows_are_halved_as_often_as_that_helps(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def training(error: Exception) -> Any:
+        def train(model: LocalModel, start: Path | None, settings: Sft) -> Path:
+            tried.append(at_once(settings, 6, 135e6))
+            raise error
+
+        return train
+
+    def attempts(error: Exception) -> list[int]:
+        tried.clear()
+        with pytest.raises(type(error)):
+            train_fitting(lambda: (tiny_model, None), training(error), Sft(batch=6, together=8))
+        return tried
+
+    with pytest.warns(CharacteryWarning, match="a step trains on 3 rows at once, not 6"):
+        assert attempts(MemoryError()) == [6, 3, 2, 1]
+    assert attempts(RuntimeError("shapes cannot be multiplied")) == [6]
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the other would wait for the one that failed
+    assert attempts(MemoryError()) == [6]
 
 
 # -- against TRL's own

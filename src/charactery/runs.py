@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from charactery.errors import BadData, CharacteryError, RunConflict
+from charactery.memory import halvings
 
 Row = dict[str, Any]
 
@@ -152,7 +153,8 @@ class Journal:
 class StageRecord:
     """What a finished stage left: its name, folder, seconds over all its attempts, and peak memory in MB.
 
-    `cpu_seconds` are those of all cores in the run's first process, which other work on the machine changes less.
+    `cpu_seconds` are those of all cores in the run's first process, which other work on the machine changes less;
+    `halved` is how often a batch of its was halved for want of memory.
     """
 
     name: str
@@ -160,6 +162,7 @@ class StageRecord:
     seconds: float
     peak_mb: float
     cpu_seconds: float = 0.0
+    halved: int = 0
 
 
 def stage_kind(name: str) -> str:
@@ -190,7 +193,9 @@ class Run:
         if not (folder / "done").exists():
             return None
         kept = json.loads((folder / "done").read_text())
-        return StageRecord(name, folder, kept["seconds"], kept["peak_mb"], kept.get("cpu_seconds", 0.0))
+        return StageRecord(
+            name, folder, kept["seconds"], kept["peak_mb"], kept.get("cpu_seconds", 0.0), int(kept.get("halved", 0))
+        )
 
     def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False) -> Path:
         """Do a stage unless it is done, and mark it. Time spent before a kill is counted too.
@@ -207,7 +212,15 @@ class Run:
             told = spent()
         _give_back_memory()
         write_json(folder / "done", {key: round(value, 2) for key, value in told.items()})
+        self._tell_halvings()
         return folder
+
+    def _tell_halvings(self) -> None:
+        """Have the manifest say how often batches were halved: texts depend on the batch they are written in."""
+        records = [record for name in self.manifest["stages"] if (record := self.record(name))]
+        if halved := sum(record.halved for record in records):
+            self.manifest["batches_halved"] = halved
+            write_json(self.folder / "manifest.json", self.manifest)
 
 
 class Helper(Run):
@@ -250,15 +263,18 @@ def _give_back_memory() -> None:
 
 @contextmanager
 def clock(path: Path) -> Iterator[Callable[[], dict[str, float]]]:
-    """Seconds, those of the processor, and peak memory of what is done inside, kept so that a killed attempt counts."""
+    """Seconds, those of the processor, peak memory and halved batches of what is done inside.
+
+    They are kept, so that a killed attempt counts.
+    """
     import threading
 
-    before = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mb": 0.0}
+    before = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mb": 0.0, "halved": 0.0}
     with suppress(OSError, ValueError, TypeError, AttributeError):  # a clock that cannot be read stops no stage
         kept = json.loads(path.read_text())
         before = {key: float(kept.get(key, 0.0)) for key in before}
     started, worked, process, peak = time.monotonic(), time.process_time(), psutil.Process(), [before["peak_mb"]]
-    stop = threading.Event()
+    halved, stop = halvings(), threading.Event()
 
     def spent() -> dict[str, float]:
         peak[0] = max(peak[0], process.memory_info().rss / 1e6)
@@ -266,6 +282,7 @@ def clock(path: Path) -> Iterator[Callable[[], dict[str, float]]]:
             "seconds": before["seconds"] + time.monotonic() - started,
             "cpu_seconds": before["cpu_seconds"] + time.process_time() - worked,
             "peak_mb": peak[0],
+            "halved": before["halved"] + halvings() - halved,
         }
 
     def watch() -> None:

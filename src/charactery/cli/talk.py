@@ -86,7 +86,7 @@ def ask(
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         asks = [(speaker, Request((user(text),), derive_seed(one, text))) for text, one in batch]
-        answers, _ = answer_fitting(asks, sampler)
+        answers = answer_fitting(asks, sampler)
         for (text, one), answer in zip(batch, answers, strict=True):
             failed += bool(answer.error)
             if as_json:

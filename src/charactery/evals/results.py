@@ -19,10 +19,12 @@ _TEXT, _REAL, _WHOLE = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
 _OF_BOTH = {"eval": _TEXT, "source": _TEXT, "data": _TEXT, "version": _WHOLE, "metric": _TEXT, "subject": _TEXT,
             "seed": _WHOLE, "scoring": _TEXT}  # fmt: skip
 _LOST = dict.fromkeys(OUTCOMES[1:], _WHOLE)
+ADDED = {"data": "", "halved": None}  # columns that older tables lack, and what stands in them then
 SCHEMAS = {
     RESULTS: pyarrow.schema([*{
         **_OF_BOTH, "identity": _TEXT, "value": _REAL, "low": _REAL, "high": _REAL, "n": _WHOLE, "missing": _WHOLE,
-        **_LOST, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "log": _TEXT,
+        **_LOST, "method": _TEXT, "judge": _TEXT, "unit": _TEXT, "kind": _TEXT, "cases": _WHOLE, "halved": _WHOLE,
+        "log": _TEXT,
     }.items()]),
     SAMPLES: pyarrow.schema([*{
         **_OF_BOTH, "id": _TEXT, "cluster": _TEXT, "stratum": _TEXT, "value": _REAL, "outcome": _TEXT, "kind": _TEXT,
@@ -32,7 +34,10 @@ SCHEMAS = {
 
 
 def figure_rows(eval: Eval, figures: Sequence[Figure], common: Row) -> list[Row]:
-    """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log."""
+    """Rows of results.parquet; `common` has what is the same for all: source, data, subject, identity, seed, log.
+
+    `halved` among it is how many answers and scores are from a batch that memory halved.
+    """
     return [
         {"eval": eval.name, "version": eval.version, "metric": f.name, "kind": f.metric.kind, **common,
          **f.estimate.as_dict(), **f.missing}
@@ -80,16 +85,17 @@ def add_rows(folder: Path, name: str, rows: Sequence[Row]) -> None:
 def read_table(folder: Path, name: str) -> list[Row]:
     """All rows of a table; none where there is no table yet. Raises BadData for a file that is none of ours.
 
-    Of a table from before data was kept, `data` is empty.
+    Columns that an older table lacks are empty.
     """
     path = folder / name
     if not path.exists():
         return []
     try:
         table = pyarrow.parquet.read_table(path)
-        if "data" not in table.column_names:
-            place = SCHEMAS[name].get_field_index("data")
-            table = table.add_column(place, "data", pyarrow.array([""] * len(table), _TEXT))
+        for column in [c for c in SCHEMAS[name].names if c in ADDED and c not in table.column_names]:
+            place = SCHEMAS[name].get_field_index(column)
+            empty = pyarrow.array([ADDED[column]] * len(table), SCHEMAS[name].field(column).type)
+            table = table.add_column(place, column, empty)
         return list(table.cast(SCHEMAS[name]).to_pylist())
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise BadData(

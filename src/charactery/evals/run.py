@@ -16,7 +16,7 @@ from charactery.evals.judged import agreement, declined
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
 from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of, unjudged
 from charactery.judges.best_of import choosing
-from charactery.models.inspect_provider import subject_model
+from charactery.models.inspect_provider import count_halved, subject_model
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, Row, digest, read_run, write_rows, write_text
@@ -115,7 +115,10 @@ def _run(
     figures = declined(eval.figures(scored, order.seed), judge.agreed if judge else None)
     if judge:
         figures.append(Figure(KAPPA, KAPPA.name, judge.agreed, {}))
-    of_run = {"judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases)}
+    of_run = {
+        "judge": judge.text if judge else "", "identity": speaker.identity, "cases": len(cases),
+        "halved": count_halved(model),
+    }  # fmt: skip
     rows = figure_rows(eval, figures, {**common, **of_run, "log": str(log.location)})
     add_rows(order.out, SAMPLES, sample_rows(eval, scored, common))
     add_rows(order.out, RESULTS, rows)

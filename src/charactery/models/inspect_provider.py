@@ -28,6 +28,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from charactery.constitution import system_prompt
+from charactery.memory import halvings
 from charactery.models.api import ask_api
 from charactery.models.chat import Message, prompt_tokens, reply_tokens
 from charactery.models.local import Answer, Request, Sampler, derive_seed
@@ -38,6 +39,7 @@ from charactery.runs import Journal, digest
 GATHER = 0.2  # seconds without a new request before a batch is answered
 PATIENCE = 8  # looks at most
 WAITING = 4096  # requests that may wait together; what answers them takes BATCH at a time
+HALVED = "batch_halved"  # in an output's metadata, and before a key of what is kept: how often memory halved its batch
 
 
 Scored = list[tuple[str, float]]  # the tokens of a reply with their log-probabilities
@@ -52,7 +54,8 @@ def request_for(messages: Sequence[Message], seed: int, epoch: int = 1) -> Reque
 class CharacteryAPI(ModelAPI):
     """Answers with a Subject. Requests that arrive together are answered together.
 
-    `answers` may be given answers made before, by request, in fixed batches that can be resumed.
+    `answers` may be given answers made before, by request, in fixed batches that can be resumed. What comes of a batch
+    that memory halved says so in its metadata, as "batch_halved"; `halved` counts them.
     """
 
     models: ClassVar[Callable[..., Models]] = Models  # what loads a Subject; Inspect's entry point adds the judges
@@ -80,6 +83,7 @@ class CharacteryAPI(ModelAPI):
         self.journal: Journal | None = None
         self.waiting: list[tuple[Asked, Sampler | None, asyncio.Future[Any]]] = []
         self.gathering: asyncio.Task[None] | None = None
+        self.halved = 0
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -89,15 +93,16 @@ class CharacteryAPI(ModelAPI):
             return await self._elsewhere(input, config)
         messages: list[Message] = [{"role": m.role, "content": m.text} for m in input]
         if config.prompt_logprobs and messages[-1]["role"] == "assistant":
-            return self._scored(await self._ask(tuple(messages), None))
+            tokens, halved = await self._ask(tuple(messages), None)
+            return self._told(self._scored(tokens), halved)
         request = request_for(messages, config.seed or 0, _epoch())
-        answer = self.answers.get(hashable(request))
+        answer, halved = self.answers.get(hashable(request)), 0
         if answer is None:
-            answer = await self._ask(request, _sampler(config))
+            answer, halved = await self._ask(request, _sampler(config))
         reason: StopReason = "stop" if answer.ended else "model_length" if answer.error else "max_tokens"
         output = ModelOutput.from_content(self.model_name, answer.text, reason, answer.error or None)
         output.usage = ModelUsage(output_tokens=answer.tokens, total_tokens=answer.tokens)
-        return output
+        return self._told(output, halved)
 
     @property
     def subject(self) -> Subject:
@@ -117,6 +122,13 @@ class CharacteryAPI(ModelAPI):
         """Take answers and scores from this journal where they are in it, and put new ones there."""
         self.journal = journal
         self.kept = {key: value for rows in journal.done.values() for key, value in rows}
+
+    def _told(self, output: ModelOutput, halved: int) -> ModelOutput:
+        """The output, which says if memory halved its batch: the texts depend on it."""
+        if halved:
+            self.halved += 1
+            output.metadata = {HALVED: halved}
+        return output
 
     def _scored(self, tokens: Scored) -> ModelOutput:
         output = ModelOutput.from_content(self.model_name, "")
@@ -181,23 +193,30 @@ class CharacteryAPI(ModelAPI):
             if count == len(self.waiting) and time.monotonic() - began < 1.5 * GATHER:
                 return
 
-    def _kept_or_made(self, asked: Sequence[Any], sampler: Sampler | None) -> list[Any]:
-        """Answers, or scores where there is no sampler. Scores asked for twice are computed once."""
-        speaker = self.loaded()
+    def _kept_or_made(self, asked: Sequence[Any], sampler: Sampler | None) -> list[tuple[Any, int]]:
+        """Answers, or scores where there is no sampler, and how often memory ran short while each was made.
+
+        Scores asked for twice are computed once.
+        """
+        speaker, before = self.loaded(), halvings()
         if sampler is None:
             keys = [digest([speaker.identity, "score", speaker.prompt(m)]) for m in asked]
         elif self.journal is None:
-            return answer_fitting([(speaker, request) for request in asked], sampler)[0]
+            answers = answer_fitting([(speaker, request) for request in asked], sampler)
+            return [(answer, halvings() - before) for answer in answers]
         else:
             keys = [digest([speaker.identity, asdict(sampler), speaker.prompt(r.messages), r.seed]) for r in asked]
         fresh = {key: one for key, one in zip(keys, asked, strict=True) if key not in self.kept}
         if sampler is None:
             made: list[Any] = self._scores(speaker, list(fresh.values()))
         else:
-            told = answer_fitting([(speaker, request) for request in fresh.values()], sampler)[0] if fresh else []
+            told = answer_fitting([(speaker, request) for request in fresh.values()], sampler) if fresh else []
             made = [asdict(answer) for answer in told]
-        self._keep(list(zip(fresh, made, strict=True)))
-        return [self.kept[key] if sampler is None else Answer(**self.kept[key]) for key in keys]
+        halved = halvings() - before
+        marks = [(f"{HALVED} {key}", halved) for key in fresh if halved]
+        self._keep([*zip(fresh, made, strict=True), *marks])
+        found = [self.kept[key] if sampler is None else Answer(**self.kept[key]) for key in keys]
+        return [(one, self.kept.get(f"{HALVED} {key}", 0)) for key, one in zip(keys, found, strict=True)]
 
     def _scores(self, speaker: Speaker, asked: Sequence[tuple[Message, ...]]) -> list[Scored]:
         assert speaker.model is not None, "a model behind an API is asked through its own provider"
@@ -250,6 +269,12 @@ def inspect_model(
     assert isinstance(api, CharacteryAPI)
     api.answers, api.scores, api.scripted = answers, scores or {}, True
     return model
+
+
+def count_halved(model: Model) -> int:
+    """How many of its answers and scores came of a batch that memory halved."""
+    assert isinstance(model.api, CharacteryAPI)
+    return model.api.halved
 
 
 def _length(asked: Asked) -> int:

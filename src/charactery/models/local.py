@@ -3,7 +3,6 @@
 import hashlib
 import math
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from charactery.errors import CharacteryWarning, ModelNotFound
+from charactery.errors import ModelNotFound
+from charactery.memory import fitting
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
@@ -259,13 +259,21 @@ class LocalModel:
         """Token ids of an answer to each prompt of token ids, drawn together from these seeds, the end's with them.
 
         `learning` is PEFT's network over this model, in training: its adapter "default" is worn as it is now, in place
-        of `adapter`.
+        of `adapter`. A batch that memory does not hold is drawn in two halves.
         """
+        asked = list(zip(prompts, seeds, strict=True))
+
+        def drawn(reader: Decoder | Network) -> list[list[int]]:
+            return fitting(
+                asked, lambda some: self._drawn(reader, [p for p, _ in some], [s for _, s in some], sampler),
+                "answers are drawn",
+            )  # fmt: skip
+
         if learning is None:
             with self._reading(adapter) as reader:
-                return self._drawn(reader, prompts, seeds, sampler)
+                return drawn(reader)
         with self._turns, torch.inference_mode():
-            return self._drawn(self._reader_of(learning), prompts, seeds, sampler)
+            return drawn(self._reader_of(learning))
 
     def answer_of(self, ids: Sequence[int], prefill: str = "") -> Answer:
         """What drawn token ids say; after `prefill`, with the space between them."""
@@ -398,7 +406,8 @@ class LocalModel:
             while start < len(order):
                 self._pass_on(reader)
                 batch = self._fill(order[start:], pairs, batch_tokens)
-                for index, values in zip(batch, self._score_fitting([pairs[i] for i in batch], reader), strict=True):
+                scores = fitting([pairs[i] for i in batch], lambda some: self._score(some, reader), "texts are scored")
+                for index, values in zip(batch, scores, strict=True):
                     results[index] = values
                 start += len(batch)
         return results
@@ -422,19 +431,7 @@ class LocalModel:
             shared, longest = both, width
         return batch
 
-    def _score_fitting(self, batch: list[tuple[list[int], list[int]]], reader: Decoder | Network) -> list[torch.Tensor]:
-        """The scores of a batch, halved as often as memory asks for it."""
-        try:
-            return self._score(batch, reader)
-        except (MemoryError, RuntimeError) as error:
-            if len(batch) == 1 or not out_of_memory(error):
-                raise
-        # not within `except`: what was computed is held as long as the error is
-        warnings.warn(f"memory ran short: {len(batch)} texts are scored in two halves", CharacteryWarning, stacklevel=1)
-        middle = len(batch) // 2
-        return self._score_fitting(batch[:middle], reader) + self._score_fitting(batch[middle:], reader)
-
-    def _score(self, batch: list[tuple[list[int], list[int]]], reader: Decoder | Network) -> list[torch.Tensor]:
+    def _score(self, batch: Sequence[tuple[list[int], list[int]]], reader: Decoder | Network) -> list[torch.Tensor]:
         shared = min(self._shared_prefix([c for c, _ in batch]), min(len(c) for c, _ in batch) - 1)
         rows = [(context + continuation)[shared:-1] for context, continuation in batch]
         # the position before each continuation token predicts it
@@ -450,12 +447,6 @@ class LocalModel:
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""
         return (network.get_base_model() if network is self._peft else network).base_model
-
-
-def out_of_memory(error: Exception) -> bool:
-    """CUDA has a class for it; torch on the CPU and on MPS raises a RuntimeError that says so."""
-    words = ("can't allocate memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 def too_long(name: str, prompt: int, answer: int, context: int) -> str:

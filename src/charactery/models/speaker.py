@@ -3,16 +3,16 @@
 import asyncio
 import itertools
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from charactery.constitution import system_prompt
-from charactery.errors import CharacteryWarning, ModelNotFound
+from charactery.errors import ModelNotFound
+from charactery.memory import fitting
 from charactery.models.chat import Message, system
-from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed, out_of_memory
+from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import fetch, from_hub, tensors_hash
 from charactery.runs import Journal, Row, digest, file_digest
@@ -176,8 +176,7 @@ def answer_all(
 ) -> list[Answer]:
     """Answer every request, in fixed batches; finished batches are read from the journal.
 
-    Speakers of the same weights share batches, whatever character is in their prompts; those that choose do not. Out of
-    memory halves the batch and goes on; the journal's key says so ("halved").
+    Speakers of the same weights share batches, whatever character is in their prompts; those that choose do not.
     """
     answers: dict[int, Answer] = {}
     for batch in batches(asks, batch_size):
@@ -185,10 +184,7 @@ def answer_all(
         read = [[s.identity, s.prompt(r.messages), r.seed, *([r.prefill] if r.prefill else [])] for s, r in asked]
         key = digest([asdict(sampler), read])
         if key not in journal.done:
-            done, halvings = answer_fitting(asked, sampler)
-            journal.add(key, [asdict(answer) for answer in done])
-            if halvings:
-                journal.add(f"halved {key}", [halvings])
+            journal.add(key, [asdict(answer) for answer in answer_fitting(asked, sampler)])
         answers |= {i: Answer(**row) for i, row in zip(batch, journal.done[key], strict=True)}
         progress(len(batch))
     return [answers[i] for i in range(len(asks))]
@@ -211,20 +207,9 @@ def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
     return out
 
 
-def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> tuple[list[Answer], int]:
-    """The answers to a batch, halved as often as memory asks for it, and how often that was."""
-    try:
-        return answer(asked, sampler), 0
-    except (MemoryError, RuntimeError) as error:
-        if len(asked) == 1 or not out_of_memory(error):
-            raise
-    warnings.warn(
-        f"memory ran short: {len(asked)} answers are asked for in two halves", CharacteryWarning, stacklevel=1
-    )
-    middle = len(asked) // 2
-    first, n = answer_fitting(asked[:middle], sampler)
-    second, m = answer_fitting(asked[middle:], sampler)
-    return first + second, n + m + 1
+def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> list[Answer]:
+    """The answers to a batch, halved as often as memory asks for it."""
+    return fitting(asked, lambda some: answer(some, sampler), "answers are asked for")
 
 
 def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int, int], None] | None = None) -> list[Answer]:

@@ -5,6 +5,7 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from charactery.pipeline import person
 from charactery.pipeline.manifest import STUDENT, manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
 from charactery.pipeline.recipe import AUTHORSHIP, stages
-from charactery.report import halvings, write_report
+from charactery.report import write_report
 from charactery.report.files import stage_json
 from charactery.runs import (
     Helper,
@@ -68,7 +69,8 @@ from charactery.runs import (
     write_text,
 )
 from charactery.stats import mean
-from charactery.train.settings import Lora
+from charactery.train.fitting import train_fitting
+from charactery.train.settings import Dpo, Grpo, Lora, Sft
 from charactery.train.trainers import ADAPTER, MODEL, Work, train_dpo, train_sft
 
 
@@ -148,11 +150,8 @@ def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None
 
 
 def _report(run: Run) -> None:
-    if halved := halvings(run):
-        run.manifest["batches_halved"] = halved  # texts depend on the batch they are written in
     if counts := stage_json(run, "writings", "counts.json"):
         run.manifest["writings"] = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
-    if halved or counts:
         write_json(run.folder / "manifest.json", run.manifest)
     write_report(run, run.folder)
 
@@ -379,9 +378,8 @@ class _Stages:
     def author(self, folder: Path, name: str) -> None:
         """The language model of the author's writings, or of the others'."""
         rows = self.rows("writings", stage_kind(name))
-        model, _ = self.begin(None)
         lora = self.recipe.lora if self.recipe.lora.rank else Lora()  # the judge is two adapters, whatever it judges
-        train_sft(model, rows, lora, self.recipe.authors, self.work(name, folder))
+        self._sft(folder, name, rows, None, lora, self.recipe.authors)
 
     def by_authorship(self) -> ByAuthorship:
         author, others = (
@@ -399,16 +397,19 @@ class _Stages:
 
     def sft(self, folder: Path, name: str) -> None:
         """An adapter from what was made last, fresh or going on from the one before."""
-        rows = self.learnt(name)
-        model, start = self.begin(self.recipe.start(name))
-        train_sft(model, rows, self.recipe.lora, self.recipe.sft, self.work(name, folder), start)
+        self._sft(folder, name, self.learnt(name), self.recipe.start(name), self.recipe.lora, self.recipe.sft)
 
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""
         count = sum(len(self.learnt(name)) for name in self.recipe.before("", ("sft",)))
         rows = _cycled(self.rows("pairs", "sham-sft"), count)
-        model, _ = self.begin(None)
-        train_sft(model, rows, self.recipe.lora, self.recipe.sft, self.work("sham-sft", folder))
+        self._sft(folder, "sham-sft", rows, None, self.recipe.lora, self.recipe.sft)
+
+    def _sft(self, folder: Path, name: str, rows: list[Row], before: str | None, lora: Lora, settings: Sft) -> None:
+        def train(model: LocalModel, start: Path | None, fitting: Sft) -> Path:
+            return train_sft(model, rows, lora, fitting, self.work(name, folder), start)
+
+        train_fitting(partial(self.begin, before), train, settings)
 
     def self_play(self, folder: Path, name: str) -> None:
         """Pairs of what SFT learnt from against what its adapter says now, and what confounds them."""
@@ -476,8 +477,12 @@ class _Stages:
         from charactery.train.grpo import train_grpo
 
         asked = [(id, messages) for id, _, messages in self.asked().values()]
-        model, adapter = self.begin(start)  # the judge has the base as it was, in memory of its own
-        train_grpo(model, asked, judge, self.recipe.grpo, self.work(name, folder), self.recipe.lora, adapter)
+
+        def train(model: LocalModel, adapter: Path | None, fitting: Grpo) -> Path:
+            return train_grpo(model, asked, judge, fitting, self.work(name, folder), self.recipe.lora, adapter)
+
+        # the judge has the base as it was, in memory of its own
+        train_fitting(partial(self.begin, start), train, self.recipe.grpo)
 
     def sham_grpo(self, folder: Path) -> None:
         """As long a training by a coin's rewards."""
@@ -536,8 +541,10 @@ class _Stages:
         self._dpo(folder, "sham-dpo", rows, "sham-sft" if self.recipe.before("", ("sft",)) else None)
 
     def _dpo(self, folder: Path, name: str, rows: list[Row], start: str | None) -> None:
-        model, adapter = self.begin(start)
-        train_dpo(model, rows, adapter, self.recipe.dpo, self.work(name, folder), self.recipe.lora)
+        def train(model: LocalModel, adapter: Path | None, fitting: Dpo) -> Path:
+            return train_dpo(model, rows, adapter, fitting, self.work(name, folder), self.recipe.lora)
+
+        train_fitting(partial(self.begin, start), train, self.recipe.dpo)
 
     def person(self, folder: Path) -> None:
         """Whose words the answers are in, what the person never knew, and what the model says of itself."""

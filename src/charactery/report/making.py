@@ -12,7 +12,7 @@ from charactery.report.numbers import NONE, duration, interval, number, short_in
 from charactery.report.results import definitions
 from charactery.report.source import Source
 from charactery.report.words import INTERVALS, SUBJECTS
-from charactery.runs import Journal, Row, Run, stage_kind
+from charactery.runs import Row, stage_kind
 
 WITHIN = 0.02  # nats a token, within which losses count as the same
 MEASURES = (
@@ -118,19 +118,14 @@ def stages(source: Source) -> tuple[Block, ...]:
             rows.append((name, NONE, NONE))
     rows.append(("Together", duration(seconds), f"{peak:,.0f} MB"))
     table = Table(("Stage", "Time", "Peak memory"), tuple(rows), frozenset({"Time", "Peak memory"}))
-    halved = halvings(source.run)
+    halved = source.run.manifest.get("batches_halved")
     if not halved:
         return (table,)
     said = (
-        f"Memory ran short, so batches were halved {halved} times. Texts depend on the batch they are written in: with "
+        f"Memory ran short, so batches were halved {halved} times. Texts depend on the batch they are written in, and "
+        "a training's last digits on how many rows are read at once: with more memory the same manifest gives others."
     )
-    return (table, Text(f"{said}more memory the same manifest gives others.", "warning"))
-
-
-def halvings(run: Run) -> int:
-    """How often a batch of answers was halved for want of memory."""
-    journals = [Journal(path) for path in sorted((run.folder / "stages").glob("*/batches.jsonl"))]
-    return sum(rows[0] for j in journals for key, rows in j.done.items() if key.startswith("halved "))
+    return (table, Text(said, "warning"))
 
 
 def method(source: Source) -> tuple[Block, ...]:
