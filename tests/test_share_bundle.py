@@ -20,9 +20,9 @@ from charactery.cli import app
 from charactery.constitution import load_character
 from charactery.constitution.formats import import_character
 from charactery.conversations.formats import read_file
-from charactery.errors import BadData, CharacteryError, ModelNotFound
+from charactery.errors import BadData, CharacteryError, CharacteryWarning, ModelNotFound
 from charactery.models.chat import prompt_tokens, user
-from charactery.models.local import Request, Sampler
+from charactery.models.local import LocalModel, Request, Sampler
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
 from charactery.models.weights import tensors_hash
@@ -324,6 +324,18 @@ def test_the_quick_check_compares_answers_here_with_those_that_came(
     found = check.quick_check(run, models)
     assert (found.value, found.n) == (pytest.approx(-0.5), 9)
     assert "less in character here" in _checked(run, models)
+    generate = LocalModel.generate
+
+    def short(self: LocalModel, requests: Any, *more: Any) -> Any:
+        if len(requests) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return generate(self, requests, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalModel, "generate", short)
+        with pytest.warns(CharacteryWarning, match="memory ran short: 9 answers"):
+            found = check.quick_check(run, models)
+    assert found.n == 9
     (run / "conversations.json").unlink()
     assert check.quick_check(run, models).value is None
     other = LlamaForCausalLM(LlamaConfig(

@@ -10,7 +10,7 @@ from charactery.constitution import load_character
 from charactery.judges.likelihood import evidence, margins
 from charactery.models.chat import user
 from charactery.models.local import Request, Sampler, derive_seed
-from charactery.models.speaker import Models
+from charactery.models.speaker import Models, answer_fitting
 from charactery.models.subject import parse_subject
 from charactery.runs import read_manifest
 from charactery.share.packing import ELSEWHERE
@@ -36,7 +36,8 @@ def quick_check(folder: Path, models: Models) -> Estimate:
     sampler = Sampler(**(settings.get("recipe") or {}).get("sampler") or {})
     asked = [Request((user(said),), derive_seed(settings.get("seed", 0), said)) for said, _ in turns]
     models.say(f"another base than it was trained on: {len(asked)} prompts are asked again")
-    answers = models.speaker(subject).answer(asked, sampler)
+    speaker = models.speaker(subject)
+    answers = answer_fitting([(speaker, request) for request in asked], sampler)
     whole = evidence(load_character(folder / "character.md"))[:1]
     here = [(request.messages, answer.text) for request, answer in zip(asked, answers, strict=True)]
     there = [(request.messages, answer) for request, (_, answer) in zip(asked, turns, strict=True)]
