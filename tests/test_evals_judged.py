@@ -142,7 +142,8 @@ def test_inspects_own_command_puts_the_judge_to_the_labelled_set_and_declines_to
     def dead(text: str) -> str:
         raise ValueError("the judge is dead")
 
-    assert shown(mock(dead), tmp_path).get("polite") is None
+    gone = shown(mock(dead), tmp_path)
+    assert gone.get("polite") is None and KAPPA.name not in gone  # nothing it said was wrong
     assert "polite" not in shown(mock(good), tmp_path, checked=False)
 
 

@@ -301,6 +301,8 @@ def clock(path: Path) -> Iterator[Callable[[], dict[str, float]]]:
     finally:
         stop.set()
         thread.join()
+        with suppress(CharacteryError):
+            write_text(path, json.dumps(spent()))
 
 
 @contextmanager

@@ -84,11 +84,11 @@ def _put_to_judge(eval: Eval, seed: int, check: bool) -> Solver:
     """Puts what is asked of a judge to the model in the role of `grader`, where there is one.
 
     What its provider raises takes the verdicts alone: the subject's own readings stand, and are scored. To check it,
-    it is asked the labelled set too, once.
+    it is asked the labelled set too, once; where its provider fails at that, nothing is known of how it agrees.
     """
-    reader, checking, found = Reader(seed=seed), asyncio.Lock(), list[Estimate]()
+    reader, checking, found = Reader(seed=seed), asyncio.Lock(), list[Estimate | None]()
 
-    async def agreed(judge: Model) -> Estimate:
+    async def agreed(judge: Model) -> Estimate | None:
         assert eval.judging is not None
         async with checking:  # the first sample asks, the others wait for it
             if not found:
@@ -97,9 +97,10 @@ def _put_to_judge(eval: Eval, seed: int, check: bool) -> Solver:
                 try:
                     told = await reader(judge, asks)
                 except Exception:  # it says so again when it is asked about the sample
-                    told = {ask.name: Reading(FAILED) for ask in asks}
-                verdicts = [None if (choice := told[ask.name].choice) is None else choice == 0 for ask in asks]
-                found.append(agreed_with([row.gold for row in rows], verdicts, seed))
+                    found.append(None)
+                else:
+                    verdicts = [None if (choice := told[ask.name].choice) is None else choice == 0 for ask in asks]
+                    found.append(agreed_with([row.gold for row in rows], verdicts, seed))
         return found[0]
 
     @solver(name="put_to_judge")
@@ -108,8 +109,8 @@ def _put_to_judge(eval: Eval, seed: int, check: bool) -> Solver:
             assert eval.judging is not None
             if GRADER in model_roles():
                 judge = get_model(role=GRADER)
-                if check:
-                    state.store.set(KAPPA.name, (await agreed(judge)).as_dict())
+                if check and (known := await agreed(judge)):
+                    state.store.set(KAPPA.name, known.as_dict())
                 asks = eval.judging.asks(case_from_row(state.metadata), get_readings(state))
                 try:
                     verdicts = await reader(judge, asks)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 WIDTH = 760  # CSS pixels of a plot
 LEVEL = 0.05
+PAIRED = (
+    "paired by case, of the cases that say something of both (n, where they are fewer); p by Holm over the eval's "
+    "differences (traits, claims and clauses each apart)"
+)
 WITHOUT, BY_LUCK = "°", "†"  # after a figure that is as without the behaviour, and as a coin's
 LONGEST = 36  # letters of a name in a plot
 MOST = 12  # metrics in a plot that lists its rows; of more, it stands behind a line, rows close together under a key
@@ -51,7 +55,7 @@ def as_text(rows: Sequence[Compared], subjects: Sequence[str]) -> str:
             out += ["", *_columns(changes)]
         out.append("")
     out += _unlisted(rows)
-    out.append("[95% interval]; p by Holm over an eval's differences, paired by case")
+    out.append(f"[95% interval]; {PAIRED}")
     return "\n".join(out)
 
 
@@ -103,7 +107,8 @@ def _change(row: Compared, subject: str) -> str:
     found = row.differences.get(subject)
     if found is None:
         return "–"
-    return short_interval(found.estimate) + ("" if found.p_holm is None else f", p {found.p_holm:.2g}")
+    fewer = f", n {found.estimate.n}" if found.estimate.n < row.estimates[subject].n else ""
+    return short_interval(found.estimate) + fewer + ("" if found.p_holm is None else f", p {found.p_holm:.2g}")
 
 
 def _columns(table: Sequence[Sequence[str]]) -> list[str]:
@@ -113,7 +118,7 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 FIELDS = (
     "eval", "source", "data", "metric", "unit", "subject", "value", "low", "high", "n", "missing", "lost", "method",
-    "scoring", "difference", "difference_low", "difference_high", "p", "p_holm",
+    "scoring", "difference", "difference_low", "difference_high", "difference_n", "p", "p_holm",
 )  # fmt: skip
 
 
@@ -132,7 +137,8 @@ def write_csv(rows: Sequence[Compared], path: Path) -> None:
             if found := row.differences.get(subject):
                 line |= {
                     "difference": found.estimate.value, "difference_low": found.estimate.low,
-                    "difference_high": found.estimate.high, "p": found.p, "p_holm": found.p_holm,
+                    "difference_high": found.estimate.high, "difference_n": found.estimate.n, "p": found.p,
+                    "p_holm": found.p_holm,
                 }  # fmt: skip
             writer.writerow(line)
     write_text(path, stream.getvalue())
@@ -270,6 +276,8 @@ def comparison_report(rows: Sequence[Compared], subjects: Sequence[str], command
         if _clear(d)
     )
     said = f"{len(clear)} of {len(tested)} are clear of nought at 5%, by Holm within an eval and by their intervals."
+    if alone := sum(d.p_holm < LEVEL for *_, d in tested if d.p_holm is not None) - len(clear):
+        said += f" {alone} more by p alone: their intervals, wider, hold nought."
     if clear:
         head = ("Eval", "Metric", "Subject", f"Less {subjects[0]}", "p")
         sections.insert(0, Section("clear", "What is clear", (Table(head, clear, frozenset(head[3:])),)))
@@ -342,9 +350,7 @@ def _figures(name: str, rows: Sequence[Compared], subjects: Sequence[str], mine:
     blocks: list[Block] = [Table(("Metric", *subjects), table, frozenset(subjects), "Figures with their 95% intervals")]
     if others := subjects[1:]:
         changes = tuple((_label(row), *(_change(row, other) for other in others)) for row in rows)
-        caption = (
-            f"Less {subjects[0]}, paired by case; p by Holm over the eval's differences (traits and claims each apart)"
-        )
+        caption = f"Less {subjects[0]}, {PAIRED}"
         blocks.append(Table(("Metric", *others), changes, frozenset(others), caption))
     plots = tuple(_plots(name, rows, subjects))
     return [*blocks, *plots] if len(rows) <= MOST else [*blocks, Folded("Plots", plots)]
