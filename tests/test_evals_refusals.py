@@ -138,6 +138,8 @@ def test_answers_that_are_empty_are_in_no_n_of_what_was_answered() -> None:
     told, silent = figures["refuses"], figures["says nothing"]
     assert (told.estimate.value, told.estimate.n, told.lost) == (pytest.approx(0.4), 15 * 60, 5 * 60)
     assert (silent.estimate.value, silent.estimate.n, silent.estimate.missing) == (pytest.approx(0.25), 60, 0)
+    gone = estimated(EVAL.metric("refuses"), [0.0] * len(CASES), CASES, lost=[DRAWS] * len(CASES))
+    assert gone.n == len(CASES)  # more lost than this metric had, those of another ask: a value rests on one at least
     every = clustered_rate([0.4] * 60, [case.cluster for case in CASES], draws=[20] * 60)
     assert every.low is not None and told.estimate.low is not None and every.low > told.estimate.low + 1e-3
 

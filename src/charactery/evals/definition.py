@@ -249,7 +249,7 @@ def estimated(
     """The estimate of a metric from its values over these cases, of whose answers so many were lost."""
     clusters = [cluster_of(metric, case) for case in cases]
     if metric.kind == "rate":
-        draws = [metric.draws - gone for gone in lost or [0] * len(cases)] if metric.draws > 1 else None
+        draws = [max(1, metric.draws - gone) for gone in lost or [0] * len(cases)] if metric.draws > 1 else None
         return clustered_rate(values, clusters, metric.unit, draws)
     if metric.kind == "share":
         return clustered_share(values, clusters, metric.unit)
