@@ -12,13 +12,12 @@ item is in no pairs.
 """
 
 import argparse
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from charactery.errors import CharacteryError, CharacteryWarning
+from charactery.errors import CharacteryError
+from charactery.evals.command import as_command
 from charactery.evals.results import SAMPLES, read_table, results_of
 from charactery.evals.says_does.task import AGENT, SIDES, items
 from charactery.runs import Row, write_rows, write_text
@@ -199,9 +198,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("always", CharacteryWarning)
-    try:
-        main(sys.argv[1:])
-    except CharacteryError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    as_command(main)

@@ -5,13 +5,12 @@ Subject leans to a character's lines beyond the plain model, over how far it doe
 """
 
 import argparse
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from charactery.errors import CharacteryError, CharacteryWarning
+from charactery.errors import CharacteryError
+from charactery.evals.command import as_command
 from charactery.evals.definition import BUNDLED
 from charactery.evals.results import SAMPLES, read_table
 from charactery.evals.scaffolds.task import STEPS
@@ -97,9 +96,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("always", CharacteryWarning)
-    try:
-        main(sys.argv[1:])
-    except CharacteryError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    as_command(main)

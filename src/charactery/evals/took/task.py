@@ -180,16 +180,21 @@ def _odds(nats: float, cases: Sequence[Case], draws: Draws) -> list[float]:
     return [line + trait - middle for line, trait in zip(of_line, of_trait, strict=True)]
 
 
+def _lines_by(what: str, cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """The cases of lines, by character or by trait."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        if case.asks[0].name == "line":
+            found.setdefault(case.about[what], []).append(case)
+    return found
+
+
 def leaning(nats: float) -> Control:
     """Says a character's lines with these odds on the whole."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        by_name: dict[str, list[Case]] = {}
-        for case in cases:
-            if case.asks[0].name == "line":
-                by_name.setdefault(case.about["character"], []).append(case)
         found: dict[str, float] = {}
-        for mine in by_name.values():  # so that even data sets have each character's mean exact
+        for mine in _lines_by("character", cases).values():  # so that even data sets have each character's mean exact
             found.update(zip([c.id for c in mine], _odds(nats, mine, draws), strict=True))
         return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
 
@@ -200,12 +205,8 @@ def leaning_by_trait(nats: Mapping[str, float]) -> Control:
     """Of one character that is asked for: leans to each trait's lines by so much, and a line by two nats about that."""
 
     def plan(cases: Sequence[Case], draws: Draws) -> list[Plan]:
-        by_trait: dict[str, list[Case]] = {}
-        for case in cases:
-            if case.asks[0].name == "line":
-                by_trait.setdefault(case.about["trait"], []).append(case)
         found: dict[str, float] = {}
-        for trait, mine in by_trait.items():
+        for trait, mine in _lines_by("trait", cases).items():
             found.update(zip([c.id for c in mine], draws.normal(nats[trait], 2.0, each_apart(mine)), strict=True))
         return _plans(cases, [found.get(c.id, 0.0) for c in cases], [False] * len(cases))
 
