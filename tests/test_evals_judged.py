@@ -277,3 +277,10 @@ def test_training_gives_up_on_an_unreachable_teacher_too(service: Flaky) -> None
     service.alive = False
     with pytest.raises(ModelNotFound, match=f"in {RETRIES + 1} tries: no route to the judge"):
         Models("cpu").speaker("mockllm/judge").answer([Request((user("Tea?"),), 0)], Sampler(4, 0.0))
+
+
+def test_ctrl_c_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspect takes it for itself, and returns no log."""
+    monkeypatch.setattr("inspect_ai.eval", lambda *given, **settings: [])
+    with pytest.raises(KeyboardInterrupt):
+        agreement(EVAL, mock(good), tmp_path)

@@ -17,6 +17,7 @@ import numpy as np
 from charactery.evals.asking import PROMPT, SAMPLES
 from charactery.evals.asks import Reading, by_samples, by_shares, by_text
 from charactery.evals.definition import BUNDLED, Case, Eval, Figure, Scored
+from charactery.evals.inspecting import inspect_eval
 from charactery.evals.scripted import Plan, Reply, scripted_model
 from charactery.evals.tasks import GRADER, scored_cases, task_of
 from charactery.runs import Row
@@ -220,7 +221,6 @@ def _by_name(eval: Eval, scored: Sequence[Scored]) -> dict[str, Figure]:
 
 def through_inspect(eval: Eval, control: Control, cases: Sequence[Case], log_dir: Path | None) -> dict[str, Figure]:
     """A control's figures, whole through Inspect, by metric. The script speaks for the judge as well."""
-    from inspect_ai import eval as inspect_eval
 
     plans = {case.id: plan for case, plan in zip(cases, control.plan(cases, _even()), strict=True)}
     model = scripted_model(control.name.replace(" ", "-"), plans)

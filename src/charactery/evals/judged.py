@@ -9,6 +9,7 @@ from charactery.errors import CharacteryError
 from charactery.evals.asks import Reading
 from charactery.evals.controls import quiet
 from charactery.evals.definition import Case, Eval, Metric
+from charactery.evals.inspecting import inspect_eval
 from charactery.evals.tasks import failures, scored_cases, task_of
 from charactery.evals.trust import agreed_with
 from charactery.stats import Estimate
@@ -19,7 +20,6 @@ def agreement(eval: Eval, judge: Model, log_dir: Path, seed: int = 0) -> Estimat
 
     Raises CharacteryError where its provider fails, with the reason: that says nothing of how well it judges.
     """
-    from inspect_ai import eval as inspect_eval
 
     checking = labelled_eval(eval)
     cases = checking.made()

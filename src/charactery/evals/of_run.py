@@ -18,6 +18,7 @@ from charactery.data.prompts import Prompt
 from charactery.errors import CharacteryError
 from charactery.evals.divergence import divergences
 from charactery.evals.expression.task import Item, expression_task, items, spread
+from charactery.evals.inspecting import inspect_eval
 from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
@@ -264,7 +265,6 @@ def inspected(
     scores: dict[str, dict[str, dict[str, Any]]],
 ) -> list[Row]:
     """Run the tasks through Inspect and flatten its logs: one row a subject, eval and sample."""
-    from inspect_ai import eval as inspect_eval
 
     texts = {a.text for answers in (*told.values(), *controls.values()) for a in answers.values()}
     ordered = sorted(texts)

@@ -13,6 +13,7 @@ from charactery.evals.asks import FAILED
 from charactery.evals.controls import quiet
 from charactery.evals.definition import BUNDLED, Case, Eval, Figure
 from charactery.evals.duplicates import learnt_texts, near_duplicates
+from charactery.evals.inspecting import inspect_eval
 from charactery.evals.judged import agreement
 from charactery.evals.results import RESULTS, SAMPLES, add_rows, figure_rows, sample_rows
 from charactery.evals.tasks import GRADER, answered_cases, failures, scored_cases, task_of, unjudged
@@ -106,7 +107,6 @@ def _run(
     journal: Journal,
     say: Callable[[str], None],
 ) -> list[Row]:
-    from inspect_ai import eval as inspect_eval
 
     subject = speaker.subject
     cases = cases if judge else [eval.without_judge(case) for case in cases]
