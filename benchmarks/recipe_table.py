@@ -5,7 +5,8 @@
     python benchmarks/recipe_table.py --out runs/table --list       what there is, and what is missing
 
 A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the table
-to docs/recipe-table.md. A killed run goes on where it was. Runs of the same character and seed share their drafts.
+to docs/recipe-table.md. A killed run goes on where it was. Runs of the same character and seed share their drafts where
+their recipes draft alike.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from charactery.pipeline.recipe import find_recipe
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
 
 HERE = Path(__file__).parent
@@ -87,13 +89,23 @@ def cells() -> Iterator[Cell]:
 
 def command(cell: Cell, out: Path) -> list[str]:
     """The command whose run a cell is."""
-    first = _folder(Cell(cell.character, RECIPES[0], cell.seed), out)
-    reuse = ["--reuse", str(first)] if cell.recipe != RECIPES[0] and (first / "manifest.json").exists() else []
-    sham = [] if cell.recipe == "best-of-n" else ["--sham"]  # which trains nothing
+    alike = [_folder(c, out) for c in cells() if c != cell and _drafts(c) == _drafts(cell)]
+    first = next((run for run in alike if (run / "report.html").exists()), None)
+    reuse = ["--reuse", str(first)] if first else []
+    sham = ["--sham"] if _has_sham(cell) else []
     return [
         "charactery", "train", cell.character, "--recipe", cell.recipe, "--seed", str(cell.seed), *SIZES, *sham,
         "--out", str(_folder(cell, out)), *reuse,
     ]  # fmt: skip
+
+
+def _has_sham(cell: Cell) -> bool:
+    return cell.recipe != "best-of-n"  # which trains nothing
+
+
+def _drafts(cell: Cell) -> tuple[str, int, int, bool]:
+    """What the batches of drafts depend on: a batch is taken from another run whole or not at all."""
+    return cell.character, cell.seed, find_recipe(cell.recipe).draws, _has_sham(cell)
 
 
 def _folder(cell: Cell, out: Path) -> Path:
