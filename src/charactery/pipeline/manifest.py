@@ -55,7 +55,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
         },
         "environment": environment(device),
         "notes": [
-            *([STUDENT] if judge and judge.subject.base == subject.base else []),
+            *([STUDENT] if judge and judge.made_of.get("base") == settings["base_hash"] else []),
             "Plain means that no system message is given. What the model's template then says by itself: "
             + json.dumps(plain_system(base.tokenizer))
         ],
