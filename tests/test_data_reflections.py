@@ -18,7 +18,16 @@ from charactery.runs import read_rows
 
 def reflecting(speaker: Speaker, each: int, conversations: int, turns: int, tokens: int = 0) -> Reflecting:
     return Reflecting(
-        speaker, Sampler(), 3, each, conversations, turns, "You are a captain.", questions(), lambda text: 7, tokens
+        speaker,
+        Sampler(),
+        3,
+        each,
+        conversations,
+        turns,
+        "You are a captain.",
+        questions(),
+        lambda text: 7,
+        tokens=tokens,
     )
 
 

@@ -25,7 +25,8 @@ HERE = Path(__file__).parent
 class Reflecting:
     """Who reflects, how, and how much: answers to each of `asked`, conversations, and turns of each conversation.
 
-    `count` gives the tokens of a text; of what is fit, `tokens` at most are kept, and all where that is 0.
+    Rows of those answers are of `kind`. `count` gives the tokens of a text; of what is fit, `tokens` at most are kept,
+    and all where that is 0.
     """
 
     speaker: Speaker
@@ -37,6 +38,7 @@ class Reflecting:
     instructions: str
     asked: Sequence[str]
     count: Callable[[str], int]
+    kind: str = "reflection"
     tokens: int = 0
     language: str = ""
     batch: int = BATCH
@@ -85,11 +87,11 @@ def reflect(reflecting: Reflecting, folder: Path, progress: Callable[[int], None
             })  # fmt: skip
 
     single = [
-        (f"reflection-{q}-{n}", (user(question),))
+        (f"{reflecting.kind}-{q}-{n}", (user(question),))
         for q, question in enumerate(reflecting.asked)
         for n in range(reflecting.each)
     ]
-    keep(single, ask(single), "reflection")
+    keep(single, ask(single), reflecting.kind)
     heard = [[OPENING] for _ in range(reflecting.conversations)]
     for turn in range(reflecting.turns):
         # whoever speaks now has said every second turn so far; the other's words are the user's

@@ -326,7 +326,8 @@ class _Stages:
         reflecting = Reflecting(
             speaker, replace(self.sampler, temperature=told.temperature), seed, each, conversations, told.turns,
             system_prompt(character), asked, lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
-            told.tokens, "" if told.plain else character.language, self.recipe.batch,
+            "ordinary" if told.plain else "reflection", told.tokens, "" if told.plain else character.language,
+            self.recipe.batch,
         )  # fmt: skip
         rows = reflect(reflecting, folder, self.watch.advance)
         learnt = sum(row["tokens"] for row in rows)
