@@ -5,18 +5,17 @@
     python benchmarks/axes_table.py --out runs/axes --list          what there is, and what is missing
 
 A cell is SFT alone (`--recipe distill`), stopped at LOSS on answers held back; its figures go to
-benchmarks/axes_table.json, and the table to docs/axes-table.md. A killed run goes on where it was. Runs of one seed
-share their drafts.
+benchmarks/axes_table.json, and the table to docs/axes-table.md. A killed run goes on where it was, unless the
+code has changed since. Runs of one seed share their drafts.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe_table import figures, fill_cells
+from recipe_table import figures, fill_cells, over_seeds
 
 from charactery.runs import Row, Run, read_rows
-from charactery.stats import mean
 
 HERE = Path(__file__).parent
 KEPT, TABLE = HERE / "axes_table.json", HERE.parent / "docs" / "axes-table.md"
@@ -90,19 +89,11 @@ def table(kept: dict[str, Row]) -> str:
         rows = [kept[cell.name] for cell in cells() if cell.setting == setting and cell.name in kept]
         if not rows:
             continue
-        said = " | ".join(_said([row.get(name) for row in rows]) for name in MEASURED)
+        said = " | ".join(over_seeds([row.get(name) for row in rows]) for name in MEASURED)
         above = sum(abs(row["loss"] - LOSS) > 0.02 for row in rows)
-        seconds, peak = _said([row["training"] for row in rows], 0), max(row["peak"] for row in rows) / 1000
+        seconds, peak = over_seeds([row["training"] for row in rows], 0), max(row["peak"] for row in rows) / 1000
         lines.append(f"| {setting} | {len(rows)} | {above} | {said} | {seconds} | {peak:.1f} |")
     return "\n".join(lines) + "\n"
-
-
-def _said(values: list[float | None], digits: int = 2) -> str:
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return f"{known[0]:.{digits}f}" if known else "–"
-    told = mean(known)
-    return f"{told.value:.{digits}f} [{told.low:.{digits}f}, {told.high:.{digits}f}]"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
     python benchmarks/recipe_table.py --out runs/table --list       what there is, and what is missing
 
 A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the table
-to docs/recipe-table.md. A killed run goes on where it was. Runs of the same character and seed share their drafts.
+to docs/recipe-table.md. A killed run goes on where it was, unless the code has changed since. Runs of the same
+character and seed share their drafts where their recipes draft alike.
 """
 
 import argparse
@@ -13,13 +14,17 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from charactery.models.subject import BEST_OF
+from charactery.pipeline.manifest import code_revision
+from charactery.pipeline.recipe import find_recipe
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
+from charactery.stats import mean
 
 HERE = Path(__file__).parent
 KEPT, TABLE = HERE / "recipe_table.json", HERE.parent / "docs" / "recipe-table.md"
@@ -31,6 +36,7 @@ RECIPES = (
 MORE_SEEDS = {"distill+dpo": 5, "rlaif": 5}
 SIZES = ("--held-out", "60", "--talks", "6", "--elsewhere", "20")
 TRAINS = ("sft", "dpo", "grpo")
+AROUND = ("prompts", "drafts", "judge", "evaluate", "person", "report")  # which every run has, or every judge
 
 # Title, eval, metric, subject, condition
 COLUMNS = (
@@ -47,6 +53,10 @@ COLUMNS = (
     ("length", "cost", "length ratio", "trained", "held-out"),
     ("KL", "cost", "divergence from plain", "trained", "turn 1"),
 )
+TITLES = [title for title, *_ in COLUMNS]
+SECONDS = ("own stages", "training", "processor")
+MOST = 240  # seconds of training that a cell is meant to keep to
+SHORT = 8  # of a digest's signs
 ABOUT = {
     "trained": "share of held-out prompts answered in character, at the first turn; then prompted, plain, and what was "
     "trained on plain answers (sham)",
@@ -56,9 +66,15 @@ ABOUT = {
     "choice": "multiple choice accuracy less the plain model's",
     "repetition, length": "over the plain model's",
     "KL": "nats an answer, of the trained model from the plain one, on its own answers at temperature 0.7",
+    "answers": "that are drawn for one that is given",
+    "own stages": "seconds of what a recipe does between drafts and evals, writing and judging as well as training; of "
+    "best-of-n, which does nothing beforehand, those of its curve by n. What could be taken from a run before, such "
+    "as introspect's self-play from distill+dpo, is not in them",
     "training, processor": "seconds of the stages that train (the sham's are not in it), by the clock and of the "
-    "processor's cores together, which other work on the machine changes less",
+    "processor's cores together, which other work on the machine changes less. A recipe is meant to train in at most "
+    f"{MOST} s by the clock; ‡ marks where it took longer. Options are the recipes' own: none was cut to fit",
     "peak": "of the run's memory",
+    "code": "the first signs of the digest of Charactery's source that began the run",
 }
 
 
@@ -87,13 +103,23 @@ def cells() -> Iterator[Cell]:
 
 def command(cell: Cell, out: Path) -> list[str]:
     """The command whose run a cell is."""
-    first = _folder(Cell(cell.character, RECIPES[0], cell.seed), out)
-    reuse = ["--reuse", str(first)] if cell.recipe != RECIPES[0] and (first / "manifest.json").exists() else []
-    sham = [] if cell.recipe == "best-of-n" else ["--sham"]  # which trains nothing
+    alike = [_folder(c, out) for c in cells() if c != cell and _drafts(c) == _drafts(cell)]
+    first = next((run for run in alike if (run / "report.html").exists()), None)
+    reuse = ["--reuse", str(first)] if first else []
+    sham = ["--sham"] if _has_sham(cell) else []
     return [
         "charactery", "train", cell.character, "--recipe", cell.recipe, "--seed", str(cell.seed), *SIZES, *sham,
         "--out", str(_folder(cell, out)), *reuse,
     ]  # fmt: skip
+
+
+def _has_sham(cell: Cell) -> bool:
+    return cell.recipe != BEST_OF  # which trains nothing
+
+
+def _drafts(cell: Cell) -> tuple[str, int, int, bool]:
+    """What the batches of drafts depend on: a batch is taken from another run whole or not at all."""
+    return cell.character, cell.seed, find_recipe(cell.recipe).draws, _has_sham(cell)
 
 
 def _folder(cell: Cell, out: Path) -> Path:
@@ -110,7 +136,14 @@ def figures(run: Run) -> Row:
                 found[title] = row["estimate"]
     records = [run.record(name) for name in run.manifest["stages"]]
     trains = [r for r in records if r and stage_kind(r.name) in TRAINS]
+    names = {*run.manifest["stages"]} - {*AROUND}
+    own = [r for r in records if r and r.name in names and not r.name.startswith("sham-")]
+    if BEST_OF in names:
+        best = run.manifest["settings"]["recipe"]["best_of"]["n"]
+        by_n = json.loads((run.stage_folder(BEST_OF) / "figures.json").read_text())
+        found |= {"answers": best, "KL at most": next(row["kl_bound"] for row in by_n if row["n"] == best)}
     return found | {
+        "own stages": round(sum(r.seconds for r in own)),
         "training": round(sum(r.seconds for r in trains)), "processor": round(sum(r.cpu_seconds for r in trains)),
         "peak": round(max(r.peak_mb for r in records if r)),
         "code": run.manifest["environment"]["code"],
@@ -125,36 +158,79 @@ def _said(estimate: Any) -> str:
     return value if low is None else f"{value} [{low:.2f}, {high:.2f}]"
 
 
+def over_seeds(values: Sequence[float | None], digits: int = 2) -> str:
+    """Mean and Student's t interval of 95%; of one value there is none."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return f"{known[0]:.{digits}f}" if known else "–"
+    told = mean(known)
+    return f"{told.value:.{digits}f} [{told.low:.{digits}f}, {told.high:.{digits}f}]"
+
+
 def table(kept: dict[str, Row]) -> str:
     """The page."""
-    titles = [title for title, *_ in COLUMNS]
+    titles = ["recipe", "seed", *TITLES, "answers", *(f"{name}, s" for name in SECONDS), "peak, GB", "code"]
     lines = [
         "# Recipes compared", "",
         "What each [recipe](recipes.md) gives and costs. Made by", "",
         "```sh", "python benchmarks/recipe_table.py --out runs/table", "```", "",
         "on smollm2 and two processor cores. Every line is a run of",
-        f"`charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}`.",
-        "In brackets are 95% intervals. `–` is a figure that there is none of; recipes and characters without a line",
-        "have not been run. [Reading the report](report.md) explains the figures.", "",
+        f"`charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}` (best-of-n without --sham, since it trains",
+        "nothing). In brackets are 95% intervals, over answers; in lines of a mean, Student's t over the seeds.",
+        "† marks a recipe of one seed: what another would give is not known. `–` is a figure that there is none of;",
+        "recipes and characters without a line have not been run. [Reading the report](report.md) explains the",
+        "figures.", "",
         *(fill(f"- **{name}**: {said}.", 120, subsequent_indent="  ") for name, said in ABOUT.items()),
     ]  # fmt: skip
+    if len({row["code"] for row in kept.values()}) > 1:
+        lines += ["", "**Not all lines were made by the same code**: compare those with the same last column."]
     for character in CHARACTERS:
         mine = [cell for cell in cells() if cell.character == character and cell.name in kept]
         if not mine:
             continue
         lines += [
             "", f"## {character}", "",
-            f"| recipe | seed | {' | '.join(titles)} | training, s | processor, s | peak, GB |",
-            f"|---|---|{'---|' * (len(titles) + 3)}",
+            _cells(*titles), f"|{'---|' * len(titles)}",
         ]  # fmt: skip
-        for cell in sorted(mine, key=lambda c: (RECIPES.index(c.recipe), c.seed)):
-            row = kept[cell.name]
-            figures = " | ".join(_said(row.get(title)) for title in titles)
-            lines.append(
-                f"| {cell.recipe} | {cell.seed} | {figures} | {row['training']} | {row.get('processor') or '–'} "
-                f"| {row['peak'] / 1000:.1f} |"
-            )
+        for recipe in RECIPES:
+            seeds = {cell.seed: kept[cell.name] for cell in mine if cell.recipe == recipe}
+            alone = " †" if len(seeds) == 1 else ""
+            lines += [_line(recipe, f"{seed}{alone}", row) for seed, row in sorted(seeds.items())]
+            if len(seeds) > 1:
+                lines.append(_mean_line(recipe, list(seeds.values())))
     return "\n".join(lines) + "\n"
+
+
+def _line(recipe: str, seed: str, row: Row) -> str:
+    figures = [_said(row.get(title)) for title in TITLES]
+    if bound := row.get("KL at most"):
+        figures[TITLES.index("KL")] = f"at most {bound:.2f}"
+    seconds = [f"{row[name]}{_over(name, row[name])}" if row.get(name) else "–" for name in SECONDS]
+    peak = f"{row['peak'] / 1000:.1f}"
+    return _cells(recipe, seed, *figures, row.get("answers", 1), *seconds, peak, row["code"][:SHORT])
+
+
+def _over(name: str, seconds: int) -> str:
+    return " ‡" if name == "training" and seconds > MOST else ""
+
+
+def _mean_line(recipe: str, rows: Sequence[Row]) -> str:
+    figures = [over_seeds([(row.get(title) or {}).get("value") for row in rows]) for title in TITLES]
+    seconds = [over_seeds([row.get(name) or None for row in rows], 0) for name in SECONDS]
+    answers, peak = rows[0].get("answers", 1), max(row["peak"] for row in rows) / 1000
+    code = ", ".join(dict.fromkeys(row["code"][:SHORT] for row in rows))
+    return _cells(recipe, f"mean of {len(rows)} seeds", *figures, answers, *seconds, f"{peak:.1f}", code)
+
+
+def _cells(*texts: object) -> str:
+    return f"| {' | '.join(map(str, texts))} |"
+
+
+def _of_other_code(folder: Path) -> bool:
+    """Whether what is there of a run, not finished, would be gone on with by other code than began it."""
+    if not (folder / "manifest.json").exists() or (folder / "report.html").exists():
+        return False
+    return bool(read_run(folder).manifest["environment"]["code"] != code_revision())
 
 
 def fill_cells(
@@ -172,13 +248,22 @@ def fill_cells(
     wanted = [cell for cell in cells if options.only in cell.name]
     if options.list:
         for cell in wanted:
-            print(f"{'there' if cell.name in kept else 'missing':>8}  {cell.name}")
+            code = kept[cell.name]["code"] if cell.name in kept else ""
+            other = f"  by other code, {code}" if code not in ("", code_revision()) else ""
+            print(f"{'there' if code else 'missing':>8}  {cell.name}{other}")
         return
     failed = []
     for cell in wanted:
         run = folder(cell, options.out)
+        if cell.name in kept and kept[cell.name]["code"] != code_revision():
+            print(f"{cell.name}: made by other code, {kept[cell.name]['code']}; kept as it is", flush=True)
         if cell.name not in kept:
             asked = command(cell, options.out)
+            if _of_other_code(run):
+                print(f"{run} was begun by other code: delete it to start over, or finish it with", flush=True)
+                print(shlex.join(asked), flush=True)
+                failed.append(cell.name)
+                continue
             print(shlex.join(asked), flush=True)
             if subprocess.run([sys.executable, "-m", *asked], check=False).returncode:
                 failed.append(cell.name)

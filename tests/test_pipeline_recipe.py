@@ -61,6 +61,8 @@ def test_documents_and_cases_since_the_last_sft_are_learnt_together() -> None:
     assert first.learnt("sft.r1") == ["documents.r1"] and first.learnt("sft") == ["cases"]
     assert first.start("sft") == "sft.r1" and Recipe(stages=("cases", "pairs", "sft")).learnt("sft") == ["pairs"]
     assert find_recipe("introspect").learnt("sft.r1") == ["reflections.r1"]
+    one, other = (find_recipe(name).reflections for name in ("introspect", "introspect-plain"))
+    assert one == replace(other, plain=False) and other.plain and one.tokens > 0  # equal tokens, of other text
 
 
 def test_a_trait_may_be_left_out_of_documents_or_cases_if_there_is_one(tmp_path: Path) -> None:

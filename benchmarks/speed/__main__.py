@@ -26,7 +26,7 @@ from benchmarks.speed.score_rows import choice_row, judge_row
 from benchmarks.speed.train_rows import dpo_row, sft_row
 
 from charactery.models.speaker import Models
-from charactery.pipeline.manifest import _code_revision
+from charactery.pipeline.manifest import code_revision
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
             failed.append(name)
             continue
         row = f"{name}, full" if full else name
-        found[row] = result | {"row": row, "day": date.today().isoformat(), "code": _code_revision()}
+        found[row] = result | {"row": row, "day": date.today().isoformat(), "code": code_revision()}
         write([*found.values()], machine)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -29,7 +29,7 @@ from charactery.data.pairs import (
 )
 from charactery.data.passages import AUTHOR
 from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
-from charactery.data.reflections import Reflecting, questions, reflect
+from charactery.data.reflections import Reflecting, ordinary, questions, reflect
 from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
@@ -312,18 +312,30 @@ class _Stages:
         write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
 
     def reflections(self, folder: Path, name: str) -> None:
-        """What the model as trained so far says of itself with the character in its prompt, or plainly."""
+        """What the model as trained so far says of itself with the character in its prompt, or plain answers."""
         told, character = self.recipe.reflections, self.order.character
         so_far = self.speaker(self.recipe.start(name))
         spoken = replace(so_far.subject, text=f"{so_far.subject.text}+{character.id}", character=character)
         speaker = self.plain() if told.plain else self.models.speaker(spoken)
-        self.watch.start(name, len(questions()) * told.each + told.conversations * told.turns)
+        tokenizer, seed = self.models.base(self.subject).tokenizer, derive_seed(self.order.seed, name)
+        asked, each, conversations = questions(), told.each, told.conversations
+        if told.plain:
+            count = len(asked) * each + conversations
+            asked, each, conversations = ordinary(self.chosen(), count, seed), 1, 0
+        self.watch.start(name, len(asked) * each + conversations * told.turns)
         reflecting = Reflecting(
-            speaker, replace(self.sampler, temperature=told.temperature), derive_seed(self.order.seed, name), told.each,
-            told.conversations, told.turns, system_prompt(character), "" if told.plain else character.language,
+            speaker, replace(self.sampler, temperature=told.temperature), seed, each, conversations, told.turns,
+            system_prompt(character), asked, lambda text: len(tokenizer.encode(text, add_special_tokens=False)),
+            "ordinary" if told.plain else "reflection", told.tokens, "" if told.plain else character.language,
             self.recipe.batch,
         )  # fmt: skip
         rows = reflect(reflecting, folder, self.watch.advance)
+        learnt = sum(row["tokens"] for row in rows)
+        if learnt < 0.95 * told.tokens:
+            self.watch.say(
+                f"what is fit to learn from has {learnt} tokens, and [reflections] asks for {told.tokens}; introspect "
+                "and introspect-plain can be compared where both have as many"
+            )
         if len(rows) < LEAST_PAIRS:
             raise BadData(f"only {len(rows)} reflections are fit to learn from; see set_aside.jsonl", folder)
         write_rows(folder / "sft.jsonl", rows)

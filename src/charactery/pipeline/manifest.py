@@ -55,7 +55,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
         },
         "environment": environment(device),
         "notes": [
-            *([STUDENT] if judge and judge.subject.base == subject.base else []),
+            *([STUDENT] if judge and judge.made_of.get("base") == settings["base_hash"] else []),
             "Plain means that no system message is given. What the model's template then says by itself: "
             + json.dumps(plain_system(base.tokenizer))
         ],
@@ -106,7 +106,7 @@ def environment(device: str) -> Row:
     packages = {name: importlib.metadata.version(name) for name in ("accelerate", "inspect-ai")}
     return {
         "charactery": __version__, **engine(device), **packages, "python": platform.python_version(),
-        "processor": _processor(), "cores": torch.get_num_threads(), "code": _code_revision(),
+        "processor": _processor(), "cores": torch.get_num_threads(), "code": code_revision(),
     }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def _content() -> str:
     return _digest_of("data/*.jsonl", "evals/**/*.jsonl", "evals/**/*.txt", "characters/foils/*.md")
 
 
-def _code_revision() -> str:
+def code_revision() -> str:
     """A digest of the package's own source, which holds for a checkout and an installed wheel alike."""
     return _digest_of("**/*.py")
 

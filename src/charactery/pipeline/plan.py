@@ -186,6 +186,8 @@ def foresee(order: Order) -> Foresight:
     told = recipe.reflections
     reflected = stages.count("reflections") * (len(questions()) * told.each + told.conversations)
     turns = stages.count("reflections") * told.conversations * (told.turns - 1)  # heard, and not learnt from
+    turns = 0 if told.plain else turns
+    spoken = min(reflected, -(-told.tokens // recipe.sampler.max_tokens)) if told.tokens else reflected
     arms = 2 if order.sham else 1
     online = arms * stages.count("grpo") * recipe.grpo.steps * recipe.grpo.prompts * recipe.grpo.each
     chosen = (sizes.held_out * max(recipe.best_of.sizes) + recipe.best_of.n * asked) if BEST_OF in stages else 0
@@ -206,7 +208,7 @@ def foresee(order: Order) -> Foresight:
     rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
     compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
     again = {
-        "reflections": reflected, "revisions": sizes.train + sizes.tasks, "pairs": rows,
+        "reflections": spoken, "revisions": sizes.train + sizes.tasks, "pairs": rows,
         "writings": recipe.writings.passages + sizes.tasks, **_stated(order, row),
     }  # fmt: skip
     fine_tuned = sum(again[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))

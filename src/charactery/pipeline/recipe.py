@@ -64,7 +64,8 @@ LEAST = {
     "sft.together": 1, "sft.warmup": 0, "sft.stop_at_loss": 0, "dpo.nll": 0, "dpo.kl": 0,
     "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
-    "reflections.turns": 1, "reflections.temperature": 0, "writings.passages": 8, "writings.words": 20,
+    "reflections.turns": 1, "reflections.tokens": 0, "reflections.temperature": 0,
+    "writings.passages": 8, "writings.words": 20,
     "writings.held_out": 0.01, "writings.tested": 8, "writings.shown": 0, "authors.batch": 1, "authors.together": 1,
     "authors.warmup": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
     "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "grpo.steps": 1, "grpo.prompts": 1,
@@ -118,12 +119,14 @@ class Samples:
 class Reflections:
     """What the model says of itself: answers to each question, conversations with itself and their turns.
 
-    `plain` has the plain model answer, for comparison.
+    `tokens` is how many of them are learnt, at most; 0 is all. `plain` is for comparison: as many prompts that are not
+    about the model, answered by the plain one.
     """
 
     each: int = 6
     conversations: int = 32
     turns: int = 4
+    tokens: int = 0
     temperature: float = 1.0
     plain: bool = False
 

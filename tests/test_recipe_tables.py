@@ -1,0 +1,165 @@
+"""The tables of benchmarks/: what they take from a run, and what their pages say of rows that were kept."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from charactery.judges.best_of import kl_bound
+from charactery.pipeline.manifest import code_revision
+from charactery.pipeline.recipe import find_recipe
+from charactery.runs import read_rows, read_run
+from report_fixture import around, share
+from test_pipeline import (  # noqa: F401 - fixtures
+    SIZES,
+    best_run,
+    charactery,
+    online_run,
+    stage,
+    talking_cache,
+)
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def recipes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import recipe_table
+
+    return recipe_table
+
+
+@pytest.fixture
+def axes(recipes: ModuleType) -> ModuleType:
+    import axes_table
+
+    return axes_table
+
+
+def row(rate: float, training: int = 100, code: str = "aaaaaaaabbbb") -> dict[str, Any]:
+    figures = {name: share(rate, 60) for name in ("trained", "prompted", "plain", "sham", "elsewhere")}
+    others = ("likelihood", "prose", "chat frame", "choice", "repetition", "length", "KL")
+    return figures | {name: around(1.0, 0.1, 20) for name in others} | {
+        "own stages": 2 * training, "training": training, "processor": training, "peak": 4000, "code": code,
+    }  # fmt: skip
+
+
+def lines(page: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The cells of a page's tables by recipe and seed."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    titles: list[str] = []
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
+        if cells and cells[0] == "recipe":
+            titles = cells
+        elif cells:
+            assert len(cells) == len(titles), line
+            found[cells[0], cells[1]] = dict(zip(titles, cells, strict=True))
+    return found
+
+
+def test_the_page_has_a_mean_over_seeds_and_marks_what_stands_alone(recipes: ModuleType) -> None:
+    bare = {"trained": None, "training": 0, "processor": 0, "peak": 3000, "code": "ccccccccdddd"}
+    kept = {
+        "captain rlaif 0": row(0.2), "captain rlaif 1": row(0.4), "captain rlaif 2": row(0.6),
+        "captain critique 0": row(0.3, training=241),
+        "captain best-of-n 0": bare | {"answers": 4, "KL at most": kl_bound(4), "own stages": 90},
+    }  # fmt: skip
+    page = recipes.table(kept)
+    found = lines(page)
+    mean = found["rlaif", "mean of 3 seeds"]
+    assert mean["trained"] == "0.40 [-0.10, 0.90]" and mean["training, s"] == "100 [100, 100]"  # 4.30 * 0.2 / √3
+    assert found["rlaif", "0"]["training, s"] == "100" and found["rlaif", "0"]["own stages, s"] == "200"
+    assert found["critique", "0 †"]["training, s"] == "241 ‡"
+    best = found["best-of-n", "0 †"]
+    assert (best["KL"], best["answers"], best["own stages, s"]) == ("at most 0.64", "4", "90")
+    assert best["trained"] == best["training, s"] == "–" and best["code"] == "cccccccc"
+    assert "**Not all lines were made by the same code**" in page
+    del kept["captain best-of-n 0"]
+    assert "**Not all lines" not in recipes.table(kept)
+
+
+def test_the_old_rows_that_are_kept_make_a_page(recipes: ModuleType) -> None:
+    kept = json.loads(recipes.KEPT.read_text())
+    assert len(lines(recipes.table(kept))) >= len(kept)
+
+
+def test_a_cell_takes_the_drafts_of_the_first_finished_run_that_drafts_alike(
+    recipes: ModuleType, tmp_path: Path
+) -> None:
+    def reused(recipe: str) -> str | None:
+        command = recipes.command(recipes.Cell("captain", recipe, 0), tmp_path)
+        return Path(command[-1]).name if "--reuse" in command else None
+
+    for name in ("captain-distill+dpo-0", "captain-critique-0", "captain-rlaif-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    assert reused("rlaif") is None  # begun, and not finished
+    for name in ("captain-distill+dpo-0", "captain-critique-0", "captain-rlaif-1"):
+        (tmp_path / name / "report.html").write_text("")
+    assert reused("rlaif") == reused("introspect") == "captain-distill+dpo-0"
+    assert reused("grpo") == reused("spec-docs") == "captain-critique-0"  # one draft to a prompt
+    assert reused("best-of-n") is None  # no run without a sham is there
+    assert "--sham" not in recipes.command(recipes.Cell("captain", "best-of-n", 0), tmp_path)
+
+
+def test_what_is_taken_of_runs(
+    recipes: ModuleType, best_run: Path, online_run: tuple[Path, list[str]]  # noqa: F811
+) -> None:  # fmt: skip
+    best, online = recipes.figures(read_run(best_run)), recipes.figures(read_run(online_run[0]))
+    assert {*online} >= {title for title, *_ in recipes.COLUMNS}
+    assert best["answers"] == 4 and best["KL at most"] == pytest.approx(kl_bound(4)) and best["training"] == 0
+    assert "prose" not in best and best["trained"]["value"] is not None and best["code"] == code_revision()
+    assert online["own stages"] == online["training"]  # nothing else is done; the sham's are in neither
+    page = lines(recipes.table({"captain grpo 0": online, "captain best-of-n 0": best}))
+    assert page["best-of-n", "0 †"]["prose"] == "–" and page["grpo", "0 †"]["prose"] != "–"
+
+
+def test_what_other_code_began_is_not_gone_on_with(
+    recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "captain-grpo-0"
+    run.mkdir()
+    made = {"settings": {}, "stages": [], "environment": {"code": "other"}}
+    (run / "manifest.json").write_text(json.dumps(made))
+    monkeypatch.setattr(sys, "argv", ["recipe_table.py", "--out", str(tmp_path), "--only", "captain grpo"])
+    monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: pytest.fail("it was gone on with"))
+    with pytest.raises(SystemExit, match="captain grpo 0"):
+        recipes.fill_cells(
+            "", "", recipes.cells(), recipes._folder, recipes.command, recipes.figures, recipes.table,
+            (tmp_path / "kept.json", tmp_path / "page.md"),
+        )  # fmt: skip
+    assert "begun by other code" in capsys.readouterr().out and json.loads((run / "manifest.json").read_text()) == made
+
+
+def test_axes_from_a_run_to_the_page(axes: ModuleType, talking_cache: Path, tmp_path: Path) -> None:  # noqa: F811
+    cell = next(axes.cells())
+    sizes = ["--train", "32", "--held-out", "8", "--talks", "2", "--elsewhere", "4", "--tasks", "8"]
+    told = [*axes.command(cell, tmp_path)[1:], *sizes, "--max-tokens", "40", "--sft-epochs", "1"]
+    done = charactery(talking_cache, *told)
+    assert done.returncode == 0, done.stderr
+    run = cell.folder(tmp_path)
+    found = axes.cell_figures(read_run(run))
+    last = json.loads((stage(run, "sft") / "validation.jsonl").read_text().splitlines()[-1])
+    assert (found["steps"], found["loss"]) == (last["step"], last["loss"]) and isinstance(found["trained"], float)
+    second = found | {"trained": found["trained"] + 0.2, "loss": axes.LOSS}
+    page = axes.table({cell.name: found | {"loss": 9.0}, axes.Cell(cell.setting, 1).name: second})
+    [line] = [line for line in page.splitlines() if line.startswith(f"| {cell.setting} |")]
+    assert line.startswith(f"| {cell.setting} | 2 | 1 |") and f"| {found['trained'] + 0.1:.2f} [" in line
+
+
+def test_on_policy_training_starts_from_the_plain_model(talking_cache: Path, tmp_path: Path) -> None:  # noqa: F811
+    recipe = find_recipe(str(BENCHMARKS / "on-policy.toml"))
+    assert recipe.own_stages == ("samples.r1", "dpo.r1", "samples.r2", "dpo.r2", "samples.r3", "dpo.r3")
+    assert recipe.start("samples.r1") is recipe.start("dpo.r1") is None and recipe.start("dpo.r2") == "dpo.r1"
+    told = ["train", "captain", "--recipe", str(BENCHMARKS / "on-policy.toml"), *SIZES, "--held-out", "8"]
+    done = charactery(talking_cache, *told, "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    for n in (1, 2, 3):
+        assert read_rows(stage(tmp_path / "run", f"samples.r{n}") / "pairs.jsonl")
+        first = read_rows(stage(tmp_path / "run", f"dpo.r{n}") / "log.jsonl")[0]
+        assert first["rewards/margins"] == pytest.approx(0, abs=0.02), "the reference is where it began"
