@@ -260,3 +260,14 @@ def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.encoder.layer[-1].output.LayerNorm.bias -= hidden_B_T_D[tokens["attention_mask"].bool()].mean(0)
     network.save_pretrained(folder)
     return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Where a test in a browser fails, its report says what stood on the page, and where the focus was."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if page is not None and report.when == "call" and report.failed:
+        focus = page.evaluate("document.activeElement.cloneNode().outerHTML")
+        report.sections.append(("page", f"{page.url}\nfocus: {focus}\n{page.inner_text('body')}"))
+    return report
