@@ -244,7 +244,8 @@ def test_a_page_marks_what_is_as_without_the_behaviour(tmp_path: Path) -> None:
     estimates = {"coin": Estimate(0.5, 0.4, 0.6, 50), "mirror": Estimate(0.8, 0.7, 0.9, 50)}
     row = Compared("sycophancy", "bundled", "", "matching", "", "rate", estimates, {})
     write_page([row], ["coin", "mirror"], "charactery eval sycophancy", tmp_path)
-    line, _ = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| matching")]
+    told, line, _ = [x for x in (tmp_path / "report.md").read_text().splitlines() if x.startswith("| matching")]
+    assert "that match the user's view" in told  # what the figures are
     assert [cell.rstrip().endswith("°") for cell in line.split("|")[2:4]] == [True, False]
 
 
@@ -262,7 +263,8 @@ def test_a_page_marks_what_a_coin_would_do(tmp_path: Path) -> None:
     ]
     write_page(rows, ["a", "b"], "charactery eval all", tmp_path)
     text = (tmp_path / "report.md").read_text()
-    lines = {line.split(" |")[0][2:]: line.split("|")[2:4] for line in reversed(text.splitlines()) if line[:2] == "| "}
+    table = [line for line in text.splitlines() if line.startswith("| ") and "]" in line]  # with intervals
+    lines = {line.split(" |")[0][2:]: line.split("|")[2:4] for line in reversed(table)}
     marks = {name: [cell.rpartition("]")[2].strip() for cell in cells] for name, cells in lines.items()}
     assert marks["agrees"] == ["†", ""] and marks["contradicts"] == ["†", "°"]
     assert marks["swayed"] == ["†", ""]  # as often as it leaves the user's view, or far more often

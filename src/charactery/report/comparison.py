@@ -294,11 +294,19 @@ def _section(name: str, mine: Sequence[Compared], subjects: Sequence[str]) -> Se
     rest = [row for row in mine if row not in main]
     scoring = next((e.scoring for row in mine for e in row.estimates.values() if e.scoring), "")
     blocks: list[Block] = [Text(line) for line in ([f"Read by {scoring}."] if scoring else []) + _warnings(mine)]
+    if told := _told(mine):
+        blocks.append(Folded("What the figures are", (Table(("Metric", "Is"), told),)))
     blocks += _figures(name, main, subjects, mine)
     if rest:
         parts = tuple(_figures(f"{name}, by part", rest, subjects, mine))
         blocks.append(Folded(f"By part: {len(rest)} figures", parts))
     return Section("".join(c if c.isalnum() else "-" for c in name), name, tuple(blocks))
+
+
+def _told(mine: Sequence[Compared]) -> tuple[tuple[str, str], ...]:
+    """The metrics that are here, and what a value of each counts for."""
+    there, eval = {row.metric.partition(": ")[0] for row in mine}, _eval(mine[0])
+    return tuple((metric.name, metric.about) for metric in (eval.metrics if eval else ()) if metric.name in there)
 
 
 def _main(mine: Sequence[Compared]) -> list[Compared]:
