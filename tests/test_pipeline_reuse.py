@@ -145,6 +145,13 @@ def test_a_stage_looks_at_nothing_that_is_not_declared(
 
 # -- by the stage
 
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting what torch left after each stage takes longer than these stages."""
+    monkeypatch.setattr("charactery.runs._give_back_memory", lambda: None)
+
+
 SETTINGS: dict[str, Any] = {
     **dict.fromkeys({*reuse.OF_RUN, *reuse.OF_JUDGE}), "engine": {"torch": "2"}, "seed": 0, "sham": True,
 }  # fmt: skip
