@@ -5,8 +5,8 @@
     python benchmarks/recipe_table.py --out runs/table --list       what there is, and what is missing
 
 A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the table
-to docs/recipe-table.md. A killed run goes on where it was, unless the code has changed since. Runs of the same
-character and seed share their drafts where their recipes draft alike.
+to docs/recipe-table.md. A killed run goes on where it was, unless the code has changed since. What a run would
+do just as a finished one did is taken from there: stages whole, and else answers.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from typing import Any
 
 from charactery.models.subject import BEST_OF
 from charactery.pipeline.manifest import code_revision
-from charactery.pipeline.recipe import find_recipe
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
 from charactery.stats import mean
 
@@ -68,11 +67,12 @@ ABOUT = {
     "KL": "nats an answer, of the trained model from the plain one, on its own answers at temperature 0.7",
     "answers": "that are drawn for one that is given",
     "own stages": "seconds of what a recipe does between drafts and evals, writing and judging as well as training; of "
-    "best-of-n, which does nothing beforehand, those of its curve by n. What could be taken from a run before, such "
-    "as introspect's self-play from distill+dpo, is not in them",
+    "best-of-n, which does nothing beforehand, those of its curve by n",
     "training, processor": "seconds of the stages that train (the sham's are not in it), by the clock and of the "
     "processor's cores together, which other work on the machine changes less. A recipe is meant to train in at most "
     f"{MOST} s by the clock; ‡ marks where it took longer. Options are the recipes' own: none was cut to fit",
+    "§": "some of these seconds are another line's: a stage that would be done of the same by the same code is taken "
+    "from the run that did it, with the time it took there",
     "peak": "of the run's memory",
     "code": "the first signs of the digest of Charactery's source that began the run",
 }
@@ -103,23 +103,18 @@ def cells() -> Iterator[Cell]:
 
 def command(cell: Cell, out: Path) -> list[str]:
     """The command whose run a cell is."""
-    alike = [_folder(c, out) for c in cells() if c != cell and _drafts(c) == _drafts(cell)]
-    first = next((run for run in alike if (run / "report.html").exists()), None)
-    reuse = ["--reuse", str(first)] if first else []
-    sham = ["--sham"] if _has_sham(cell) else []
+    others = [_folder(c, out) for c in cells() if c != cell and _share(c, cell)]
+    reuse = [word for run in others if (run / "report.html").exists() for word in ("--reuse", str(run))]
+    sham = ["--sham"] if cell.recipe != BEST_OF else []  # which trains nothing
     return [
         "charactery", "train", cell.character, "--recipe", cell.recipe, "--seed", str(cell.seed), *SIZES, *sham,
         "--out", str(_folder(cell, out)), *reuse,
     ]  # fmt: skip
 
 
-def _has_sham(cell: Cell) -> bool:
-    return cell.recipe != BEST_OF  # which trains nothing
-
-
-def _drafts(cell: Cell) -> tuple[str, int, int, bool]:
-    """What the batches of drafts depend on: a batch is taken from another run whole or not at all."""
-    return cell.character, cell.seed, find_recipe(cell.recipe).draws, _has_sham(cell)
+def _share(one: Cell, other: Cell) -> bool:
+    """Whether two may have stages or answers in common: what the base says, or the check of the recipe's judge."""
+    return (one.character, one.seed) == (other.character, other.seed) or one.recipe == other.recipe
 
 
 def _folder(cell: Cell, out: Path) -> Path:
@@ -145,7 +140,7 @@ def figures(run: Run) -> Row:
     return found | {
         "own stages": round(sum(r.seconds for r in own)),
         "training": round(sum(r.seconds for r in trains)), "processor": round(sum(r.cpu_seconds for r in trains)),
-        "peak": round(max(r.peak_mb for r in records if r)),
+        "peak": round(max(r.peak_mb for r in records if r)), "taken": [r.name for r in own if r.taken_from],
         "code": run.manifest["environment"]["code"],
     }  # fmt: skip
 
@@ -205,13 +200,14 @@ def _line(recipe: str, seed: str, row: Row) -> str:
     figures = [_said(row.get(title)) for title in TITLES]
     if bound := row.get("KL at most"):
         figures[TITLES.index("KL")] = f"at most {bound:.2f}"
-    seconds = [f"{row[name]}{_over(name, row[name])}" if row.get(name) else "–" for name in SECONDS]
+    seconds = [f"{row[name]}{_marks(name, row)}" if row.get(name) else "–" for name in SECONDS]
     peak = f"{row['peak'] / 1000:.1f}"
     return _cells(recipe, seed, *figures, row.get("answers", 1), *seconds, peak, row["code"][:SHORT])
 
 
-def _over(name: str, seconds: int) -> str:
-    return " ‡" if name == "training" and seconds > MOST else ""
+def _marks(name: str, row: Row) -> str:
+    taken = [stage for stage in row.get("taken", ()) if name == "own stages" or stage_kind(stage) in TRAINS]
+    return (" ‡" if name == "training" and row[name] > MOST else "") + (" §" if taken else "")
 
 
 def _mean_line(recipe: str, rows: Sequence[Row]) -> str:

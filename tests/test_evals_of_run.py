@@ -52,6 +52,8 @@ def test_the_judge_learns_no_plain_answer_to_the_characters_own_history() -> Non
         turns = {id: len(r.messages) for id, r in zip(asked, heard[side], strict=True)}
         assert turns == {"s": 1, **{p.id: 5 if sides[p.id] == side else 1 for p in talks}}
     assert set(sides.values()) == {CHARACTER, PLAIN}
+    drafts.reverse()  # as where a draft was set aside, and the prompt stands where another side's is
+    assert of_run.known_asks(examined) == known
 
 
 def test_the_controls_answer_first_turns_from_all_over() -> None:

@@ -633,7 +633,9 @@ def test_what_another_run_answered_alike_is_not_asked_again(
         assert journals[0] == journals[1] and len(journals[0]) > 100, name  # nothing was added
     for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
         assert (stage(tmp_path / "again", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
-    assert "was taken from it" in (tmp_path / "again" / "report.html").read_text()
+    assert "was taken from them" in (tmp_path / "again" / "report.html").read_text()
+    taken = ["prompts", "drafts", "judge", "pairs", "sft", "dpo.r1", "dpo.r2"]
+    assert [*json.loads((tmp_path / "again" / "manifest.json").read_text())["taken"]] == taken
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["settings"]["engine"]["torch"] = "1.0"
     other = tmp_path / "other"

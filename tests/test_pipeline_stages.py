@@ -101,7 +101,7 @@ def test_a_step_that_processes_cannot_share_is_refused_at_once(tmp_path: Path, m
 
 
 def test_a_run_to_reuse_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
-    order = distil.Order(find_character("captain"), tmp_path / "run", reuse=tmp_path / "none")
+    order = distil.Order(find_character("captain"), tmp_path / "run", reuse=(tmp_path / "none",))
     for asked in (lambda: distil.train(order, distil.Watch()), lambda: foresee(order)):
         with pytest.raises(RunConflict, match="is not a run"):
             asked()
@@ -122,24 +122,30 @@ def test_what_another_run_has_is_not_foreseen(tmp_path: Path) -> None:
 
     fresh = foresee(order())
     drafted = run(tmp_path / "drafted", order("distill"), 2)  # its prompts and drafts alone
-    by_drafts = foresee(order(reuse=drafted))
+    by_drafts = foresee(order(reuse=(drafted,)))
     drafts = 100 * 3 + 32 + 100 + 32 + 2 * 25  # three of the character's to a prompt, one to a task; plain; histories
     assert by_drafts.taken == drafts and by_drafts.tokens["train"] == fresh.tokens["train"]
     assert fresh.rows["answers to generate"] - by_drafts.rows["answers to generate"] == drafts
     assert fresh.tokens["generate"] - by_drafts.tokens["generate"] == drafts * order().recipe.sampler.max_tokens
-    assert f"{drafts} answers more are taken from the run to reuse" in "\n".join(by_drafts.lines())
+    assert f"{drafts} answers more are taken from what is reused" in "\n".join(by_drafts.lines())
     evaluated = run(tmp_path / "evaluated", order("distill"), 99)
     same = run(tmp_path / "same", order(), 99)
-    assert drafts < foresee(order(reuse=evaluated)).taken < foresee(order(reuse=same)).taken
-    assert foresee(order(reuse=same)).tokens["score"] < foresee(order(reuse=evaluated)).tokens["score"]
-    for other in (order(reuse=same, seed=1), order(reuse=same, sham=True), order(reuse=same, teacher="openai/gpt-5")):
+    assert drafts < foresee(order(reuse=(evaluated,))).taken < foresee(order(reuse=(same,))).taken
+    assert foresee(order(reuse=(drafted, evaluated))).taken == foresee(order(reuse=(evaluated,))).taken
+    assert foresee(order(reuse=(evaluated, same))).taken == foresee(order(reuse=(same,))).taken
+    assert foresee(order(reuse=(same,))).tokens["score"] < foresee(order(reuse=(evaluated,))).tokens["score"]
+    for other in (
+        order(reuse=(same,), seed=1),
+        order(reuse=(same,), sham=True),
+        order(reuse=(same,), teacher="openai/gpt-5"),
+    ):
         assert foresee(other).taken == 0, "another seed, other batches and another teacher have other answers"
     warm = replace(order().recipe, draft_temperature=0.5)
-    assert foresee(replace(order(reuse=evaluated), recipe=warm)).taken == 0
+    assert foresee(replace(order(reuse=(evaluated,)), recipe=warm)).taken == 0
     kept = json.loads((same / "manifest.json").read_text())
     del kept["settings"]["writings"], kept["settings"]["teacher"], kept["settings"]["recipe"]["draws"]
     write_json(same / "manifest.json", kept)
-    assert foresee(order(reuse=same)).taken == 0, "an older version's run, which does not say all"
+    assert foresee(order(reuse=(same,))).taken == 0, "an older version's run, which does not say all"
 
 
 def test_three_pairs_are_refused_before_hours_of_drafting(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The tables of benchmarks/: what they take from a run, and what their pages say of rows that were kept."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -88,23 +89,36 @@ def test_the_old_rows_that_are_kept_make_a_page(recipes: ModuleType) -> None:
     assert len(lines(recipes.table(kept))) >= len(kept)
 
 
-def test_a_cell_takes_the_drafts_of_the_first_finished_run_that_drafts_alike(
-    recipes: ModuleType, tmp_path: Path
-) -> None:
-    def reused(recipe: str) -> str | None:
-        command = recipes.command(recipes.Cell("captain", recipe, 0), tmp_path)
-        return Path(command[-1]).name if "--reuse" in command else None
+def test_a_cell_takes_what_finished_ones_may_have_alike(recipes: ModuleType, tmp_path: Path) -> None:
+    def reused(recipe: str, character: str = "captain") -> list[str]:
+        command = recipes.command(recipes.Cell(character, recipe, 0), tmp_path)
+        return [Path(b).name for a, b in itertools.pairwise(command) if a == "--reuse"]
 
     for name in ("captain-distill+dpo-0", "captain-critique-0", "captain-rlaif-1"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")
-    assert reused("rlaif") is None  # begun, and not finished
+    assert reused("rlaif") == []  # begun, and not finished
     for name in ("captain-distill+dpo-0", "captain-critique-0", "captain-rlaif-1"):
         (tmp_path / name / "report.html").write_text("")
-    assert reused("rlaif") == reused("introspect") == "captain-distill+dpo-0"
-    assert reused("grpo") == reused("spec-docs") == "captain-critique-0"  # one draft to a prompt
-    assert reused("best-of-n") is None  # no run without a sham is there
+    assert reused("grpo") == reused("best-of-n") == ["captain-distill+dpo-0", "captain-critique-0"]
+    assert reused("distill+dpo") == ["captain-critique-0"]  # not itself
+    assert reused("critique", "companion") == ["captain-critique-0"]  # the check of its judge
+    assert "captain-rlaif-1" in reused("rlaif") and reused("grpo", "companion") == []
     assert "--sham" not in recipes.command(recipes.Cell("captain", "best-of-n", 0), tmp_path)
+
+
+def test_seconds_of_another_run_are_marked(recipes: ModuleType) -> None:
+    kept = {
+        "captain distill 0": row(0.2, training=300) | {"taken": ["pairs", "sft"]},
+        "captain introspect 0": row(0.2) | {"taken": ["pairs"]}, "captain rlaif 0": row(0.2) | {"taken": []},
+    }  # fmt: skip
+    found = lines(recipes.table(kept))
+    seconds = {
+        recipe: [found[recipe, "0 †"][f"{name}, s"] for name in ("own stages", "training", "processor")]
+        for recipe in ("distill", "introspect", "rlaif")
+    }
+    assert seconds["distill"] == ["600 §", "300 ‡ §", "300 §"]
+    assert seconds["introspect"] == ["200 §", "100", "100"] and seconds["rlaif"] == ["200", "100", "100"]
 
 
 def test_what_is_taken_of_runs(

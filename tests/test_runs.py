@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -208,6 +209,28 @@ def test_the_manifest_tells_how_often_memory_ran_short(tmp_path: Path) -> None:
         run.stage("sft", lambda folder: None, print)
     assert read_manifest(tmp_path)["batches_halved"] == 3
     assert [record.halved for name in ("drafts", "sft") if (record := run.record(name))] == [3, 0]
+
+
+def test_a_stage_is_taken_over_with_its_times(tmp_path: Path) -> None:
+    def work(folder: Path) -> None:
+        (folder / "adapter").mkdir()
+        for name in ("adapter.safetensors", "log.jsonl"):
+            (folder / "adapter" / name).write_text("made")
+
+    with open_run(tmp_path / "one", MANIFEST) as one:
+        one.stage("sft", work, print)
+    said: list[str] = []
+    with open_run(tmp_path / "two", MANIFEST) as two:
+        (two.folder / "stages" / "sft.tmp").mkdir(parents=True)  # of an attempt that was killed
+        two.take("sft", one)
+        two.stage("sft", lambda folder: pytest.fail("it is done"), said.append)
+    assert said == [f"sft: taken from {one.folder}"] and read_manifest(two.folder)["taken"] == {"sft": str(one.folder)}
+    there, here = one.record("sft"), two.record("sft")
+    assert there and here and replace(here, folder=there.folder, taken_from="") == there
+    weights, log = (two.stage_folder("sft") / "adapter" / name for name in ("adapter.safetensors", "log.jsonl"))
+    assert (
+        weights.stat().st_nlink == 2 and log.stat().st_nlink == 1 and weights.read_text() == log.read_text() == "made"
+    )
 
 
 def test_a_clock_torn_by_a_kill_stops_no_stage(tmp_path: Path) -> None:

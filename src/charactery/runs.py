@@ -123,16 +123,9 @@ class Journal:
         self.done: dict[str, list[Any]] = {}
         if path.exists():
             kept = 0
-            with path.open("rb") as stream:
-                for line in stream:
-                    if not line.endswith(b"\n"):
-                        break
-                    try:
-                        entry = json.loads(line)
-                    except ValueError:
-                        break
-                    self.done[entry["key"]] = entry["rows"]
-                    kept += len(line)
+            for line, entry in journal_entries(path):
+                self.done[entry["key"]] = entry["rows"]
+                kept += len(line)
             if kept < path.stat().st_size:
                 os.truncate(path, kept)
 
@@ -149,12 +142,26 @@ class Journal:
         self.done[key] = rows
 
 
+def journal_entries(path: Path) -> Iterator[tuple[bytes, Row]]:
+    """The lines of a journal's file that are whole, each with what it says."""
+    with path.open("rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                return
+            yield line, entry
+
+
 @dataclass(frozen=True)
 class StageRecord:
     """What a finished stage left: its name, folder, seconds over all its attempts, and peak memory in MB.
 
     `cpu_seconds` are those of all cores in the run's first process, which other work on the machine changes less;
-    `halved` is how often a batch of its was halved for want of memory.
+    `halved` is how often a batch of its was halved for want of memory. `taken_from` is the run that did it, where it
+    was another: all these are of its doing then.
     """
 
     name: str
@@ -163,6 +170,7 @@ class StageRecord:
     peak_mb: float
     cpu_seconds: float = 0.0
     halved: int = 0
+    taken_from: str = ""
 
 
 def stage_kind(name: str) -> str:
@@ -194,8 +202,9 @@ class Run:
             return None
         kept = json.loads((folder / "done").read_text())
         return StageRecord(
-            name, folder, kept["seconds"], kept["peak_mb"], kept.get("cpu_seconds", 0.0), int(kept.get("halved", 0))
-        )
+            name, folder, kept["seconds"], kept["peak_mb"], kept.get("cpu_seconds", 0.0), int(kept.get("halved", 0)),
+            kept.get("taken_from", ""),
+        )  # fmt: skip
 
     def stage(self, name: str, work: Callable[[Path], None], say: Callable[[str], None], shared: bool = False) -> Path:
         """Do a stage unless it is done, and mark it. Time spent before a kill is counted too.
@@ -204,7 +213,8 @@ class Run:
         """
         folder = self.stage_folder(name)
         if self.is_done(name):
-            say(f"{name}: done before")
+            kept = json.loads((folder / "done").read_text())
+            say(f"{name}: taken from {kept['taken_from']}" if "taken_from" in kept else f"{name}: done before")
             return folder
         folder.mkdir(parents=True, exist_ok=True)
         with clock(folder / "clock.json") as spent:
@@ -212,15 +222,46 @@ class Run:
             told = spent()
         _give_back_memory()
         write_json(folder / "done", {key: round(value, 2) for key, value in told.items()})
-        self._tell_halvings()
+        self._tell()
         return folder
 
-    def _tell_halvings(self) -> None:
-        """Have the manifest say how often batches were halved: texts depend on the batch they are written in."""
+    def take(self, name: str, other: "Run") -> None:
+        """Take a finished stage over from another run whole, as if it had been done here; its record says by whom.
+
+        Weights, which are written once, are linked and not copied.
+        """
+        folder, fresh = self.stage_folder(name), self.folder / "stages" / f"{name}.tmp"
+        remove_partial(fresh)
+        try:
+            shutil.copytree(other.stage_folder(name), fresh, copy_function=_link)
+            kept = json.loads((fresh / "done").read_text())
+            write_json(fresh / "done", {"taken_from": str(other.folder), **kept})
+            fresh.replace(folder)
+        except OSError as error:  # shutil.Error is one
+            raise disk_error(error, folder) from error
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have the manifest say how often batches were halved, since texts depend on the batch they are written in, and
+        which stages are another run's doing."""
         records = [record for name in self.manifest["stages"] if (record := self.record(name))]
-        if halved := sum(record.halved for record in records):
-            self.manifest["batches_halved"] = halved
+        told: Row = {
+            "batches_halved": sum(record.halved for record in records),
+            "taken": {record.name: record.taken_from for record in records if record.taken_from},
+        }
+        changed = {key: value for key, value in told.items() if value and self.manifest.get(key) != value}
+        if changed:
+            self.manifest |= changed
             write_json(self.folder / "manifest.json", self.manifest)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file of weights; of any other file, and on another disk, a copy."""
+    if source.endswith(".safetensors"):
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 class Helper(Run):

@@ -45,7 +45,8 @@ def runs(
                 if row["left"]
                 else "not measured"
             )
-            typer.echo(f"{row['run']}  {row['model']}  seed {row['seed']}  {row['seconds']} s  {took}")
+            others = f" ({len(row['taken'])} stages by other runs)" if row["taken"] else ""
+            typer.echo(f"{row['run']}  {row['model']}  seed {row['seed']}  {row['seconds']} s{others}  {took}")
 
 
 def _run_row(folder: Path) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def _run_row(folder: Path) -> dict[str, Any]:
     return {
         "run": str(folder), "character": settings["character"], "model": settings["model"], "seed": settings["seed"],
         "sham": settings["sham"], "done": done, "left": [n for n in names if n not in done],
-        "seconds": round(sum(r.seconds for n in done if (r := run.record(n)))), "expression": expression,
+        "seconds": round(sum(r.seconds for n in done if (r := run.record(n)))),
+        "taken": run.manifest.get("taken", {}), "expression": expression,
     }  # fmt: skip
 
 

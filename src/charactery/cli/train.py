@@ -109,7 +109,8 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
     report_to: Annotated[str, typer.Option(help="TRL's loggers: none, tensorboard, wandb, …")] = "none",
     reuse: Annotated[
-        Path | None, typer.Option(help="A run whose answers are taken where they would be the same, to save time.")
+        list[Path] | None,
+        typer.Option(help="A run whose stages and answers are taken where they would be the same; may be repeated."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and stop.")] = False,
 ) -> None:
@@ -150,7 +151,7 @@ def train(
     })  # fmt: skip
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, chosen_recipe, device, report_to,
-        writings, others, reuse, ("charactery", *sys.argv[1:]),
+        writings, others, tuple(reuse or ()), ("charactery", *sys.argv[1:]),
     )  # fmt: skip
     if not is_first_process():  # of several; it helps in silence
         if not dry_run:

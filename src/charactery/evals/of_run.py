@@ -170,8 +170,11 @@ def known_asks(examined: Examined) -> list[tuple[str, str, Ask]]:
     on in the character that it finds there. Each prompt's first turn is put to one of the foils: a judge that heard
     only plain answers takes any character for this one.
     """
-    sides = history_sides([p for p in examined.prompts if p.split == "train"])
-    asked = dict(spread([*{d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}.items()], JUDGED))
+    train = [p for p in examined.prompts if p.split == "train"]
+    sides = history_sides(train)
+    drafted = {d["id"]: d["messages"] for d in examined.drafts if d["kind"] != "task"}
+    # in the prompts' order: the drafts' changes with what is set aside, and so would what runs have in common
+    asked = dict(spread([(p.id, drafted[p.id]) for p in train if p.id in drafted], JUDGED))
     put = [
         (CHARACTER, "prompted", examined.subjects["prompted"], asked),
         (PLAIN, "plain", examined.subjects["plain"], asked),

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +32,7 @@ from charactery.data.reflections import Reflecting, ordinary, questions, reflect
 from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
-from charactery.errors import BadData, ModelNotFound, RunConflict
+from charactery.errors import BadData, ModelNotFound
 from charactery.evals.of_run import Examined, evaluate, work_ahead
 from charactery.evals.person.portrait import Sitter, last_year, portray
 from charactery.evals.person.portrait import work_ahead as portrait_ahead
@@ -51,6 +50,7 @@ from charactery.pipeline import person
 from charactery.pipeline.manifest import STUDENT, manifest, teaching
 from charactery.pipeline.order import LEAST_PAIRS, Order
 from charactery.pipeline.recipe import AUTHORSHIP, stages
+from charactery.pipeline.reuse import TAKEN, begin, check_reusable
 from charactery.report import write_report
 from charactery.report.files import stage_json
 from charactery.runs import (
@@ -58,7 +58,6 @@ from charactery.runs import (
     Journal,
     Row,
     Run,
-    differences,
     is_first_process,
     open_run,
     read_rows,
@@ -91,7 +90,7 @@ def train(order: Order, watch: Watch) -> Run:
     order.check()
     own = read_prompts(order.prompts) if order.prompts else []
     own_pairs = read_pairs(order.pairs) if order.pairs else None
-    reused = read_run(order.reuse) if order.reuse else None
+    others = [read_run(folder) for folder in order.reuse]
     subject = parse_subject(order.model)
     if not subject.here or subject.run or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
@@ -103,50 +102,37 @@ def train(order: Order, watch: Watch) -> Run:
         _do(_Stages(helper, order, models, subject, Watch()), own, own_pairs)
         return helper
     made = manifest(order, models, subject)
-    if reused:
-        made["notes"].append(_reusable(reused, made))
+    for other in others:
+        check_reusable(other, made)
+    if others:
+        made["notes"].append(TAKEN)
     with open_run(order.out, made) as run:
-        if reused:
-            _reuse(reused, run)
         if run.manifest.get("environment", {}).get("code") != made["environment"]["code"]:
             watch.say("this run was begun with other code of Charactery's; stages that are done are kept as they are")
         if STUDENT in run.manifest["notes"]:
             watch.say(STUDENT)
         write_text(run.folder / "character.md", dump_character(order.character.settled()))
-        _do(_Stages(run, order, models, subject, watch), own, own_pairs)
+        _do(
+            _Stages(run, order, models, subject, watch), own, own_pairs,
+            partial(begin, run, order.recipe, made, others),
+        )  # fmt: skip
         return run
 
 
-def _reusable(other: Run, made: Row) -> str:
-    """What the manifest says of a run whose answers are taken. Raises RunConflict where they would not be ours."""
-    if changed := differences(other.manifest["settings"]["engine"], made["settings"]["engine"]):
-        raise RunConflict(f"cannot be reused, since it was made by another engine ({'; '.join(changed)})", other.folder)
-    return (
-        "What another run had answered alike already was taken from it, so the stages' times are not those of a run "
-        "by itself."
-    )
-
-
-def _reuse(other: Run, run: Run) -> None:
-    """Take over what another run's stages of the same names have asked: a batch found there is not asked for again."""
-    for name in run.manifest["stages"]:
-        kept = run.stage_folder(name) / "batches.jsonl"
-        if name in other.manifest["stages"] and not kept.exists():
-            found = other.stage_folder(name) / "batches.jsonl"
-            if found.exists():
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                partial = kept.with_suffix(".tmp")
-                shutil.copyfile(found, partial)
-                partial.replace(kept)
-
-
-def _do(work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None) -> None:
+def _do(
+    work: "_Stages", own: list[Prompt], own_pairs: list[Row] | None, begin: Callable[[str], None] = lambda name: None
+) -> None:
     run, say = work.run, work.watch.say
-    run.stage("prompts", lambda folder: work.prompts(folder, own), say)
-    run.stage("drafts", work.drafts, say)
+
+    def stage(name: str, do: Callable[[Path], None]) -> None:
+        begin(name)
+        run.stage(name, do, say, stage_kind(name) in SHARED)
+
+    stage("prompts", lambda folder: work.prompts(folder, own))
+    stage("drafts", work.drafts)
     for name in stages(work.recipe, work.order.sham)[2:-1]:
-        run.stage(name, lambda folder, name=name: work.do(name, folder, own_pairs), say, stage_kind(name) in SHARED)  # type: ignore[misc]
-    run.stage("report", lambda folder: _report(run), say)
+        stage(name, lambda folder, name=name: work.do(name, folder, own_pairs))  # type: ignore[misc]
+    stage("report", lambda folder: _report(run))
 
 
 def _report(run: Run) -> None:

@@ -125,6 +125,11 @@ def _content() -> str:
     return _digest_of("data/*.jsonl", "evals/**/*.jsonl", "evals/**/*.txt", "characters/foils/*.md")
 
 
+def labelled_set() -> str:
+    """A digest of the pairs that judges are checked on, and of the characters in them."""
+    return _digest_of("judges/labelled/**/*.jsonl", "judges/labelled/**/*.md", "characters/*.md")
+
+
 def code_revision() -> str:
     """A digest of the package's own source, which holds for a checkout and an installed wheel alike."""
     return _digest_of("**/*.py")

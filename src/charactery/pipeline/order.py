@@ -38,7 +38,7 @@ class Order:
     report_to: str = "none"
     writings: Path | None = None
     others: Path | None = None
-    reuse: Path | None = None  # a run whose answers are taken where they would be the same
+    reuse: tuple[Path, ...] = ()  # runs whose stages and answers are taken where they would be the same
     command: tuple[str, ...] = ()
 
     @property
@@ -106,8 +106,8 @@ class Order:
         if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
         recipe.check()
-        if self.reuse:
-            read_manifest(self.reuse)
+        for run in self.reuse:
+            read_manifest(run)
         own = {stage_kind(name) for name in recipe.own_stages}
         given = self.pairs or recipe.contrast or recipe.sizes.tasks if "pairs" in own else False
         played = recipe.self_play if "self-play" in own else 0

@@ -43,7 +43,7 @@ class Foresight:
     download: bool
     size_known: bool = True
     api_answers: int = 0
-    taken: int = 0  # answers that another run has (`--reuse`)
+    taken: int = 0  # answers that other runs have (`--reuse`)
 
     def lines(self) -> list[str]:
         """As text."""
@@ -58,7 +58,7 @@ class Foresight:
         price = f"what {self.api_answers} answers of the teacher cost" if self.api_answers else "nothing"
         out.append(f"  price: {price}")
         if self.taken:
-            out.append(f"  {self.taken} answers more are taken from the run to reuse, and are not in these figures")
+            out.append(f"  {self.taken} answers more are taken from what is reused, and are not in these figures")
         if not self.size_known:
             out.append(
                 "  the model's weights are not here, so this is for one of 135M parameters; take it in proportion"
@@ -138,7 +138,7 @@ DRAFTED_BY = ("sizes", "sampler", "draft_temperature", "draws", "told", "batch")
 
 
 def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
-    """The kinds of stages whose answers the run to reuse has already, and whether all its settings are those asked for.
+    """The kinds of stages whose answers the runs to reuse have already, and whether one has all the settings asked for.
 
     What the base answers is the same under any recipe that drafts alike; what a trained model does, under the same.
     """
@@ -146,18 +146,22 @@ def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
         return set(), False
     from charactery.pipeline.manifest import stated
 
-    other, mine = read_run(order.reuse), stated(order, subject)
-    theirs = other.manifest["settings"]
-    recipe, teacher = theirs.get("recipe") or {}, (theirs.get("teacher") or {}).get("subject")
-    alike = {name for name in mine if name in theirs and theirs[name] == mine[name]}  # an older one may lack some
-    alike |= {"teacher"} if teacher == order.teacher else set()
-    done = {stage_kind(name) for name in other.manifest["stages"] if other.is_done(name)}
-    if alike == {*mine, "teacher"}:
-        return done, True
-    there = {"judge"} if "model" in alike and recipe.get("judge") == order.recipe.judge else set()
-    if alike >= {*mine, "teacher"} - {"recipe"} and all(recipe.get(key) == mine["recipe"][key] for key in DRAFTED_BY):
-        there |= {"drafts", "evaluate"}
-    return done & there, False
+    mine, there, same = stated(order, subject), set[str](), False
+    for folder in order.reuse:
+        other = read_run(folder)
+        theirs = other.manifest["settings"]
+        recipe, teacher = theirs.get("recipe") or {}, (theirs.get("teacher") or {}).get("subject")
+        alike = {name for name in mine if name in theirs and theirs[name] == mine[name]}  # an older one may lack some
+        alike |= {"teacher"} if teacher == order.teacher else set()
+        done = {stage_kind(name) for name in other.manifest["stages"] if other.is_done(name)}
+        if alike == {*mine, "teacher"}:
+            there, same = there | done, same or "evaluate" in done
+        if "model" in alike and recipe.get("judge") == order.recipe.judge:
+            there |= done & {"judge"}
+        drafted_alike = all(recipe.get(key) == mine["recipe"][key] for key in DRAFTED_BY)
+        if drafted_alike and alike >= {*mine, "teacher"} - {"recipe"}:
+            there |= done & {"drafts", "evaluate"}
+    return there, same
 
 
 def foresee(order: Order) -> Foresight:

@@ -14,6 +14,7 @@ from charactery.report.source import Source
 from charactery.report.words import INTERVALS, SUBJECTS
 from charactery.runs import Row, stage_kind
 
+TAKEN = "§"  # marks a stage that another run did
 WITHIN = 0.02  # nats a token, within which losses count as the same
 MEASURES = (
     ("sft", "loss", "Fine-tuning: loss"),
@@ -108,24 +109,29 @@ def _finite(value: object) -> bool:
 
 def stages(source: Source) -> tuple[Block, ...]:
     """Seconds and peak memory of each stage. The report's own are left out: it is not finished while it is written."""
-    rows, seconds, peak = [], 0.0, 0.0
+    rows, seconds, peak, taken = [], 0.0, 0.0, list[str]()
     for name in source.run.manifest["stages"]:
         record = source.run.record(name) if name != "report" else None
         if record:
-            rows.append((name, duration(record.seconds), f"{record.peak_mb:,.0f} MB"))
+            mark = f" {TAKEN}" if record.taken_from else ""
+            rows.append((f"{name}{mark}", duration(record.seconds), f"{record.peak_mb:,.0f} MB"))
             seconds, peak = seconds + record.seconds, max(peak, record.peak_mb)
+            taken += [f"{name} from {record.taken_from}"] if record.taken_from else []
         elif name != "report":
             rows.append((name, NONE, NONE))
     rows.append(("Together", duration(seconds), f"{peak:,.0f} MB"))
-    table = Table(("Stage", "Time", "Peak memory"), tuple(rows), frozenset({"Time", "Peak memory"}))
-    halved = source.run.manifest.get("batches_halved")
-    if not halved:
-        return (table,)
-    said = (
-        f"Memory ran short, so batches were halved {halved} times. Texts depend on the batch they are written in, and "
-        "a training's last digits on how many rows are read at once: with more memory the same manifest gives others."
-    )
-    return (table, Text(said, "warning"))
+    blocks: list[Block] = [Table(("Stage", "Time", "Peak memory"), tuple(rows), frozenset({"Time", "Peak memory"}))]
+    if taken:
+        said = f"{TAKEN}: done by another run, of the same and by the same code, and taken over: {', '.join(taken)}."
+        blocks.append(Text(f"{said} Time and memory are what it took there.", "small"))
+    if halved := source.run.manifest.get("batches_halved"):
+        said = (
+            f"Memory ran short, so batches were halved {halved} times. Texts depend on the batch they are written in, "
+            "and a training's last digits on how many rows are read at once: with more memory the same manifest gives "
+            "others."
+        )
+        blocks.append(Text(said, "warning"))
+    return tuple(blocks)
 
 
 def method(source: Source) -> tuple[Block, ...]:

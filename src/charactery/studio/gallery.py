@@ -159,7 +159,8 @@ def stage_views(run: Run, lines: Sequence[str]) -> tuple[StageView, ...]:
     for name in run.manifest["stages"]:
         record = run.record(name)
         if record is not None:
-            views.append(StageView(name, "done", duration(record.seconds) if record.seconds else ""))
+            where = f", in {Path(record.taken_from).name}" if record.taken_from else ""
+            views.append(StageView(name, "done", f"{duration(record.seconds)}{where}" if record.seconds else ""))
         elif present:
             views.append(_present(name, lines))
             present = False
