@@ -239,6 +239,15 @@ def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> Non
     assert "Length alone tells" not in written.html
 
 
+def test_the_likelihood_judge_is_reported_with_its_controls(tmp_path: Path, written: Written) -> None:
+    said = "from another character's with AUC 0.985 ["
+    assert said in written.markdown and "answers still pass: so far it goes by words alone" in written.markdown
+    run = build_run(tmp_path / "run")
+    figures = json.loads((evaluate_folder(run) / "figures.json").read_text())
+    write_json(evaluate_folder(run) / "figures.json", [f for f in figures if "shuffled" not in f["metric"]])
+    assert said not in Written(tmp_path / "out", run).markdown, "a run of before has none"
+
+
 def test_a_run_without_an_evaluation_is_refused(bare: Run, tmp_path: Path) -> None:
     bare.manifest["command"] = "charactery train captain"
     (bare.stage_folder("evaluate") / "done").unlink()
