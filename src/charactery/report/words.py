@@ -65,8 +65,8 @@ DEFINITIONS = {
     "character.",
     ("judge", f"likelihood rate of {OTHERS}"): "Share of another character's answers that are likelier as this one's "
     "than as its foils': low is right.",
-    ("judge", f"likelihood rate, {SHUFFLED}"): "Share of prompted answers that pass where the words of the constitution "
-    "are shuffled, so that it says nothing: what the choice of words gives by itself.",
+    ("judge", f"likelihood rate, {SHUFFLED}"): "Share of prompted answers that pass where the constitution's words are "
+    "shuffled, so that it says nothing: what the choice of words gives by itself.",
     ("judge", f"likelier than {SHUFFLED}"): "Share of prompted answers that the constitution makes likelier than its "
     "words shuffled do: what the judge understands of it. 0.5 is guessing.",
     ("controls", "rate"): "The judge's rate for scripted subjects, where what it should say is known.",
