@@ -8,8 +8,8 @@ takes. It has the embedded model's tokenizer, and an end of answer that comes by
 nothing it drafts would be fit to learn from. Model and run lie in a temporary folder, and go when it ends.
 
 Of each stage: seconds, tokens written and read a second, the most memory, and the share of the device's best at
-bfloat16 products that its own come to at least: twice the parameters for a token written, four times for a token read in
-fine-tuning (back to the activations, not to the frozen weights), six times in DPO (the reference reads, too).
+bfloat16 products that its own come to at least: twice the parameters for a token written, four times for a token read
+in fine-tuning (back to the activations, not to the frozen weights), six times in DPO (the reference reads, too).
 """
 
 import argparse
