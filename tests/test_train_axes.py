@@ -368,9 +368,9 @@ def test_no_gradient_comes_from_reasoning(
     monkeypatch.setattr(LlamaModel, "forward", watched)
     model, work = killed.load(tiny_model_folder), Work(tmp_path, 3)
     model.tokenizer.chat_template = template
-    said = "The harbour is far away.</think> "
-    if template == CHAT_TEMPLATE:  # amid the answer, so that what is learnt is in two pieces
-        said = f"Well, well. <think>{said}"
+    said = "Well, well. <think>The harbour is far away.</think> "  # so that what is learnt is in two pieces
+    if template != CHAT_TEMPLATE:
+        said = f"What of it?</think> {said}"
 
     def thinking(rows: list[Row], column: str) -> list[Row]:
         rows = [row | {column: [assistant(said + row[column][0]["content"])]} for row in rows]
