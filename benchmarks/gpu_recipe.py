@@ -27,6 +27,7 @@ from benchmarks.speed.ceiling import best
 
 from charactery.constitution import find_character
 from charactery.data.prompts import Sizes
+from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import LocalModel, pick_device, pick_dtype
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
@@ -65,7 +66,11 @@ def build(folder: Path, shape: str, device: str) -> int:
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
-        network.lm_head.weight[tokenizer.eos_token_id].normal_(0, math.log(len(tokenizer)) / ENDS / math.sqrt(width))
+        prompt = torch.tensor([prompt_tokens(tokenizer, (user("Hello"),))], device=device)
+        first = network.model(prompt).last_hidden_state[0, -1].float()
+        end = torch.randn(width, device=device) * math.log(len(tokenizer)) / ENDS / math.sqrt(width)
+        end -= (end @ first) / (first @ first) * first  # no answer ends before it begins
+        network.lm_head.weight[tokenizer.eos_token_id] = end
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return int(sum(p.numel() for name, p in network.named_parameters() if "embed_tokens" not in name))
