@@ -35,6 +35,12 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# As reasoning models': an answer begins inside a mark that the template opens. REOPENED leaves the mark out before a
+# reply that is there already.
+REOPENED = CHAT_TEMPLATE.replace("assistant\n' }}", "assistant\n<think>\n' }}")
+OPENED = REOPENED.replace(
+    "message['content']", "('<think>\n' if message['role'] == 'assistant' else '') + message['content']"
+)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charactery.constitution import find_character
+from charactery.constitution import find_character, system_prompt
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.evals import of_run
 from charactery.evals.expression.task import Item, spread
-from charactery.judges.classifier import OTHERS
+from charactery.judges.classifier import OTHERS, SHUFFLED
 from charactery.models.chat import assistant, system, user
 from charactery.models.local import Request
 
@@ -94,3 +94,45 @@ def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monke
     for messages, answer in heard:
         assert messages == [user(f"Three {answer.split()[1]}?")]
     assert [f["id"] for f in found if f["subject"] == "plain"] == [f["id"] for f in found if f["subject"] == "trained"]
+
+
+def test_the_likelihood_judge_has_controls_at_the_same_first_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    character = find_character("captain")
+    cases = [Item(f"{n}", "turn 1", (f"One {n}?",)) for n in range(60)]
+    asked_of_controls = {case.id for case in of_run.controlled(cases)}
+    rows = [
+        {"eval": "expression", "subject": subject, "condition": "turn 1", "id": case.id, "answer": f"{subject} {n}",
+         "messages": [user(case.turns[0]), assistant("")]}
+        for subject in ("plain", "prompted", OTHERS, "mixture")
+        for n, case in enumerate(cases) if subject in ("plain", "prompted") or case.id in asked_of_controls
+    ]  # fmt: skip
+    heard: list[tuple[Any, Any]] = []
+
+    def margins(model: Any, asked: Any, held: Any) -> Any:
+        heard.append((asked, held))
+        return np.arange(len(held) * len(asked), dtype=float).reshape(len(held), len(asked))
+
+    monkeypatch.setattr(of_run, "margins", margins)
+    told: list[int] = []
+    examined: Any = SimpleNamespace(
+        character=character, folder=tmp_path, seed=3, subjects={"plain": 0, "prompted": 0},
+        base=SimpleNamespace(name="b"), progress=told.append,
+    )  # fmt: skip
+    found = of_run.likelihoods(examined, rows, cases)
+    by_subject = {name: [f for f in found if f["subject"] == name] for name in ("prompted", OTHERS, SHUFFLED)}
+    drawn = {f["id"] for f in by_subject["prompted"]}
+    assert len(drawn) == of_run.LIKELIHOOD_ASKED
+    assert {f["id"] for f in by_subject[OTHERS]} == drawn & asked_of_controls
+    assert {f["id"] for f in by_subject[SHUFFLED]} == drawn and not any(f["trait"] for f in by_subject[SHUFFLED])
+    (others, [by_others]), (prompted, [by_shuffled]) = heard[-2:]
+    assert {answer.split()[0] for _, answer in others} == {"another"}
+    assert {answer.split()[0] for _, answer in prompted} == {"prompted"}
+    whole = system_prompt(character)
+    assert by_others.text == whole and by_shuffled.foils == by_others.foils and whole not in by_others.foils
+    assert by_shuffled.text.split() != whole.split() and sorted(by_shuffled.text.split()) == sorted(whole.split())
+    first = [row["subject"] for row in found].index(OTHERS)
+    count = len(heard)
+    assert of_run.likelihoods(examined, rows, cases) == found and len(heard) == count, "from the journal"
+    assert all(row["subject"] in (OTHERS, SHUFFLED) for row in found[first:])

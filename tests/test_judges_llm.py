@@ -1,6 +1,7 @@
 """The LLM judge: both orders, by probabilities or by what it says, and nothing lost."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from inspect_ai.model import GenerateConfig, Logprob, Logprobs, ModelOutput, TopLogprob, get_model
 
 from charactery.constitution import Character, Section, Trait, find_character
 from charactery.judges import llm
 from charactery.judges.llm import Comparison, LlmJudge, counts, said
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Answer, LocalModel, Request, Sampler
-from charactery.models.speaker import Speaker
+from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject
 from charactery.runs import Journal
 
@@ -128,13 +130,97 @@ def test_what_cannot_be_read_is_asked_again_and_then_kept_as_unread(tiny_model: 
     assert counts(refused) == {"first": 0, "second": 0, "tie": 0, "refusal": 3, "unparsed": 0, "order": 0}
 
 
-def test_a_judge_without_log_probabilities_is_asked_to_speak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answers(asks: Sequence[tuple[Speaker, Request]], sampler: Sampler, journal: Journal) -> list[Answer]:
-        return [Answer("A" if "Aye" in shown(r.messages[-1]["content"])[0] else "B", 1, True) for _, r in asks]
+# -- a model behind an API
 
-    monkeypatch.setattr(llm, "answer_all", answers)
-    verdicts = judge(None).compare(COMPARED[:2], Journal(tmp_path / "j"))
-    assert [v.outcome for v in verdicts] == ["first", "second"]
+Outputs = Callable[[str, GenerateConfig], ModelOutput]
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Outputs], tuple[LlmJudge, list[GenerateConfig]]]:
+    """A judge that Inspect's mock answers for, by question and config, and the configs it was asked with."""
+
+    async def count(self: object, text: str) -> int:  # Inspect's own count would fetch a vocabulary
+        return len(text.split())
+
+    monkeypatch.setattr("inspect_ai.model._model.ModelAPI.count_text_tokens", count)
+
+    def made(answer: Outputs) -> tuple[LlmJudge, list[GenerateConfig]]:
+        asked: list[GenerateConfig] = []
+
+        def outputs(input: Any, tools: Any, choice: Any, config: GenerateConfig) -> ModelOutput:
+            asked.append(config)
+            return answer(input[-1].text, config)
+
+        mock = get_model("mockllm/judge", custom_outputs=outputs, memoize=False)
+        monkeypatch.setattr("charactery.models.api.get_model", lambda name: mock)
+        return LlmJudge(Models("cpu").speaker("mockllm/judge"), CAPTAIN), asked
+
+    return made
+
+
+def says(text: str) -> ModelOutput:
+    return ModelOutput.from_content("mockllm/judge", text)
+
+
+def likely(text: str, *tokens: dict[str, float]) -> ModelOutput:
+    """A reply with the probabilities of what could have stood at each of its places."""
+    output = says(text)
+    output.choices[0].logprobs = Logprobs(content=[
+        Logprob(token=next(iter(of)), logprob=0.0,
+                top_logprobs=[TopLogprob(token=t, logprob=math.log(p)) for t, p in of.items()])
+        for of in tokens
+    ])  # fmt: skip
+    return output
+
+
+def letters_of(question: str) -> dict[str, float]:
+    first, second = ("Aye" in text for text in shown(question))
+    if not first and not second:
+        return {"C": 0.5, "A": 0.2, " B": 0.1}
+    return {"A": 0.6, " A": 0.1, "B": 0.2, "Hm": 0.1} if first else {"B": 0.8, "A": 0.1, " A": 0.05, "\nB": 0.01}
+
+
+def test_over_an_api_the_verdict_is_read_from_the_first_words_probabilities(behind: Any, tmp_path: Path) -> None:
+    # the letter it says is not the one it finds likeliest, so what is read is told apart
+    held, asked = behind(lambda question, config: likely("C", {"\n": 1.0}, letters_of(question), {"A": 0.1, "B": 0.9}))
+    verdicts = held.compare(COMPARED, Journal(tmp_path / "j"))
+    assert [v.outcome for v in verdicts] == ["first", "second", "tie"]
+    first, second = 0.7 / 0.9, 0.15 / 0.96  # the first answer shown first, and shown second
+    assert verdicts[0].probability == pytest.approx((first + 1 - second) / 2)
+    assert verdicts[1].probability == pytest.approx((second + 1 - first) / 2)
+    assert len(asked) == 6 and all(c.logprobs and c.top_logprobs and c.temperature == 0 for c in asked)
+    again, unasked = behind(lambda *_: says("C"))
+    assert again.compare(COMPARED, Journal(tmp_path / "j")) == verdicts and not unasked
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["gives none", "refuses to"])
+def test_over_an_api_without_probabilities_the_verdict_is_read_from_the_reply(
+    refuses: bool, behind: Any, tmp_path: Path
+) -> None:
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        if refuses and config.logprobs:
+            raise ValueError("this model has no logprobs")
+        return says("A" if "Aye" in shown(question)[0] else "B")
+
+    held, asked = behind(answers)
+    verdicts = held.compare(COMPARED[:2], Journal(tmp_path / "j"))
+    assert [(v.outcome, v.probability) for v in verdicts] == [("first", 1.0), ("second", 0.0)]
+    assert len(asked) == (8 if refuses else 4)
+
+
+def test_over_an_api_a_reply_without_a_letter_is_asked_for_again(behind: Any, tmp_path: Path) -> None:
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        if config.logprobs:
+            return likely("Let me see.", {"Let": 0.97, "A": 0.02})  # too little on letters to go by
+        return says("A" if "Aye" in shown(question)[0] else "B")
+
+    held, asked = behind(answers)
+    verdicts = held.compare(COMPARED[:2], Journal(tmp_path / "j"))
+    assert [(v.outcome, v.probability) for v in verdicts] == [("first", 1.0), ("second", 0.0)]
+    assert [bool(c.logprobs) for c in asked] == [True] * 4 + [False] * 4
+    mute, asked = behind(lambda *_: says("Let me see."))
+    assert counts(mute.compare(COMPARED[:1], Journal(tmp_path / "mute")))["unparsed"] == 1
+    assert len(asked) == 2 * llm.TRIES
 
 
 def test_finished_comparisons_are_not_asked_again(tiny_model: LocalModel, tmp_path: Path) -> None:

@@ -682,7 +682,10 @@ def test_killed_in_each_round_the_same_command_finishes(
 
 SPECS = ("spec-docs", "spec-cases", "spec-docs+cases")
 FEW = ["--held-out", "8", "--talks", "2", "--elsewhere", "4"]  # where what is measured is not looked at
-OWN = {"critique": "revisions", "introspect": "reflections.r1"}  # stages of theirs that no other test kills a run in
+OWN = {  # from where they are killed and gone on with
+    "distill": "sft", "critique": "revisions", "introspect": "reflections.r1", "introspect-plain": "reflections.r1",
+    "spec-docs": "documents", "spec-cases": "cases",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", ["distill", "critique", "introspect", "introspect-plain", *SPECS])
@@ -833,6 +836,19 @@ def test_grpo_killed_the_same_command_finishes(
     kills = [("charactery.train.trainers:_Progress.on_save", 3, "before")]
     survives(talking_cache, [*arguments, "--out", str(out)], out, kills)
     assert_same(out, run, ("grpo", "samples.jsonl"), ("evaluate", "figures.json"))
+
+
+def test_best_of_n_killed_the_same_command_finishes(best_run: Path, talking_cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    kills = [
+        ("charactery.data.best_of:answer_all", 3, "before"),  # of sixteen answers to each prompt, two are kept
+        ("charactery.data.best_of:_picked", 2, "before"),  # rated, and nothing written
+        ("charactery.evals.of_run:margins", 2, "before"),
+    ]
+    arguments = ["train", "captain", "--recipe", "best-of-n", "--out", str(out), *SIZES]
+    survives(talking_cache, arguments, out, kills)
+    made = [("best-of-n", name) for name in ("samples.jsonl", "figures.json", "counts.json")]
+    assert_same(out, best_run, *made, ("evaluate", "samples.jsonl"), ("evaluate", "figures.json"))
 
 
 def test_the_best_of_n_is_a_subject_like_any_other(best_run: Path, talking_cache: Path) -> None:

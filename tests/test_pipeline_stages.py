@@ -13,7 +13,8 @@ from charactery.cli import app
 from charactery.constitution import find_character
 from charactery.data.prompts import Prompt
 from charactery.errors import BadData, CharacteryError, RunConflict
-from charactery.models.local import Sampler
+from charactery.judges.rating import LIKELIHOOD, OfAnswersAlone
+from charactery.models.local import LocalModel, Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
 from charactery.pipeline import distil
@@ -22,6 +23,7 @@ from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe, stages
 from charactery.runs import write_json, write_rows
 from charactery.train.settings import Dpo, Sft
+from conftest import OPENED
 
 RECIPE = Recipe(sampler=Sampling(50, 0.6), draft_temperature=0.9, draws=2, self_play=7, self_play_temperature=0.2)
 
@@ -59,6 +61,15 @@ def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatc
     _, speaker, sampler, most, *_ = seen[0]
     assert sampler == Sampler(50, 0.2) and most == 7 and speaker.subject.adapter == tmp_path / "adapter"
     assert '"n": 0' in (tmp_path / "repeats.json").read_text()
+
+
+def test_a_judge_begins_to_read_where_the_template_leaves_off(tiny_model: LocalModel, tmp_path: Path) -> None:
+    tiny_model.tokenizer.chat_template = OPENED
+    stages = work(tmp_path)
+    stages.models.base = lambda subject: tiny_model
+    assert stages.judge().name == LIKELIHOOD and not isinstance(stages.judge(), OfAnswersAlone)
+    stages.recipe = replace(RECIPE, grpo=replace(RECIPE.grpo, mask_reasoning=True))
+    assert isinstance(stages.judge(), OfAnswersAlone) and stages.judge().begun == "<think>\n"
 
 
 def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> None:

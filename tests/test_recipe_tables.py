@@ -16,6 +16,7 @@ from charactery.runs import read_rows, read_run
 from report_fixture import around, share
 from test_pipeline import (  # noqa: F401 - fixtures
     SIZES,
+    STAGES,
     best_run,
     charactery,
     online_run,
@@ -177,3 +178,19 @@ def test_on_policy_training_starts_from_the_plain_model(talking_cache: Path, tmp
         assert read_rows(stage(tmp_path / "run", f"samples.r{n}") / "pairs.jsonl")
         first = read_rows(stage(tmp_path / "run", f"dpo.r{n}") / "log.jsonl")[0]
         assert first["rewards/margins"] == pytest.approx(0, abs=0.02), "the reference is where it began"
+
+
+def test_a_recipe_goes_through_on_a_random_shape(talking_cache: Path) -> None:  # noqa: F811
+    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS.parent)!r}); from benchmarks.gpu_recipe import main; main()"
+    done = charactery(talking_cache, "--shape", "tiny", "--device", "cpu", "--train", "48", code=code)
+    assert done.returncode == 0, done.stderr
+    assert "distill+dpo on tiny" in done.stdout and "billion parameters in products" in done.stdout
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    found = {name: cells for name, *cells in rows[1:]}
+    assert [*found] == [*STAGES]
+    numbers = {name: [float(cell.replace(",", "").rstrip("%")) for cell in cells if cell != "–"]
+               for name, cells in found.items()}  # fmt: skip
+    assert all(numbers[name][1] > 0 for name in ("drafts", "self-play", "evaluate")), "written"
+    assert all(numbers[name][2] > 0 for name in ("sft", "dpo", "evaluate")), "read"
+    assert all(0 <= numbers[name][3] < 100 for name in ("drafts", "sft", "self-play", "dpo")), "share of what is best"
+    assert numbers["sft"][4] > 0, "memory"

@@ -10,7 +10,9 @@ import pytest
 
 from charactery.errors import BadData, CharacteryError
 from charactery.report import load_figures, write_report
+from charactery.report.blocks import Text
 from charactery.report.figures import evaluate_folder
+from charactery.report.making import method
 from charactery.report.numbers import number
 from charactery.report.source import read_source
 from charactery.report.verdict import headline
@@ -237,6 +239,16 @@ def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> Non
     change(run, {("length-only auc", ""): {"value": 0.86}})
     assert '<p class="warning">Length alone' in Written(tmp_path / "out", run).html
     assert "Length alone tells" not in written.html
+
+
+def test_the_likelihood_judge_is_reported_with_its_controls(bare: Run, written: Written) -> None:
+    said = "from another character's with AUC 0.985 ["
+    assert said in written.markdown and "answers still pass: so far it goes by words alone" in written.markdown
+    path = evaluate_folder(bare) / "figures.json"
+    figures = json.loads(path.read_text())
+    write_json(path, [f for f in figures if "shuffled" not in f["metric"]])
+    told = [block.text for block in method(read_source(bare)) if isinstance(block, Text)]
+    assert told and not any(said in text for text in told), "a run of before has none"
 
 
 def test_a_run_without_an_evaluation_is_refused(bare: Run, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from charactery.judges.rating import Case, OfAnswersAlone, Ratings
 from charactery.models.chat import assistant, prompt_tokens, user
 from charactery.models.decoder import Decoder
 from charactery.models.local import Adapter, LocalModel
-from charactery.models.reasoning import reasoned, without_reasoning
+from charactery.models.reasoning import left_open, reasoned, without_reasoning
 from charactery.runs import Row, read_rows
 from charactery.train.grpo import train_grpo
 from charactery.train.matched import held_back
@@ -25,6 +25,7 @@ from charactery.train.optimizers import Together, check_optimizer, optimizer, sp
 from charactery.train.preferences import unpaired
 from charactery.train.settings import Dpo, Lora, Sft
 from charactery.train.trainers import Work, plan, train_dpo, train_sft
+from conftest import CHAT_TEMPLATE, OPENED, REOPENED
 
 FULL = Lora(rank=0)
 
@@ -282,6 +283,8 @@ def test_the_divergence_is_half_the_squared_log_ratio_of_the_pairs_tokens(
         ("Aye. <think>never closed", "Aye."),
         ("<think>a</think>b<think>c</think>d", "bd"),
         ("I think <so>", "I think <so>"),
+        ("hm\nhm</think>\nAye.", "Aye."),
+        ("a</reasoning>b<think>c</think>d</think>", "bd</think>"),
     ],
 )
 def test_reasoning_is_what_stands_between_its_marks(text: str, left: str, tiny_model: LocalModel) -> None:
@@ -289,6 +292,22 @@ def test_reasoning_is_what_stands_between_its_marks(text: str, left: str, tiny_m
     ids = tiny_model.tokenizer(text, add_special_tokens=False)["input_ids"]
     kept = [i for i, inside in zip(ids, reasoned(ids, tiny_model.tokenizer), strict=True) if not inside]
     assert set("".join(tiny_model.tokenizer.decode(kept).split())) <= set("".join(left.split()))
+
+
+def test_an_answer_may_begin_in_a_mark_that_its_prompt_opened(tiny_model: LocalModel) -> None:
+    tokenizer: Any = tiny_model.tokenizer
+    for template, frame in (
+        (CHAT_TEMPLATE, ""), (OPENED, "<think>\n"), (REOPENED, "<think>\n"),
+        (OPENED.replace("<think>\n' }}", "<think>\n\n</think>\n' }}"), ""),
+        (CHAT_TEMPLATE.replace("helpful AI assistant", "helpful AI assistant <think>"), ""),
+    ):  # fmt: skip
+        tokenizer.chat_template = template
+        assert left_open(tokenizer) == frame
+    for text, left in (("hm</think>Aye.", "Aye."), ("never closed", ""), ("a</think>b<think>c</think>d", "bd")):
+        assert without_reasoning(text, "<think>\n") == left
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        kept = [i for i, inside in zip(ids, reasoned(ids, tokenizer, "<think>\n"), strict=True) if not inside]
+        assert set(tokenizer.decode(kept)) <= set(left)
 
 
 def thinking(rows: list[Row], column: str, thought: str) -> list[Row]:
@@ -329,9 +348,10 @@ def test_pairs_are_compared_without_their_reasoning(loss: str, tiny_model_folder
         assert told == pytest.approx(torch.stack(free).mean().item(), abs=2e-2)
 
 
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, OPENED, REOPENED], ids=["answer", "prompt", "prompt alone"])
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_no_gradient_comes_from_reasoning(
-    kind: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, template: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what a token is predicted from: the last hidden state one place before it, which nothing else is read from."""
     from transformers import LlamaModel
@@ -347,10 +367,16 @@ def test_no_gradient_comes_from_reasoning(
 
     monkeypatch.setattr(LlamaModel, "forward", watched)
     model, work = killed.load(tiny_model_folder), Work(tmp_path, 3)
+    model.tokenizer.chat_template = template
+    said = "Well, well. <think>The harbour is far away.</think> "  # so that what is learnt is in two pieces
+    if template != CHAT_TEMPLATE:
+        said = f"What of it?</think> {said}"
 
-    def thinking(rows: list[Row], column: str) -> list[Row]:  # amid the answer, so that what is learnt is in two pieces
-        said = "Well, well. <think>The harbour is far away.</think> "
-        return [row | {column: [assistant(said + row[column][0]["content"])]} for row in rows]
+    def thinking(rows: list[Row], column: str) -> list[Row]:
+        rows = [row | {column: [assistant(said + row[column][0]["content"])]} for row in rows]
+        if template == OPENED:
+            rows[0][column] = [assistant("The harbour is far away, and is never reached.")]
+        return rows
 
     if kind == "sft":
         rows = thinking(killed.sft_rows()[:4], "completion")
@@ -367,32 +393,38 @@ def test_no_gradient_comes_from_reasoning(
     assert seen and free > 3 * sum(len(ids) for ids, _ in seen)
 
 
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, OPENED], ids=["answer", "prompt"])
 def test_no_gradient_comes_from_reasoning_that_was_drawn(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    template: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GRPO's: of what each token of an answer is predicted from, while the judge likes the answers unequally."""
     model = killed.load(tiny_model_folder)
+    model.tokenizer.chat_template = template
     said = [f"Well, {'e' * n}! <think>The harbour is far away.</think> Aye, the {'e' * n}sea." for n in range(8)]
+    mark: list[int] = []
+    if template == OPENED:
+        mark = model.tokenizer.encode("<think>\n", add_special_tokens=False)
+        said = [*(text.partition("<think>")[2] for text in said[:7]), "The harbour is far away, and is never reached."]
     drawn = [model.tokenizer.encode(text, add_special_tokens=False) for text in said]
     monkeypatch.setattr(LocalModel, "draw", lambda self, prompts, *_, **__: drawn[: len(prompts)])
-    seen: list[tuple[list[int], torch.Tensor]] = []
+    seen: list[tuple[list[list[int]], torch.Tensor]] = []
     hidden = Decoder.hidden
 
     def watched(self: Decoder, shared: Any, rows: Any, starts: Any, counts: Any) -> torch.Tensor:
         out = hidden(self, shared, rows, starts, counts)
         if out.requires_grad:
             answers = [row[s + 1 : s + 1 + n] for row, s, n in zip(rows, starts, counts, strict=True)]
-            ids = [one for answer in answers for one in answer]
-            out.register_hook(lambda gradient: seen.append((ids, gradient.clone())))
+            out.register_hook(lambda gradient: seen.append((answers, gradient.clone())))
         return out
 
     monkeypatch.setattr(Decoder, "hidden", watched)
     asked = [(row["id"], tuple(row["prompt"])) for row in killed.sft_rows()]
     settings = replace(killed.GRPO, steps=1, max_tokens=120, mask_reasoning=True)
     train_grpo(model, asked, killed.Es(), settings, Work(tmp_path, 3), killed.LORA)
-    assert sum(len(ids) for ids, _ in seen) == sum(map(len, drawn))
-    for ids, gradient_N_C in seen:
-        inside = torch.tensor(reasoned(ids, model.tokenizer))
+    assert sum(len(ids) for answers, _ in seen for ids in answers) == sum(map(len, drawn))
+    for answers, gradient_N_C in seen:
+        marked = [reasoned([*mark, *ids], model.tokenizer)[len(mark) :] for ids in answers]
+        inside = torch.tensor([one for answer in marked for one in answer])
         assert inside.sum() > 40 and not gradient_N_C[inside].any(), "exactly zero"
         assert (gradient_N_C[~inside].abs().sum(-1) > 0).float().mean() > 0.5
 
@@ -406,10 +438,12 @@ def test_a_judge_is_not_shown_reasoning() -> None:
             self.heard = tuple(cases)
             return Ratings(tuple((1.0,) * len(c.answers) for c in cases))
 
-    hears = Hears()
-    judge = OfAnswersAlone(hears)
-    judge.rate([Case((user("Q"),), ("<think>x</think>Aye.", "No."))], None, lambda n: None)  # type: ignore[arg-type]
-    assert judge.name == "hears" and hears.heard == (Case((user("Q"),), ("Aye.", "No.")),)
+    said = ("<think>x</think>Aye.", "No.", "x</think>Aye.")
+    for begun, shown in (("", ("Aye.", "No.", "Aye.")), ("<think>\n", ("Aye.", "", "Aye."))):
+        hears = Hears()
+        judge = OfAnswersAlone(hears, begun)
+        judge.rate([Case((user("Q"),), said)], None, lambda n: None)  # type: ignore[arg-type]
+        assert judge.name == "hears" and hears.heard == (Case((user("Q"),), shown),)
 
 
 # -- stopping at a loss

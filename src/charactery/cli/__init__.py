@@ -38,6 +38,7 @@ from charactery.cli import (  # noqa: E402, F401 - each adds its commands to the
     characters,
     claims,
     conversations,
+    decided,
     evals,
     judges,
     recipes,

@@ -23,8 +23,8 @@ from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
-from charactery.judges.classifier import OTHERS, ClassifierJudge, Encode, fit_classifier
-from charactery.judges.likelihood import distinct_texts, evidence, margins
+from charactery.judges.classifier import OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier
+from charactery.judges.likelihood import FOILS, distinct_texts, evidence, margins, shuffled
 from charactery.models.chat import Message, assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
@@ -73,6 +73,7 @@ def work_ahead(character: Character, prompts: Sequence[Prompt], subjects: int) -
         subjects * READ_AS_LONG[c == "turn 1"] * texts * min(_likelihood_asked(c), sum(k.condition == c for k in cases))
         for c in conditions
     )
+    read += 2 * READ_AS_LONG[False] * (1 + FOILS) * min(LIKELIHOOD_ASKED, first)  # of its controls
     return round(answers + subjects * SCORED_AS_LONG + INSPECTED_AS_LONG + read)
 
 
@@ -326,7 +327,8 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
     """Margins of the likelihood judge for a fixed draw of answers: one row a subject, condition, trait and prompt.
 
     Traits are held against first-turn answers; third turns and foreign prompts against the whole character alone. What
-    is read is an answer and the turn it answers: what was said before would give the voice away.
+    is read is an answer and the turn it answers: what was said before would give the voice away. Then the controls, at
+    the same first turns: another character's answers, and the prompted ones against the constitution's words shuffled.
     """
     evidences = evidence(examined.character, foil_characters())
     texts = distinct_texts(evidences)
@@ -355,6 +357,22 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
                 for m, value in zip(mine, row, strict=True)
             ]
             examined.progress(round(len(mine) * texts * READ_AS_LONG[first]))
+    asked_first = {r["id"] for r in out if r["condition"] == "turn 1"}
+    for name, speaks, held_to in (
+        (OTHERS, OTHERS, evidences[0]), (SHUFFLED, "prompted", shuffled(evidences[0], examined.seed)),
+    ):  # fmt: skip
+        mine = [r for r in rows if (r["eval"], r["subject"], r["condition"]) == ("expression", speaks, "turn 1")]
+        mine = [r for r in mine if r["id"] in asked_first]
+        asked = [([r["messages"][-2]], r["answer"]) for r in mine]
+        key = digest([examined.base.name, [held_to.text, *held_to.foils], asked])
+        if key not in journal.done:
+            [values_N] = margins(examined.base, asked, [held_to])
+            journal.add(key, [None if np.isnan(v) else float(v) for v in values_N])
+        out += [
+            {"subject": name, "condition": "turn 1", "trait": "", "id": m["id"], "value": value}
+            for m, value in zip(mine, journal.done[key], strict=True)
+        ]
+        examined.progress(round(len(mine) * (1 + FOILS) * READ_AS_LONG[False]))
     return out
 
 

@@ -19,6 +19,7 @@ from charactery.stats import Estimate, auc
 
 FALSE_POSITIVES = 0.05
 OTHERS = "another character"  # the side of those who are neither the character nor plain
+SHUFFLED = "constitution shuffled"  # the likelihood judge's own control: the character's words in another order
 LEAST = 20  # answers a side to be fitted on
 Encode = Callable[[Sequence[str]], np.ndarray]
 

@@ -5,8 +5,9 @@ the same under foil characters of like length. Against no character in place of 
 what is measured then is "some character", not this one.
 """
 
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +53,13 @@ def evidence(character: Character, foils: Sequence[Character] | None = None) -> 
         Evidence("", whole, tuple(system_prompt(f) for f in near)),
         *(Evidence(id, text, others) for id, text in traits),
     ]
+
+
+def shuffled(held: Evidence, seed: int) -> Evidence:
+    """The same with the words of its text in an order drawn by the seed: what they say is gone, and they are not."""
+    words = held.text.split()
+    random.Random(seed).shuffle(words)
+    return replace(held, text=" ".join(words))
 
 
 def distinct_texts(evidences: Sequence[Evidence]) -> int:

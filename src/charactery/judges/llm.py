@@ -1,8 +1,9 @@
 """The LLM judge: which of two answers is more in character, by a rubric made from the character.
 
 Every pair is asked about in both orders, since models lean to a place (Zheng et al. 2023, arXiv 2306.05685). The
-verdict is read from the probabilities of the letters where the model gives them, and from what it says where it does
-not. Ties, refusals, replies without a letter and orders that disagree are kept and counted, and never scored.
+verdict is read from the probabilities of the letters where the model gives them, here or over an API, and from what it
+says where it does not. Ties, refusals, replies without a letter and orders that disagree are kept and counted, and
+never scored.
 """
 
 import re
@@ -27,6 +28,8 @@ REPLY = Sampler(max_tokens=12, temperature=0.0)
 AGAIN = Sampler(max_tokens=48, temperature=0.7)
 AT_ONCE = 64  # comparisons between two entries of the journal
 Outcome = Literal["first", "second", "tie", "refusal", "unparsed", "order"]
+Read = tuple[Outcome, float | None]  # of one order, and the probability that the first answer is the better one
+UNREAD: tuple[Outcome, ...] = ("unparsed", "refusal")
 REFUSAL = re.compile(r"\b(can(?:no|')t|unable|won't|will not|not able|as an ai|sorry)\b", re.IGNORECASE)
 STARTS = re.compile(r"\W*(?:answer\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])", re.IGNORECASE)
 NAMES = re.compile(r"\b(?:is|choose|pick|prefer)\W+(?:(?:answer|option)\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])")
@@ -104,59 +107,76 @@ class LlmJudge:
     def _batch(self, batch: Sequence[Comparison], journal: Journal, seed: int) -> list[Verdict]:
         both = [*batch, *(Comparison(c.messages, c.second, c.first) for c in batch)]
         questions = [self.question(c) for c in both]
-        read = self._letters(questions)
-        left = [n for n, one in enumerate(read) if one is None]
-        for n, one in zip(left, self._replies([questions[n] for n in left], journal, seed), strict=True):
+        if self.speaker.model is None:
+            read, replied = self._first_said(questions, journal, seed), 1
+        else:
+            read, replied = self._letters(questions), 0
+        left = [n for n, one in enumerate(read) if one is None or one[0] in UNREAD]
+        again = self._replies([questions[n] for n in left], journal, seed, replied)
+        for n, one in zip(left, again, strict=True):
             read[n] = one
         count = len(batch)
         return [_both(read[n] or ("unparsed", None), read[n + count] or ("unparsed", None)) for n in range(count)]
 
-    def _letters(self, questions: Sequence[tuple[Message, ...]]) -> list[tuple[Outcome, float | None] | None]:
+    def _letters(self, questions: Sequence[tuple[Message, ...]]) -> list[Read | None]:
         """By the letters' probabilities as the reply's first token; None where the model would say something else."""
         model = self.speaker.model
-        if model is None:
-            return [None] * len(questions)
+        assert model is not None
         options = [model.tokenizer(letter, add_special_tokens=False)["input_ids"] for letter in LETTERS]
         prompts = [prompt_tokens(model.tokenizer, self.speaker.prompt(q)) for q in questions]
         scores = model.score([(p, o) for p in prompts for o in options], self.speaker.adapter)
         sums_N_L = np.array([float(s.sum()) for s in scores]).reshape(-1, len(LETTERS))
-        read: list[tuple[Outcome, float | None] | None] = []
-        for first, second, neither in np.exp(sums_N_L).tolist():
-            if not first + second + neither >= MASS:  # NaN, too: a question longer than the context
-                read.append(None)
-            elif neither >= max(first, second) or first == second:
-                read.append(("tie", None))
-            else:
-                read.append(("first" if first > second else "second", first / (first + second)))
-        return read
+        return [_by_letters(*row) for row in np.exp(sums_N_L).tolist()]
+
+    def _first_said(self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int) -> list[Read | None]:
+        """Of a model behind an API: by the letters' probabilities as the reply's first word, or by the reply."""
+        from charactery.models.api import likely_first
+
+        key = digest(["first said", self.speaker.identity, seed, questions])
+        if key not in journal.done:
+            asks = [Request(self.speaker.prompt(q), derive_seed(seed, "judge", 0, n)) for n, q in enumerate(questions)]
+            journal.add(key, likely_first(self.speaker.subject.base, asks, REPLY))
+        return [
+            _by_letters(*(words.get(letter, 0.0) for letter in LETTERS)) or said(reply)
+            for reply, words in journal.done[key]
+        ]
 
     def _replies(
-        self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int
-    ) -> list[tuple[Outcome, float | None]]:
-        """By what the model says, asked again where it says no letter."""
-        read: list[tuple[Outcome, float | None]] = [("unparsed", None)] * len(questions)
+        self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int, replied: int
+    ) -> list[Read]:
+        """By what the model says, asked again where it says no letter; it has replied so many times before."""
+        read: list[Read] = [("unparsed", None)] * len(questions)
         left = [*range(len(questions))]
-        for attempt in range(TRIES):
+        for attempt in range(replied, TRIES):
             if not left:
                 break
             asks = [(self.speaker, Request(questions[n], derive_seed(seed, "judge", attempt, n))) for n in left]
             for n, answer in zip(left, answer_all(asks, AGAIN if attempt else REPLY, journal), strict=True):
                 read[n] = said(answer.text)
-            left = [n for n in left if read[n][0] in ("unparsed", "refusal")]
+            left = [n for n in left if read[n][0] in UNREAD]
         return read
 
 
-def said(reply: str) -> tuple[Outcome, float | None]:
-    """What a reply says, as an outcome and the probability that its first answer is the better one."""
+def _by_letters(first: float, second: float, neither: float) -> Read | None:
+    """By the probabilities of the three; None where they have little, and the model is about to say something else."""
+    if not first + second + neither >= MASS:  # NaN, too: a question longer than the context
+        return None
+    if neither >= max(first, second) or first == second:
+        return "tie", None
+    return ("first" if first > second else "second"), first / (first + second)
+
+
+def said(reply: str) -> Read:
+    """What a reply says."""
     starts, names = STARTS.match(reply), {*NAMES.findall(reply)}
     letter = starts[1].upper() if starts else names.pop() if len(names) == 1 else ""
     if not letter:
         return ("refusal" if REFUSAL.search(reply) else "unparsed"), None
-    outcomes: dict[str, tuple[Outcome, float | None]] = {"A": ("first", 1.0), "B": ("second", 0.0), "C": ("tie", None)}
+    outcomes: dict[str, Read] = {"A": ("first", 1.0), "B": ("second", 0.0), "C": ("tie", None)}
     return outcomes[letter]
 
 
-def _both(shown: tuple[Outcome, float | None], swapped: tuple[Outcome, float | None]) -> Verdict:
+def _both(shown: Read, swapped: Read) -> Verdict:
     """One verdict from both orders; `swapped` is of the pair the other way about."""
     other: dict[Outcome, Outcome] = {"first": "second", "second": "first"}
     orders = shown[0], other.get(swapped[0], swapped[0])

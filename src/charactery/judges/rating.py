@@ -133,9 +133,10 @@ class ByComparison:
 
 @dataclass(frozen=True)
 class OfAnswersAlone:
-    """A judge that is not shown the reasoning in answers."""
+    """A judge that is not shown the reasoning in answers. `begun` is a mark that the prompt left open for them."""
 
     judge: Judge
+    begun: str = ""
 
     @property
     def name(self) -> str:
@@ -154,7 +155,7 @@ class OfAnswersAlone:
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
         """The judge's ratings of what is left of each answer."""
-        shown = [Case(case.messages, tuple(map(without_reasoning, case.answers))) for case in cases]
+        shown = [Case(case.messages, tuple(without_reasoning(a, self.begun) for a in case.answers)) for case in cases]
         return self.judge.rate(shown, journal, progress)
 
 

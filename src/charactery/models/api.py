@@ -1,12 +1,27 @@
 """A model behind an API, asked through Inspect's own provider and given up on after so many tries."""
 
-from inspect_ai.model import ChatMessage, GenerateConfig, ModelOutput, get_model
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    ModelOutput,
+    get_model,
+)
 from tenacity import RetryError
 
 from charactery.errors import ModelNotFound
+from charactery.models.local import Request, Sampler
 
 RETRIES = 5  # Inspect waits 3 seconds before the first and twice as long before each next: 93 seconds and more
 PATIENCE = 900  # seconds after which no try is added
+LIKELIEST = 5  # tokens whose probabilities are asked for; some services give no more
 
 
 async def ask_api(name: str, messages: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
@@ -26,6 +41,49 @@ async def ask_api(name: str, messages: list[ChatMessage], config: GenerateConfig
         tries = error.last_attempt.attempt_number
         why = error.last_attempt.exception() or error
         raise ModelNotFound(f"cannot reach {name} in {tries} tries: {_reason(why)}") from error
+
+
+async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, likeliest: int = 0) -> list[ModelOutput]:
+    """An output for each request; `likeliest` asks for the log-probabilities of so many tokens at each place.
+
+    A service that refuses to give those is asked without.
+    """
+    kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
+
+    async def one(request: Request) -> ModelOutput:
+        config = GenerateConfig(
+            max_tokens=sampler.max_tokens, temperature=sampler.temperature, seed=request.seed % 2**31,
+            top_p=sampler.top_p if sampler.top_p < 1 else None,
+        )  # fmt: skip
+        messages = [kinds[m["role"]](content=m["content"]) for m in request.messages]
+        if likeliest:
+            told = GenerateConfig(logprobs=True, top_logprobs=likeliest)
+            try:
+                return await ask_api(name, messages, config.merge(told))
+            except ModelNotFound:
+                raise
+            except Exception:  # each service refuses in words of its own, and what else is wrong is met again below
+                pass
+        return await ask_api(name, messages, config)
+
+    return list(await asyncio.gather(*(one(request) for request in requests)))
+
+
+def likely_first(name: str, requests: Sequence[Request], sampler: Sampler) -> list[tuple[str, dict[str, float]]]:
+    """What is said to each request, and the probabilities of the likeliest words it could have begun with.
+
+    White space around a word does not count, nor what there is of it before the first. {} where the service gives none.
+    """
+    found = []
+    for output in asyncio.run(outputs(name, requests, sampler, LIKELIEST)):
+        given = output.choices[0].logprobs if output.choices else None
+        first = next((token for token in given.content if token.token.strip()), None) if given else None
+        words: dict[str, float] = {}
+        for token in (first.top_logprobs if first else None) or []:
+            word = token.token.strip()
+            words[word] = words.get(word, 0.0) + math.exp(token.logprob)
+        found.append((output.completion.strip(), words))
+    return found
 
 
 def _reason(error: BaseException) -> str:

@@ -244,25 +244,16 @@ def _chosen(asked: Sequence[Ask], sampler: Sampler, chooser: Chooser) -> list[An
 
 async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
     """Answers of a model behind an API, through Inspect."""
-    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, GenerateConfig
-
-    from charactery.models.api import ask_api
+    from charactery.models.api import outputs
 
     if any(request.prefill for request in requests):
         raise ModelNotFound(f"{name} answers over an API, where an answer cannot be begun for it; leave that empty")
-    kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
-
-    async def one(request: Request) -> Answer:
-        config = GenerateConfig(
-            max_tokens=sampler.max_tokens, temperature=sampler.temperature, seed=request.seed % 2**31,
-            top_p=sampler.top_p if sampler.top_p < 1 else None,
-        )  # fmt: skip
-        messages = [kinds[m["role"]](content=m["content"]) for m in request.messages]
-        output = await ask_api(name, messages, config)
-        tokens = output.usage.output_tokens if output.usage else 0
-        return Answer(output.completion.strip(), tokens, output.stop_reason == "stop")
-
-    return list(await asyncio.gather(*(one(r) for r in requests)))
+    return [
+        Answer(
+            output.completion.strip(), output.usage.output_tokens if output.usage else 0, output.stop_reason == "stop"
+        )
+        for output in await outputs(name, requests, sampler)
+    ]
 
 
 def _converted(file: Path, say: Callable[[str], None]) -> Path:

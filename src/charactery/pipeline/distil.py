@@ -43,6 +43,7 @@ from charactery.judges.labelled import agreement, by_length, judged, labelled_pa
 from charactery.judges.rating import LIKELIHOOD, ByCoin, Judge, OfAnswersAlone, judge_named
 from charactery.models.chat import Message, user
 from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
+from charactery.models.reasoning import left_open
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import BEST_OF, Subject, parse_subject
@@ -493,7 +494,9 @@ class _Stages:
             judge: Judge = self.by_authorship()
         else:
             judge = judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
-        return OfAnswersAlone(judge) if self.recipe.masks_reasoning else judge
+        if not self.recipe.masks_reasoning:
+            return judge
+        return OfAnswersAlone(judge, left_open(self.models.base(self.subject).tokenizer))
 
     def agreement(self, folder: Path) -> None:
         """How often the judge of this run is right on pairs whose better answer is known; beside it, the likelihood."""

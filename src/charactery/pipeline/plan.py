@@ -224,6 +224,7 @@ def foresee(order: Order) -> Foresight:
         "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs))
         + online * (TOKENS_ASKED + recipe.grpo.max_tokens),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
+        + 2 * LIKELIHOOD_ASKED * 4 * (60 + row)
         + (sampled + revised + checked + online + chosen) * READ_A_SAMPLE,
     }
     written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count

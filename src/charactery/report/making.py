@@ -4,7 +4,7 @@ import json
 import re
 from functools import partial
 
-from charactery.judges.classifier import OTHERS
+from charactery.judges.classifier import OTHERS, SHUFFLED
 from charactery.report.blocks import Block, Code, Folded, Heading, Plot, Table, Text
 from charactery.report.curves import Line, Panel, curves
 from charactery.report.files import stage_json, stage_rows
@@ -134,6 +134,23 @@ def stages(source: Source) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+def _likelihood(source: Source) -> list[Block]:
+    """The likelihood judge on what must not pass."""
+    names = ("likelihood auc", f"likelihood auc against {OTHERS}", f"likelihood rate of {OTHERS}",
+             f"likelihood rate, {SHUFFLED}", f"likelier than {SHUFFLED}")  # fmt: skip
+    found = [figure.estimate for name in names if (figure := source.one("judge", name, ""))]
+    if len(found) < len(names):
+        return []
+    plain, others, passed, words, likelier = found
+    return [Text(
+        f"The likelihood judge tells prompted from plain answers with AUC {interval(plain)}, and from another "
+        f"character's with AUC {interval(others)}; of the latter {short_interval(passed, True)} pass for this "
+        f"character's. With the words of the constitution shuffled, {short_interval(words, True)} of the prompted "
+        f"answers still pass: so far it goes by words alone. The constitution as it is makes "
+        f"{short_interval(likelier, True)} of them likelier than that (n {likelier.n:,} answers)."
+    )]  # fmt: skip
+
+
 def method(source: Source) -> tuple[Block, ...]:
     """How the figures are made, and how far the judge can be trusted."""
     blocks: list[Block] = [Text(SUBJECTS), Text(INTERVALS)]
@@ -151,6 +168,7 @@ def method(source: Source) -> tuple[Block, ...]:
             said += " The drafts learnt from were picked by a classifier of the same kind, which may favour this "
             said += "judge. The likelihood had no part in picking, so read it beside the rate."
         blocks.append(Text(said))
+    blocks += _likelihood(source)
     if length and (length.estimate.value or 0) > 0.8:
         blocks.append(
             Text(

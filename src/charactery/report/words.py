@@ -1,6 +1,6 @@
 """What evals, metrics, conditions and controls are called in a report, and what each of them means."""
 
-from charactery.judges.classifier import OTHERS
+from charactery.judges.classifier import OTHERS, SHUFFLED
 
 EVALS = {
     "expression": "Expression: does it answer in character?",
@@ -60,6 +60,15 @@ DEFINITIONS = {
         "false-positive rate",
     ): "Share of plain answers, not fitted on, that the judge takes for the character's: 0.05 or less was aimed at.",
     ("judge", "length-only auc"): "The same chance for a judge that sees nothing but an answer's length.",
+    ("judge", "likelihood auc"): "Chance that the likelihood judge puts a prompted answer above a plain one.",
+    ("judge", f"likelihood auc against {OTHERS}"): "The same chance, above an answer by the base model as some other "
+    "character.",
+    ("judge", f"likelihood rate of {OTHERS}"): "Share of another character's answers that are likelier as this one's "
+    "than as its foils': low is right.",
+    ("judge", f"likelihood rate, {SHUFFLED}"): "Share of prompted answers that pass where the constitution's words are "
+    "shuffled, so that it says nothing: what the choice of words gives by itself.",
+    ("judge", f"likelier than {SHUFFLED}"): "Share of prompted answers that the constitution makes likelier than its "
+    "words shuffled do: what the judge understands of it. 0.5 is guessing.",
     ("controls", "rate"): "The judge's rate for scripted subjects, where what it should say is known.",
     ("cost", "bits per byte"): "Bits that the model needs for a byte of text it has not seen: prose of five kinds, and "
     "answers in the chat format. Lower is better.",

@@ -13,7 +13,7 @@ from charactery.errors import BadData
 from charactery.judges.rating import Case, Judge
 from charactery.models.chat import Message, prompt_tokens
 from charactery.models.local import LocalModel, Sampler, derive_seed
-from charactery.models.reasoning import reasoned
+from charactery.models.reasoning import left_open, reasoned
 from charactery.runs import Journal, is_first_process, write_rows
 from charactery.train.settings import Grpo, Lora, share
 from charactery.train.trainers import Work, _common, _fresh, _on_one_device, _Progress, _run, _trainable, _with
@@ -125,7 +125,8 @@ class _Online(GRPOTrainer):  # type: ignore[misc]
         batch = super()._generate_and_score_completions(inputs)
         if self.masks_reasoning:
             # TRL's place for what is read and not learnt from; without `completion_mask` it would not be read, either
-            free = [reasoned(ids.tolist(), self.local.tokenizer) for ids in batch["completion_ids"]]
+            tokenizer, begun = self.local.tokenizer, left_open(self.local.tokenizer)
+            free = [reasoned(ids.tolist(), tokenizer, begun) for ids in batch["completion_ids"]]
             batch["tool_mask"] = 1 - torch.tensor(free, device=batch["completion_ids"].device).long()
         return batch
 
