@@ -269,7 +269,7 @@ def foresee(order: Order) -> Foresight:
         TOKENS_ASKED + SITUATION + recipe.cases.tokens if argued else 0,
     )
     memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * scale
-    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32; DPO's reference or two looks' copies
+    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32; DPO's reference, or two looks
         memory += parameters * 4 * (6 if recipe.validates else 5 if "dpo" in stages else 4) / 1e9
     paid = written + 2 * argued  # answers of the teacher
     paid += 0 if "drafts" in had else mine + 2 * talks

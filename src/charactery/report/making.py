@@ -51,11 +51,11 @@ def _trained(source: Source) -> tuple[Block, ...]:
 def _reached(name: str, wanted: float, reached: Row) -> Text:
     """Where a training ended that was to stop at a loss on rows that nothing learns from."""
     loss, step = reached["loss"], reached["step"]
-    text = f"{name} was to stop at {wanted:.3f} nats a token on answers kept apart, and ended at {loss:.3f}, step {step}"
+    text = f"{name} was to stop at {wanted:.3f} nats a token on answers kept apart; it ended at {loss:.3f}, step {step}"
     if "part" in reached:
         text += (
-            f"; at the step itself it was {reached['passed']:.3f}, and the weights are {reached['part']:.3f} of the way "
-            "there from those of the look before"
+            f" (there it was {reached['passed']:.3f}; the weights are {reached['part']:.3f} of the way to it from the "
+            "look before)"
         )
     if abs(loss - wanted) <= WITHIN:
         return Text(f"{text}.")
