@@ -55,7 +55,12 @@ def test_answers_to_stop_by_are_those_of_any_seed(tmp_path: Path, monkeypatch: p
     rows = [replace(Prompt(split, "neutral", (f"{split}?",)), split=split).row() for split in ("train", "validation")]
     write_rows(tmp_path / "prompts.jsonl", rows)
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "draft", lambda prompts, drafting, *rest: seen.append((prompts, drafting)) or [])
+    monkeypatch.setattr(distil, "draft", lambda prompts, drafting, *rest: seen.append((prompts, drafting)) or rows)
+    monkeypatch.setattr(distil, "sft_rows", lambda drafts, side: drafts)
+    with pytest.raises(BadData, match="only 2 answers are left for a loss to stop at"):
+        work(tmp_path).validation(tmp_path)
+    seen.clear()
+    rows *= 2
     for seed in (0, 5):
         asked_for = work(tmp_path, seed=seed, sham=True)
         asked_for.validation(tmp_path)

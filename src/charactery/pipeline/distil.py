@@ -257,8 +257,11 @@ class _Stages:
         """Answers as the character whose loss SFT is to stop at: the same for every seed, and nothing learns them."""
         prompts = [p for p in self.chosen() if p.split == VALIDATION]
         self.watch.start(VALIDATION, count_answers(prompts, False, self.order.draws))
-        rows = draft(prompts, replace(self.drafting(), seed=0, sham=False), folder, self.watch.advance)
-        write_rows(folder / "sft.jsonl", sft_rows(rows, CHARACTER))
+        drafts = draft(prompts, replace(self.drafting(), seed=0, sham=False), folder, self.watch.advance)
+        rows = sft_rows(drafts, CHARACTER)
+        if len(rows) < LEAST_PAIRS:
+            raise BadData(f"only {len(rows)} answers are left for a loss to stop at; see set_aside.jsonl", folder)
+        write_rows(folder / "sft.jsonl", rows)
 
     def pairs(self, folder: Path, own: list[Row] | None) -> None:
         """What SFT and DPO learn from, of the drafts or of the user's own pairs, and what confounds it."""
