@@ -22,6 +22,7 @@ from charactery.data.prompts import (
     read_prompts,
     task_prompts,
     trait_prompts,
+    validation_prompts,
 )
 from charactery.errors import BadData
 from charactery.runs import read_rows
@@ -83,6 +84,22 @@ def test_no_prompt_is_near_one_of_another_split(captain: Character, encode: Enco
         near = (vectors_N_D @ vectors_N_D.T)[splits[:, None] != splits[None, :]]
         assert near.max() <= NEAR
         assert f"  {elsewhere} " not in [p.turns[0] for p in prompts]  # the trait's own prompt is kept elsewhere
+
+
+def test_prompts_for_validation_are_the_same_for_every_seed_and_near_no_other(
+    captain: Character, encode: Encode
+) -> None:
+    wanted = validation_prompts(captain)
+    assert Counter(p.kind for p in wanted) == {"asks": 12, "neutral": 12, "conversation": 8}
+    planted = own(*(f"{p.turns[0]} " for p in wanted))
+    for seed in range(3):
+        prompts, counts = choose(captain, planted, Sizes(), seed, encode, wanted)
+        assert of(prompts, "validation") == wanted and counts["validation"] == len(wanted)
+        assert (counts["train"], counts["held-out"]) == (132, 92), "others take their place"
+        others = [p.turns[0] for p in prompts if p.split != "validation"]
+        assert (encode(others) @ encode([p.turns[0] for p in wanted]).T).max() <= NEAR
+    few = replace(captain, sections=captain.sections[:1])
+    assert len(validation_prompts(few)) == len(wanted), "neutral ones take the place of what traits do not ask"
 
 
 def test_no_task_is_trained_on_that_is_like_an_elsewhere_prompt(captain: Character, encode: Encode) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from charactery.pipeline.order import Order
 from charactery.pipeline.person import persona_rows
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
-from charactery.runs import read_rows
+from charactery.runs import read_rows, write_rows
 from conftest import shared
 from letters import write_letters
 from test_pipeline import SIZES, Refused, assert_same, charactery, refused, stage, survives, talking_cache  # noqa: F401
@@ -147,6 +148,21 @@ def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking
     found = json.loads(done.stdout)
     assert found["smollm2"]["tokens"] == 0 < found[str(run)]["tokens"]
     assert 0 <= found[str(run)]["contradiction"]["value"] <= 2 / 3
+
+
+@pytest.mark.parametrize(("times", "said"), [(1.15, False), (1.25, True)])
+def test_claims_say_where_budgets_are_unequal(
+    times: float, said: bool, person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    run, _ = person_run
+    longer = tmp_path / "longer"
+    shutil.copytree(run, longer)
+    for name in ("sft", "dpo"):
+        log = stage(longer, name) / "log.jsonl"
+        write_rows(log, [row | {"num_tokens": round(times * row["num_tokens"])} for row in read_rows(log)])
+    done = charactery(talking_cache, "claims", str(run), str(longer))
+    assert done.returncode == 0, done.stderr
+    assert ("no comparison at equal budget" in done.stdout) is said
 
 
 # -- what is refused, and what needs no run

@@ -53,6 +53,48 @@ def test_drafts_are_warm_and_earlier_turns_are_not_and_are_short(
     assert seen[1].told == Sampler(50, 0.6)  # never longer than what is asked of an answer
 
 
+def test_answers_to_stop_by_are_those_of_any_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(Prompt(split, "neutral", (f"{split}?",)), split=split).row() for split in ("train", "validation")]
+    write_rows(tmp_path / "prompts.jsonl", rows)
+    seen: list[Any] = []
+    monkeypatch.setattr(distil, "draft", lambda prompts, drafting, *rest: seen.append((prompts, drafting)) or rows)
+    monkeypatch.setattr(distil, "sft_rows", lambda drafts, side: drafts)
+    with pytest.raises(BadData, match="only 2 answers are left for a loss to stop at"):
+        work(tmp_path).validation(tmp_path)
+    seen.clear()
+    rows *= 2
+    for seed in (0, 5):
+        asked_for = work(tmp_path, seed=seed, sham=True)
+        asked_for.validation(tmp_path)
+        asked_for.drafts(tmp_path)
+    asked = [([p.id for p in prompts], drafting.seed, drafting.sham, drafting.draws) for prompts, drafting in seen]
+    assert asked == [(["validation"], 0, False, 2), (["train"], 0, True, 2),
+                     (["validation"], 0, False, 2), (["train"], 5, True, 2)]  # fmt: skip
+
+
+def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = replace(RECIPE, sft=Sft(stop_at_loss=3.0))
+    assert stages(stopping, False)[:3] == ["prompts", "drafts", "validation"]
+    assert "validation" not in stages(replace(stopping, stages=("pairs", "dpo")), False) + stages(RECIPE, False)
+    order = distil.Order(find_character("captain"), tmp_path / "run", recipe=RECIPE)
+    less, more = (foresee(o).rows["answers to generate"] for o in (order, replace(order, recipe=stopping)))
+    assert more - less == 32 * (2 + 1) + 2 * 8
+    write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
+    seen: list[Any] = []
+    monkeypatch.setattr(distil, "train_fitting", lambda begin, train, settings: train(None, None, settings))
+    monkeypatch.setattr(distil, "train_sft", lambda *given: seen.append((given[3].stop_at_loss, given[-1])))
+    arms = work(tmp_path)
+    arms.recipe = stopping
+    arms.sft(tmp_path, "sft")
+    write_rows(tmp_path / "sham-sft.jsonl", [{"id": "1", "kind": "asks"}])
+    arms.sham_sft(tmp_path)
+    assert seen == [(3.0, [{"id": "1", "kind": "asks"}]), (0.0, [])]
+    with pytest.raises(CharacteryError, match=r"\[authors\] has no `stop_at_loss`"):
+        replace(RECIPE, authors=Sft(stop_at_loss=3.0)).check()
+
+
 def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []

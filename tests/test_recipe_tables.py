@@ -151,20 +151,71 @@ def test_what_other_code_began_is_not_gone_on_with(
     assert "begun by other code" in capsys.readouterr().out and json.loads((run / "manifest.json").read_text()) == made
 
 
-def test_axes_from_a_run_to_the_page(axes: ModuleType, talking_cache: Path, tmp_path: Path) -> None:  # noqa: F811
-    cell = next(axes.cells())
-    sizes = ["--train", "32", "--held-out", "8", "--talks", "2", "--elsewhere", "4", "--tasks", "8"]
-    told = [*axes.command(cell, tmp_path)[1:], *sizes, "--max-tokens", "40", "--sft-epochs", "1"]
-    done = charactery(talking_cache, *told)
-    assert done.returncode == 0, done.stderr
-    run = cell.folder(tmp_path)
-    found = axes.cell_figures(read_run(run))
-    last = json.loads((stage(run, "sft") / "validation.jsonl").read_text().splitlines()[-1])
-    assert (found["steps"], found["loss"]) == (last["step"], last["loss"]) and isinstance(found["trained"], float)
-    second = found | {"trained": found["trained"] + 0.2, "loss": axes.LOSS}
-    page = axes.table({cell.name: found | {"loss": 9.0}, axes.Cell(cell.setting, 1).name: second})
-    [line] = [line for line in page.splitlines() if line.startswith(f"| {cell.setting} |")]
+def test_axes_from_a_trial_to_the_page(
+    axes: ModuleType, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    def run(cell: Any) -> dict[str, Any]:
+        sizes = ["--train", "32", "--held-out", "8", "--elsewhere", "4", "--tasks", "8", "--max-tokens", "40"]
+        done = charactery(talking_cache, *axes.command(cell, tmp_path)[1:], *sizes, "--sft-epochs", "2")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = axes.cell_figures(read_run(cell.folder(tmp_path)))
+        return found
+
+    monkeypatch.setattr(axes, "KEPT", tmp_path / "kept.json")
+    trial, cell = axes.TRIALS[0], axes.Cell(axes.TRIALS[0].setting, 1)
+    with pytest.raises(SystemExit, match="first --only 'to its end'"):
+        axes.command(cell, tmp_path)
+    tried = run(trial)
+    looks = [row["loss"] for row in read_rows(stage(trial.folder(tmp_path), "sft") / "validation.jsonl")]
+    assert (tried["first"], tried["lowest"], tried["loss"]) == (looks[0], min(looks), looks[-1])
+    assert tried["first"] > tried["lowest"] and tried["steps"] == len(looks) - 1
+
+    monkeypatch.setattr(axes, "MARGIN", round((tried["first"] - tried["lowest"]) / 2, 2))
+    kept = {t.name: tried for t in axes.TRIALS} | {axes.TRIALS[1].name: tried | {"lowest": tried["lowest"] - 1}}
+    axes.KEPT.write_text(json.dumps(kept))
+    found = run(cell)
+    assert found["wanted"] == axes.target(kept) == round(tried["lowest"] + axes.MARGIN, 3), "of the worst"
+    assert abs(found["loss"] - found["wanted"]) <= axes.WITHIN and found["steps"] < tried["steps"]
+    assert isinstance(found["trained"], float)
+    # what it was stopped by is the same for another seed, and nobody learnt it
+    [apart, again] = [stage(c.folder(tmp_path), "validation") / "sft.jsonl" for c in (trial, cell)]
+    assert apart.read_bytes() == again.read_bytes() and len(read_rows(apart)) >= 20
+    [learnt, others] = [stage(c.folder(tmp_path), "pairs") / "sft.jsonl" for c in (trial, cell)]
+    assert learnt.read_bytes() != others.read_bytes()
+    assert not {r["id"] for r in read_rows(apart)} & {r["id"] for r in [*read_rows(learnt), *read_rows(others)]}
+    assert f"was to stop at {found['wanted']:.3f}" in (cell.folder(tmp_path) / "report.md").read_text()
+
+    missed = found | {"trained": found["trained"] + 0.2, "loss": 9.0}
+    page = axes.table(kept | {cell.name: found, axes.Cell(cell.setting, 2).name: missed})
+    tries, line = (line for line in page.splitlines() if line.startswith(f"| {cell.setting} |"))
+    assert f"| {tried['lowest']:.3f} |" in tries and f"The loss is {found['wanted']:.3f}" in page
     assert line.startswith(f"| {cell.setting} | 2 | 1 |") and f"| {found['trained'] + 0.1:.2f} [" in line
+    assert "stopped at another loss" not in page
+    assert "stopped at another loss (1.5)" in axes.table(kept | {cell.name: found | {"wanted": 1.5}})
+    assert "is not known until" in axes.table({trial.name: tried})
+
+
+def test_an_axes_cell_takes_the_answers_of_another_of_its_seed(
+    axes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(axes, "KEPT", tmp_path / "kept.json")
+    axes.KEPT.write_text(json.dumps({trial.name: {"lowest": 3.0} for trial in axes.TRIALS}))
+    first, *_, last = axes.SETTINGS
+
+    def reused(cell: Any) -> str | None:
+        command = axes.command(cell, tmp_path)
+        return Path(command[-1]).name if "--reuse" in command else None
+
+    def finish(cell: Any) -> str:
+        cell.folder(tmp_path).mkdir()
+        (cell.folder(tmp_path) / "report.html").write_text("")
+        return str(cell.folder(tmp_path).name)
+
+    trial = finish(axes.TRIALS[0])
+    assert reused(axes.TRIALS[0]) is None and reused(axes.TRIALS[1]) == reused(axes.Cell(first, 0)) == trial
+    assert reused(axes.Cell(first, 1)) is None, "another seed drafts otherwise"
+    cell = finish(axes.Cell(first, 0))
+    assert reused(axes.Cell(last, 0)) == cell and reused(axes.TRIALS[1]) == trial
 
 
 def test_on_policy_training_starts_from_the_plain_model(talking_cache: Path, tmp_path: Path) -> None:  # noqa: F811

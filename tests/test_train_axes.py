@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from charactery.models.decoder import Decoder
 from charactery.models.local import Adapter, LocalModel
 from charactery.models.reasoning import left_open, reasoned, without_reasoning
 from charactery.runs import Row, read_rows
+from charactery.train import matched
 from charactery.train.grpo import train_grpo
-from charactery.train.matched import held_back
+from charactery.train.matched import NEAR
 from charactery.train.optimizers import Together, check_optimizer, optimizer, split
 from charactery.train.preferences import unpaired
 from charactery.train.settings import Dpo, Lora, Sft
@@ -448,41 +450,94 @@ def test_a_judge_is_not_shown_reasoning() -> None:
 
 # -- stopping at a loss
 
+APART = 4  # of the twelve rows, to stop by
 
-def test_training_stops_at_the_loss_asked_for(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+def stopping(folder: Path, wanted: float, model: Path, lora: Lora = killed.LORA, **given: Any) -> Path:
+    """A hundred steps, looked at after every second, less where the loss is met before."""
     rows = killed.sft_rows()
+    progress = {"progress": given.pop("progress")} if "progress" in given else {}
+    settings = Sft(**{"learning_rate": 1e-2, "epochs": 50, "batch": 4, "stop_at_loss": wanted, **given})
+    return train_sft(
+        killed.load(model), rows[APART:], lora, settings, Work(folder, 3, **progress), validation=rows[:APART]
+    )
 
-    def train(out: Path, wanted: float, **work: Any) -> Path:
-        settings = Sft(learning_rate=1e-2, epochs=20, batch=4, stop_at_loss=wanted)
-        return train_sft(killed.load(tiny_model_folder), rows, killed.LORA, settings, Work(out, 3, **work))
 
-    train(tmp_path / "to-its-end", 0.01)
-    looked = read_rows(tmp_path / "to-its-end" / "validation.jsonl")
-    assert [row["step"] for row in looked] == [*range(1, looked[-1]["step"] + 1)]
-    assert looked[0]["loss"] > looked[-1]["loss"] > 0.01
-    wanted = looked[len(looked) // 2]["loss"] + 1e-4
-    first = next(row for row in looked if row["loss"] <= wanted)
-    kept = train(tmp_path / "stops", wanted)
-    told = about(tmp_path / "stops")
-    assert told["wanted_loss"] == wanted and told["reached"]["step"] == first["step"] < looked[-1]["step"]
-    assert len(losses(tmp_path / "stops")) == first["step"]
-    # the loss is that of the rows held back, by the adapter that was kept
-    learnt, held = held_back(rows, Sft(stop_at_loss=wanted), 3)
-    assert len(held) == 1 and len(learnt) == 11 and held[0] not in learnt
-    model = killed.load(tiny_model_folder)
+def measured(kept: Path, model_folder: Path) -> float:
+    """Nats a token of the rows kept apart, by what training left, read anew."""
+    full = not (kept / "adapter_config.json").exists()
+    model = killed.load(kept if full else model_folder)
     tokens = [(prompt_tokens(model.tokenizer, r["prompt"]), answer_tokens(model, r["completion"][0]["content"]))
-              for r in held]  # fmt: skip
-    scored = -torch.cat(model.score(tokens, Adapter(kept))).mean().item()
-    assert told["reached"]["loss"] == pytest.approx(scored, abs=2e-3)
+              for r in killed.sft_rows()[:APART]]  # fmt: skip
+    return -torch.cat(model.score(tokens, None if full else Adapter(kept))).mean().item()
+
+
+def looked_at(folder: Path) -> list[Row]:
+    return read_rows(folder / "validation.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("lora", "optimizer", "rate"),
+    [(killed.LORA, "adamw", 1e-2), (Lora(rank=1), "muon", 1e-2), (killed.LORA, "soap", 1e-2), (FULL, "adamw", 1e-3)],
+)
+def test_a_loss_that_was_passed_is_gone_back_to(
+    lora: Lora, optimizer: str, rate: float, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    def train(name: str, wanted: float) -> Path:
+        return stopping(tmp_path / name, wanted, tiny_model_folder, lora, optimizer=optimizer, learning_rate=rate)
+
+    train("to-its-end", 0.01)
+    rows = looked_at(tmp_path / "to-its-end")
+    assert [row["step"] for row in rows] == [*range(0, 101, 2)]
+    before, after = next((a, b) for a, b in pairwise(rows) if a["loss"] - b["loss"] > 0.06)  # a leap past it
+    wanted = (before["loss"] + after["loss"]) / 2
+    kept = train("stops", wanted)
+    told = about(tmp_path / "stops")
+    ended = told["reached"]
+    assert told["wanted_loss"] == wanted and ended["step"] == after["step"] == len(losses(tmp_path / "stops"))
+    assert ended["passed"] == pytest.approx(after["loss"], abs=1e-5) and 0 < ended["part"] < 1
+    assert abs(ended["loss"] - wanted) <= NEAR < 0.02
+    assert measured(kept, tiny_model_folder) == pytest.approx(ended["loss"], abs=2e-3)
+
+
+def test_training_stops_at_the_loss_asked_for(tiny_model_folder: Path, tmp_path: Path) -> None:
+    stopping(tmp_path / "to-its-end", 0.01, tiny_model_folder)
+    looked = looked_at(tmp_path / "to-its-end")
+    assert looked[0]["loss"] > looked[-1]["loss"] > 0.01
+    wanted = looked[len(looked) // 4]["loss"] - NEAR + 1e-4  # a hair more than what it comes to there
+    first = next(row for row in looked if row["loss"] <= wanted + NEAR)
+    kept = stopping(tmp_path / "stops", wanted, tiny_model_folder)
+    assert about(tmp_path / "stops")["reached"] == first and len(losses(tmp_path / "stops")) == first["step"] < 100
+    assert measured(kept, tiny_model_folder) == pytest.approx(first["loss"], abs=2e-3)
     # ended once it had stopped and before the adapter was kept, it does not train on
     shutil.rmtree(kept)
     (tmp_path / "stops" / "training.json").unlink()
     again: list[int] = []
-    same(train(tmp_path / "stops", wanted, progress=lambda step, steps, log: again.append(step)),
+    same(stopping(tmp_path / "stops", wanted, tiny_model_folder, progress=lambda step, *_: again.append(step)),
          tmp_path / "stops" / f"checkpoint-{first['step']}")  # fmt: skip
     assert not again
+
+
+def test_killed_on_the_way_it_stops_where_it_would_have(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matched, "NEAR", 1e-4)  # it is always passed
+    slow = {"learning_rate": 1e-3}
+    stopping(tmp_path / "to-its-end", 0.01, tiny_model_folder, **slow)
+    looked = looked_at(tmp_path / "to-its-end")
+    [before, after] = [row["loss"] for row in looked if row["step"] in (26, 28)]  # the first checkpoint is at a look
+    wanted = (before + after) / 2
+    kept = stopping(tmp_path / "whole", wanted, tiny_model_folder, **slow)
+    with pytest.raises(Killed):
+        stopping(tmp_path / "killed", wanted, tiny_model_folder, progress=dies_at(27), **slow)
+    resumed: list[int] = []
+    again = stopping(
+        tmp_path / "killed", wanted, tiny_model_folder, progress=lambda step, *_: resumed.append(step), **slow
+    )
+    assert resumed == [27, 28] and 0 < about(tmp_path / "whole")["reached"]["part"] < 1
+    assert about(tmp_path / "whole") == about(tmp_path / "killed")
+    assert looked_at(tmp_path / "whole") == looked_at(tmp_path / "killed")
+    same(kept, again)
 
 
 # -- advice

@@ -100,7 +100,7 @@ def strength(
         opened = read_run(folder)
         evaluate_folder(opened)
         rows = read_rows(opened.stage_folder("prompts") / "prompts.jsonl")
-        asked = sum(r["split"] != "train" and len(r["turns"]) == 1 for r in rows)
+        asked = sum(r["split"] in ("held-out", "elsewhere") and len(r["turns"]) == 1 for r in rows)
         sampler = opened.manifest["settings"]["recipe"]["sampler"]
         subject = parse_subject(opened.manifest["settings"]["model"])
         typer.echo(foresee_answers(subject, asked * len({0.0, *strengths}), sampler["max_tokens"]))

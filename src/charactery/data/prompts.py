@@ -14,9 +14,10 @@ from charactery.runs import Row, digest, numbered_rows, read_rows, read_utf8
 
 HERE = Path(__file__).parent
 NEAR = 0.85  # cosine of sentence embeddings above which two prompts count as the same
+VALIDATION = {"asks": 12, "neutral": 12, "conversation": 8}  # prompts that a loss to stop at is measured on
 ALIKE = 0.6  # the same above which a task is too much like an elsewhere prompt for that to be a test
 SHORT = 4  # words up to which a follow-up is not compared
-Split = Literal["train", "held-out", "elsewhere"]
+Split = Literal["train", "held-out", "elsewhere", "validation"]
 Encode = Callable[[Sequence[str]], np.ndarray]
 
 
@@ -102,10 +103,24 @@ def trait_prompts(character: Character, field: Literal["asks", "elsewhere"]) -> 
     return [Prompt(f"{kind}-" + digest(text)[:8], kind, (text,), trait) for trait, text in pairs]
 
 
+def validation_prompts(character: Character) -> list[Prompt]:
+    """Prompts for a loss to stop training at: of a character always the same, whatever the run's seed.
+
+    At most a quarter of what its traits ask are among them; neutral ones take the place of what is missing.
+    """
+    asks = trait_prompts(character, "asks")
+    asked = min(VALIDATION["asks"], len(asks) // 4)
+    neutral = VALIDATION["neutral"] + VALIDATION["asks"] - asked
+    pools = ((asks, asked), (neutral_prompts(), neutral), (conversations(), VALIDATION["conversation"]))
+    rng = random.Random(0)
+    return [replace(p, split="validation") for pool, count in pools for p in rng.sample(pool, count)]
+
+
 def choose(
-    character: Character, own: Sequence[Prompt], sizes: Sizes, seed: int, encode: Encode
-) -> tuple[list[Prompt], dict[str, int]]:
-    """Split prompts, and count them.
+    character: Character, own: Sequence[Prompt], sizes: Sizes, seed: int, encode: Encode,
+    validation: Sequence[Prompt] = (),
+) -> tuple[list[Prompt], dict[str, int]]:  # fmt: skip
+    """Split prompts, and count them. Those for `validation` come first, and nothing near them is in another split.
 
     Half of the single prompts come from the traits, the rest are neutral; the user's own come before both, two thirds
     of the single ones in training. Groups of near-duplicates (cosine above 0.85 on any turn) are kept on one side: only
@@ -120,7 +135,10 @@ def choose(
     for pool in pools:
         rng.shuffle(pool)
     elsewhere = trait_prompts(character, "elsewhere")[: sizes.elsewhere]
-    kept, dropped = _distinct([*elsewhere, *(p for pool in pools for p in pool)], encode)
+    apart = {p.id for p in validation}
+    others = [p for pool in pools for p in pool if p.id not in apart]
+    kept, dropped = _distinct([*validation, *elsewhere, *others], encode)
+    validation, kept = ([p for p in kept if (p.split == "validation") is wanted] for wanted in (True, False))
     talks = [p for p in kept if len(p.turns) > 1]
     mine, asked, neutral, tasks = (
         [p for p in kept if p.kind == kind and len(p.turns) == 1] for kind in ("own", "asks", "neutral", "task")
@@ -145,8 +163,10 @@ def choose(
         *_take(neutral, sizes.held_out - held_mine - held_asked, "held-out"),
         *_take(talks, sizes.held_out_conversations, "held-out"),
         *(replace(p, split="elsewhere") for p in kept if p.kind == "elsewhere"),
+        *validation,
     ]
-    counts = {split: sum(p.split == split for p in taken) for split in ("train", "held-out", "elsewhere")}
+    splits = ("train", "held-out", "elsewhere", *(("validation",) if validation else ()))
+    counts = {split: sum(p.split == split for p in taken) for split in splits}
     wanted = sizes.train + sizes.tasks + sizes.held_out + sizes.held_out_conversations
     if counts["train"] + counts["held-out"] < wanted:
         have = counts["train"] + counts["held-out"]

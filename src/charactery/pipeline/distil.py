@@ -27,7 +27,7 @@ from charactery.data.pairs import (
     sft_rows,
 )
 from charactery.data.passages import AUTHOR
-from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts
+from charactery.data.prompts import Prompt, choose, read_chosen, read_prompts, validation_prompts
 from charactery.data.reflections import Reflecting, ordinary, questions, reflect
 from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
@@ -143,6 +143,7 @@ def _report(run: Run) -> None:
     write_report(run, run.folder)
 
 
+VALIDATION = "validation"  # a stage, and the split of the prompts whose answers it draws
 SHARED = ("sft", "dpo", "grpo", "sham-sft", "sham-dpo", "sham-grpo", *person.SIDES)  # several processes train together
 
 
@@ -183,6 +184,7 @@ class _Stages:
     def do(self, name: str, folder: Path, own_pairs: list[Row] | None) -> None:
         """One of the recipe's stages, by its name."""
         kinds: dict[str, Callable[[], None]] = {
+            "validation": lambda: self.validation(folder),
             "judge": lambda: self.agreement(folder),
             "pairs": lambda: self.pairs(folder, own_pairs),
             "revisions": lambda: self.revisions(folder, name),
@@ -210,7 +212,9 @@ class _Stages:
     def prompts(self, folder: Path, own: list[Prompt]) -> None:
         """The prompts, split before anything is generated."""
         self.watch.start("prompts", 1)
-        chosen, counts = choose(self.order.character, own, self.order.sizes, self.order.seed, self.encode)
+        order = self.order
+        apart = validation_prompts(order.character) if self.recipe.validates else []
+        chosen, counts = choose(order.character, own, order.sizes, order.seed, self.encode, apart)
         write_rows(folder / "prompts.jsonl", [p.row() for p in chosen])
         write_json(folder / "counts.json", counts)
         self.watch.advance(1)
@@ -222,16 +226,29 @@ class _Stages:
         """The teacher's answers as the character, and plain ones, to the training prompts."""
         prompts = [p for p in self.chosen() if p.split == "train"]
         self.watch.start("drafts", count_answers(prompts, self.order.sham, self.order.draws))
+        draft(prompts, self.drafting(), folder, self.watch.advance)
+
+    def drafting(self) -> Drafting:
+        """Who drafts, and how."""
         order = self.order
         teacher = teaching(order, self.models) if order.teacher else self.prompted(order.character)
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         told = replace(self.sampler, max_tokens=min(self.recipe.told, self.sampler.max_tokens))
-        drafting = Drafting(
-            self.order.character, speakers, sampler, self.order.seed, self.order.sham, self.recipe.batch,
-            self.order.draws, self.encode, told,
+        return Drafting(
+            order.character, speakers, sampler, order.seed, order.sham, self.recipe.batch, order.draws, self.encode,
+            told,
         )  # fmt: skip
-        draft(prompts, drafting, folder, self.watch.advance)
+
+    def validation(self, folder: Path) -> None:
+        """Answers as the character whose loss SFT is to stop at: the same for every seed, and nothing learns them."""
+        prompts = [p for p in self.chosen() if p.split == VALIDATION]
+        self.watch.start(VALIDATION, count_answers(prompts, False, self.order.draws))
+        drafts = draft(prompts, replace(self.drafting(), seed=0, sham=False), folder, self.watch.advance)
+        rows = sft_rows(drafts, CHARACTER)
+        if len(rows) < LEAST_PAIRS:
+            raise BadData(f"only {len(rows)} answers are left for a loss to stop at; see set_aside.jsonl", folder)
+        write_rows(folder / "sft.jsonl", rows)
 
     def pairs(self, folder: Path, own: list[Row] | None) -> None:
         """What SFT and DPO learn from, of the drafts or of the user's own pairs, and what confounds it."""
@@ -402,11 +419,14 @@ class _Stages:
         """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""
         count = sum(len(self.learnt(name)) for name in self.recipe.before("", ("sft",)))
         rows = _cycled(self.rows("pairs", "sham-sft"), count)
-        self._sft(folder, "sham-sft", rows, None, self.recipe.lora, self.recipe.sft)
+        settings = replace(self.recipe.sft, stop_at_loss=0.0)  # a loss on the character's answers, which it never meets
+        self._sft(folder, "sham-sft", rows, None, self.recipe.lora, settings)
 
     def _sft(self, folder: Path, name: str, rows: list[Row], before: str | None, lora: Lora, settings: Sft) -> None:
+        validation = self.rows(VALIDATION, "sft") if settings.stop_at_loss else []
+
         def train(model: LocalModel, start: Path | None, fitting: Sft) -> Path:
-            return train_sft(model, rows, lora, fitting, self.work(name, folder), start)
+            return train_sft(model, rows, lora, fitting, self.work(name, folder), start, validation)
 
         train_fitting(partial(self.begin, before), train, settings)
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from charactery.data.cases import SITUATION
 from charactery.data.documents import passages
 from charactery.data.pairs import read_pairs
-from charactery.data.prompts import conversations, neutral_prompts, read_prompts, task_prompts, trait_prompts
+from charactery.data.prompts import (
+    VALIDATION,
+    conversations,
+    neutral_prompts,
+    read_prompts,
+    task_prompts,
+    trait_prompts,
+)
 from charactery.data.questions import SAMPLER
 from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
@@ -28,6 +35,7 @@ TOKENS_ASKED = 100  # of an average prompt with its frame
 ASKED_A_TURN = 55
 READ_A_SAMPLE = 4 * 70  # tokens: an answer's beginning and its prompt, behind the character and three foils
 TOKENS_A_WORD = 1.4  # of a person's passages
+LOOKS = 50  # at the loss that SFT is to stop at, if it goes to its end
 ASKED_OF_A_PERSON = 45  # things that came later, or were known
 GB_A_TOKEN = 1.1e-3  # of memory in training: 5.2 GB at the peak with eight conversations at once
 
@@ -90,9 +98,9 @@ def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
 
 def _in_stock(order: Order) -> None:
     """Raises BadData where more prompts are asked for than there are, as the first stage of a run would."""
-    sizes = order.sizes
-    talks = round(sizes.train / 4) + sizes.held_out_conversations
-    singles = sizes.train - round(sizes.train / 4) + sizes.held_out
+    sizes, apart = order.sizes, VALIDATION if order.recipe.validates else dict.fromkeys(VALIDATION, 0)
+    talks = round(sizes.train / 4) + sizes.held_out_conversations + apart["conversation"]
+    singles = sizes.train - round(sizes.train / 4) + sizes.held_out + apart["asks"] + apart["neutral"]
     own = read_prompts(order.prompts) if order.prompts else []
     there = {
         "conversations": (talks, len(conversations()) + sum(len(p.turns) > 1 for p in own)),
@@ -160,7 +168,7 @@ def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
             there |= done & {"judge"}
         drafted_alike = all(recipe.get(key) == mine["recipe"][key] for key in DRAFTED_BY)
         if drafted_alike and alike >= {*mine, "teacher"} - {"recipe"}:
-            there |= done & {"drafts", "evaluate"}
+            there |= done & {"drafts", "validation", "evaluate"}
     return there, same
 
 
@@ -180,6 +188,9 @@ def foresee(order: Order) -> Foresight:
     talks = round(sizes.train / 4)
     mine = sizes.train * order.draws + sizes.tasks
     drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
+    validated = sum(VALIDATION.values()) if recipe.validates else 0
+    turns_before = 2 * VALIDATION["conversation"] if recipe.validates else 0
+    validation = validated * (order.draws + 1) + turns_before
     subjects = 4 if order.sham else 3
     asked = sizes.held_out + 3 * sizes.held_out_conversations + 2 * min(FOREIGN_ASKED, sizes.held_out) + elsewhere
     stages = [stage_kind(name) for name in recipe.own_stages]
@@ -197,6 +208,7 @@ def foresee(order: Order) -> Foresight:
     chosen = (sizes.held_out * max(recipe.best_of.sizes) + recipe.best_of.n * asked) if BEST_OF in stages else 0
     answers = (
         drafts
+        + validation
         + revised
         + played
         + sampled
@@ -225,6 +237,7 @@ def foresee(order: Order) -> Foresight:
         + online * (TOKENS_ASKED + recipe.grpo.max_tokens),
         "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
         + 2 * LIKELIHOOD_ASKED * 4 * (60 + row)
+        + LOOKS * validated * row
         + (sampled + revised + checked + online + chosen) * READ_A_SAMPLE,
     }
     written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
@@ -234,8 +247,8 @@ def foresee(order: Order) -> Foresight:
         tokens[name] += more
     read = subjects if same else 2  # whose answers in the evals are there: the plain and the prompted model's, or all
     evaluated = read * asked + 3 * min(JUDGED, sizes.train) + 3 * min(CONTROLLED, sizes.held_out)
-    known_of = {"drafts": drafts, "self-play": played, "samples": sampled, "revisions": revised,
-                "reflections": reflected + turns, "evaluate": evaluated}  # fmt: skip
+    known_of = {"drafts": drafts, "validation": validation, "self-play": played, "samples": sampled,
+                "revisions": revised, "reflections": reflected + turns, "evaluate": evaluated}  # fmt: skip
     taken = sum(count for kind, count in known_of.items() if kind in had)
     tokens["generate"] -= taken * length
     if "evaluate" in had:
@@ -261,8 +274,11 @@ def foresee(order: Order) -> Foresight:
         TOKENS_ASKED + SITUATION + recipe.cases.tokens if argued else 0,
     )
     memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * scale
-    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32, and DPO's reference
-        memory += parameters * 4 * (5 if "dpo" in stages else 4) / 1e9
+    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32; DPO's reference, or two looks
+        memory += parameters * 4 * (6 if recipe.validates else 5 if "dpo" in stages else 4) / 1e9
+    paid = written + 2 * argued  # answers of the teacher
+    paid += 0 if "drafts" in had else mine + 2 * talks
+    paid += 0 if "validation" in had else validated * order.draws + turns_before
     return Foresight(
         counts,
         tokens,
@@ -270,6 +286,6 @@ def foresee(order: Order) -> Foresight:
         memory,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        (0 if "drafts" in had else mine + 2 * talks) + written + 2 * argued if teacher and not teacher.here else 0,
+        paid if teacher and not teacher.here else 0,
         taken,
     )

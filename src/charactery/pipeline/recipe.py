@@ -201,6 +201,11 @@ class Recipe:
         """Whether answers are learnt from and judged without the reasoning in them."""
         return any(settings.mask_reasoning for settings in (self.sft, self.dpo, self.grpo))
 
+    @property
+    def validates(self) -> bool:
+        """Whether answers are kept apart from training, for a loss to stop SFT at."""
+        return bool(self.sft.stop_at_loss) and "sft" in map(kind, self.own_stages)
+
     def row(self) -> Row:
         """As the manifest holds it."""
         row: Row = json.loads(json.dumps(asdict(self)))  # lists, as they are read again
@@ -270,6 +275,8 @@ class Recipe:
         for settings in (self.sft, self.dpo, self.grpo):
             if settings.optimizer not in OPTIMIZERS:
                 raise CharacteryError(f"`optimizer` is {settings.optimizer!r}; give one of {', '.join(OPTIMIZERS)}")
+        if self.authors.stop_at_loss:
+            raise CharacteryError("[authors] has no `stop_at_loss`: what stops at a loss is what learns the character")
         self._check_loss()
         made = {kind(name) for name in names} & {*MAKES}
         if not made:
@@ -308,7 +315,8 @@ def stages(recipe: Recipe, sham: bool) -> list[str]:
     judge = ["judge"] if {*map(kind, own)} & {*JUDGED} and recipe.judge != AUTHORSHIP else []
     person = ["person"] if AUTHORSHIP in map(kind, own) else []
     shams = [f"sham-{name}" for name in TRAINS if name in map(kind, own)] if sham else []
-    return ["prompts", "drafts", *judge, *own, *shams, "evaluate", *person, "report"]
+    validation = ["validation"] if recipe.validates else []
+    return ["prompts", "drafts", *validation, *judge, *own, *shams, "evaluate", *person, "report"]
 
 
 def recipes() -> list[Recipe]:

@@ -33,8 +33,9 @@ OF_RUN = (
 )  # fmt: skip
 # What each kind of stage looks at in the recipe, and whether there is a sham. Others are never taken whole.
 LOOKS_AT = {
-    "prompts": ("sizes",),
+    "prompts": ("sizes", "validates"),
     "drafts": ("sampler", "draft_temperature", "draws", "told", "batch", "sham"),
+    "validation": ("sampler", "draft_temperature", "draws", "told", "batch"),
     "judge": ("judge",),
     "pairs": ("match_lengths", "sham"),
     "documents": ("documents", "batch"),
@@ -92,7 +93,7 @@ def made_of(run: Run, recipe: Recipe, made: Row, name: str) -> Row | None:
     kind, settings = stage_kind(name), made["settings"]
     if kind not in LOOKS_AT or process_count() > 1:
         return None
-    chosen = {**settings["recipe"], "sham": settings["sham"]}
+    chosen = {**settings["recipe"], "sham": settings["sham"], "validates": recipe.validates}
     found: Row = {
         "stage": name,
         "environment": made["environment"],
@@ -118,11 +119,14 @@ def reads(recipe: Recipe, name: str) -> list[tuple[str, str]]:
 
     fine_tuned, compared = recipe.before("", ("sft",)), recipe.before("", ("dpo",))
     match stage_kind(name):
-        case "drafts":
+        case "drafts" | "validation":
             return [PROMPTS]
         case "pairs":
             return [PROMPTS, ("drafts", "drafts.jsonl")]
-        case "sft" | "dpo":
+        case "sft":
+            stops_at = [("validation", SFT)] if recipe.validates else []
+            return [*rows(name), *weights(recipe.start(name)), *stops_at]
+        case "dpo":
             return [*rows(name), *weights(recipe.start(name))]
         case "self-play":
             return [*rows(recipe.before(name, ("sft",))[-1]), *weights(recipe.start(name))]

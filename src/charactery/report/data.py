@@ -12,7 +12,7 @@ from charactery.report.stated import cases, documents
 from charactery.runs import Row, stage_kind
 from charactery.stats import mean
 
-SPLITS = ("train", "held-out", "elsewhere")
+SPLITS = ("train", "held-out", "elsewhere", "validation")
 KINDS = {
     "asks": "From the character's asks",
     "neutral": "Neutral",

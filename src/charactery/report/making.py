@@ -50,9 +50,14 @@ def _trained(source: Source) -> tuple[Block, ...]:
 
 
 def _reached(name: str, wanted: float, reached: Row) -> Text:
-    """Where a training ended that was to stop at a loss on rows held back."""
+    """Where a training ended that was to stop at a loss on rows that nothing learns from."""
     loss, step = reached["loss"], reached["step"]
-    text = f"{name} was to stop at {wanted:.3f} nats a token on answers held back, and ended at {loss:.3f}, step {step}"
+    text = f"{name} was to stop at {wanted:.3f} nats a token on answers kept apart; it ended at {loss:.3f}, step {step}"
+    if "part" in reached:
+        text += (
+            f" (there it was {reached['passed']:.3f}; the weights are {reached['part']:.3f} of the way to it from the "
+            "look before)"
+        )
     if abs(loss - wanted) <= WITHIN:
         return Text(f"{text}.")
     return Text(f"{text}: more than {WITHIN} away, so it does not compare with others at that loss.", "warning")

@@ -1,8 +1,6 @@
-"""Training that stops at a loss on rows held back, so that runs can be compared at the same one."""
+"""Training that stops at a loss on rows that it does not learn from, so that runs can be compared at the same one."""
 
 import json
-import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +11,62 @@ from charactery.runs import Row, read_rows, write_rows
 from charactery.train.settings import Dpo, Grpo, Sft
 
 VALIDATION = "validation.jsonl"
+NEAR = 0.005  # nats a token that training ends from its loss, either way
+HALVINGS = 10  # at most: a thousandth of the way between two looks
 
 
 class Matched(TrainerCallback):  # type: ignore[misc]
-    """Stops training at a loss on rows held back, looked at every 2% of the steps. Each process looks for itself."""
+    """Stops training at a loss on the trainer's eval rows, looked at at the start and every 2% of the steps.
+
+    Where a look finds it passed, the weights go back along the straight line to those of the look before. On that line
+    the loss is continuous, too high at one end and too low at the other, so halving finds where it is the one wanted,
+    whatever learns and by whichever optimiser. Each process looks for itself.
+    """
 
     def __init__(self, trainer: Any, wanted: float, folder: Path) -> None:
         self.trainer, self.wanted, self.folder = trainer, wanted, folder
+        self.before: tuple[float, list[torch.Tensor]]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._note(args, state, {"step": state.global_step, "loss": self._loss(args)})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % max(1, round(0.02 * state.max_steps)) and state.global_step < state.max_steps:
+        if state.global_step % looks(state.max_steps) and state.global_step < state.max_steps:
             return
-        loss = self._loss(args)
-        if state.is_world_process_zero:
-            rows = [r for r in self._rows() if r["step"] < state.global_step]  # a resumed training comes by here again
-            write_rows(self.folder / VALIDATION, [*rows, {"step": state.global_step, "loss": loss}])
-        if loss <= self.wanted:
+        row: Row = {"step": state.global_step, "loss": self._loss(args)}
+        if row["loss"] < self.wanted - NEAR and self.before[0] > self.wanted:
+            row |= self._back(args, row["loss"])
+        self._note(args, state, row)
+        if at_loss(row, self.wanted):
             control.should_save = control.should_training_stop = True
 
-    def _rows(self) -> list[Row]:
-        path = self.folder / VALIDATION
-        return read_rows(path) if path.exists() else []
+    def _note(self, args: Any, state: Any, row: Row) -> None:
+        """Keep what was seen; a resumed training comes by here again."""
+        self.before = row["loss"], [p.detach().clone() for p in self._learning()]
+        if state.is_world_process_zero:
+            path = self.folder / VALIDATION
+            rows = [r for r in read_rows(path) if r["step"] < row["step"]] if path.exists() else []
+            write_rows(path, [*rows, row])
+
+    def _learning(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.trainer.model.parameters() if p.requires_grad]
+
+    def _back(self, args: Any, passed: float) -> Row:
+        """Leave the weights where the loss is the one wanted, between the look before and now."""
+        late, loss, low, high, part = [p.detach().clone() for p in self._learning()], passed, 0.0, 1.0, 1.0
+        for _ in range(HALVINGS):
+            part = (low + high) / 2
+            with torch.no_grad():
+                for parameter, a, b in zip(self._learning(), self.before[1], late, strict=True):
+                    parameter.copy_(torch.lerp(a, b, part))
+            loss = self._loss(args)
+            if abs(loss - self.wanted) <= NEAR:
+                break
+            low, high = (part, high) if loss > self.wanted else (low, part)
+        return {"loss": loss, "part": part, "passed": passed}
 
     def _loss(self, args: Any) -> float:
-        """Nats a token of the completions held back."""
+        """Nats a token of the completions."""
         trainer, total, count = self.trainer, 0.0, 0
         rows, size = trainer.eval_dataset, args.per_device_train_batch_size
         trainer.model.eval()
@@ -50,12 +80,14 @@ class Matched(TrainerCallback):  # type: ignore[misc]
         return total / count
 
 
-def held_back(rows: Sequence[Row], settings: Sft, seed: int) -> tuple[list[Row], list[Row]]:
-    """The rows to learn from, and those that the loss to stop at is measured on: a tenth, the same for a seed."""
-    if not settings.stop_at_loss:
-        return list(rows), []
-    held = {*random.Random(seed).sample(range(len(rows)), max(1, len(rows) // 10))} if len(rows) > 1 else set()
-    return [r for n, r in enumerate(rows) if n not in held], [r for n, r in enumerate(rows) if n in held]
+def looks(steps: int) -> int:
+    """After how many steps of a training the loss is looked at."""
+    return max(1, round(0.02 * steps))
+
+
+def at_loss(row: Row, wanted: float) -> bool:
+    """Whether training ends with this look."""
+    return "part" in row or bool(row["loss"] <= wanted + NEAR)
 
 
 def reached(folder: Path, settings: Sft | Dpo | Grpo) -> Row:
@@ -69,4 +101,4 @@ def stopped(folder: Path, last: Path, settings: Sft | Dpo | Grpo) -> bool:
     if not isinstance(settings, Sft) or not settings.stop_at_loss or not (folder / VALIDATION).exists():
         return False
     step = json.loads((last / "done").read_text())["step"]
-    return any(r["step"] == step and r["loss"] <= settings.stop_at_loss for r in read_rows(folder / VALIDATION))
+    return any(r["step"] == step and at_loss(r, settings.stop_at_loss) for r in read_rows(folder / VALIDATION))

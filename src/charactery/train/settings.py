@@ -47,7 +47,7 @@ class Sft:
     order: str = "grouped"  # see `ORDERS`
     optimizer: str = "adamw"  # see `OPTIMIZERS`
     mask_reasoning: bool = False  # whether what stands between <think> marks is not learnt from
-    stop_at_loss: float = 0.0  # nats a token on rows held back from it, at which training stops; 0: it goes to its end
+    stop_at_loss: float = 0.0  # nats a token on rows that nothing learns from, where training stops; 0: at its end
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from charactery.models.reasoning import leaving_reasoning
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.documents import as_read
 from charactery.train.head import score_completions_only
-from charactery.train.matched import Matched, held_back, reached, stopped
+from charactery.train.matched import Matched, looks, reached, stopped
 from charactery.train.optimizers import optimizer, tensors
 from charactery.train.preferences import trainer_of_pairs
 from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Grpo, Lora, Sft, at_once, share
@@ -61,32 +61,36 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
 
 def train_sft(
-    model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft, work: Work, start: Path | None = None
-) -> Path:
+    model: LocalModel, rows: Sequence[Row], lora: Lora, settings: Sft, work: Work, start: Path | None = None,
+    validation: Sequence[Row] = (),
+) -> Path:  # fmt: skip
     """Fine-tune a fresh adapter, or go on with one, on prompt and completion messages; loss on the completion alone.
 
     Rows without a prompt are documents: plain text, and loss on all of it. At rank 0 all weights of `model` are
-    trained, and there is no `start`. `model` is used up: its network is what was trained afterwards. Returns the folder
-    of the adapter, or of the model.
+    trained, and there is no `start`. `validation` are the rows whose loss training is to stop at, where it is to
+    (`settings.stop_at_loss`). `model` is used up: its network is what was trained afterwards. Returns the folder of the
+    adapter, or of the model.
     """
     from datasets import Dataset
     from peft import PeftModel
     from trl import SFTConfig, SFTTrainer
 
-    rows, held = held_back(rows, settings, work.seed)
     batch = min(settings.batch, len(rows))
     learnt = plan(rows, model.tokenizer, "completion", settings, work.seed)
     common = _common(work, settings, batch, len(learnt), model)
+    if settings.stop_at_loss:  # a training that goes on from a checkpoint begins at a look, as it would have gone by it
+        every = looks(common["max_steps"])
+        common["save_steps"] = -(-common["save_steps"] // every) * every
     config = _on_one_device(SFTConfig(**common, max_length=None, completion_only_loss=True))
     torch.manual_seed(work.seed)  # the adapter's first weights
     network = _trainable(model, full=not lora.rank)
     trainer = _with(SFTTrainer, settings)(
         model=PeftModel.from_pretrained(network, start, is_trainable=True) if start else network, args=config,
         train_dataset=Dataset.from_list(as_read(learnt, model.tokenizer)), processing_class=model.tokenizer,
-        eval_dataset=Dataset.from_list(as_read(held, model.tokenizer)) if held else None,
+        eval_dataset=Dataset.from_list(as_read(validation, model.tokenizer)) if settings.stop_at_loss else None,
         peft_config=None if start or not lora.rank else _fresh(lora), callbacks=[_Progress(work)],
     )  # fmt: skip
-    if held:
+    if settings.stop_at_loss:
         trainer.add_callback(Matched(trainer, settings.stop_at_loss, work.folder))
     return _run(trainer, work, settings, lora, _tokens(rows, model.tokenizer, "completion"))
 
