@@ -96,11 +96,16 @@ from charactery.pipeline import distil, order, recipe
 seen, now = {}, []
 def watch(owner, names):
     def read(self, name):
+        here = now[:]
         if now and name in names:
             seen[now[-1]][0].append(name)
-        return object.__getattribute__(self, name)
+            now.clear()  # what it looks at itself is its own
+        try:
+            return object.__getattribute__(self, name)
+        finally:
+            now[:] = here
     owner.__getattribute__ = read
-watch(recipe.Recipe, {f.name for f in fields(recipe.Recipe)})
+watch(recipe.Recipe, {"validates", *(f.name for f in fields(recipe.Recipe))})
 watch(order.Order, {"sham"})
 stage, rows = runs.Run.stage, runs.numbered_rows
 def staged(self, name, work, say, shared=False):
@@ -130,12 +135,14 @@ def test_a_stage_looks_at_nothing_that_is_not_declared(
 ) -> None:  # fmt: skip
     made_up = SPEC.replace('"sft"]', '"sft", "self-play", "dpo", "samples"]\njudge = "likelihood"')
     (tmp_path / "all.toml").write_text(made_up + "[samples]\nprompts = 12\n")
-    arguments = ["train", "captain", "--recipe", str(tmp_path / "all.toml"), *SIZES, "--sham", "--out"]
+    stopping = ["--stop-at-loss", "0.01"]  # so that there is a validation
+    arguments = ["train", "captain", "--recipe", str(tmp_path / "all.toml"), *SIZES, *stopping, "--sham", "--out"]
     done = charactery(talking_cache, str(tmp_path / "seen"), *arguments, str(tmp_path / "run"), code=WATCHED)
     assert done.returncode == 0, done.stderr
     seen = json.loads((tmp_path / "seen").read_text())
     assert {*LOOKS_AT} <= {*seen}, "every stage that may be taken was watched"
     recipe = find_recipe(str(tmp_path / "all.toml"))
+    recipe = replace(recipe, sft=replace(recipe.sft, stop_at_loss=0.01))
     for name in LOOKS_AT:
         settings, files = seen[name]
         assert {*settings} - {"stages", "rounds", "name"} <= {*LOOKS_AT[name]}, name

@@ -35,7 +35,7 @@ OF_RUN = (
 LOOKS_AT = {
     "prompts": ("sizes", "validates"),
     "drafts": ("sampler", "draft_temperature", "draws", "told", "batch", "sham"),
-    "validation": ("sampler", "draft_temperature", "draws", "told", "batch"),
+    "validation": ("sampler", "draft_temperature", "draws", "told", "batch", "sham"),
     "judge": ("judge",),
     "pairs": ("match_lengths", "sham"),
     "documents": ("documents", "batch"),
