@@ -5,7 +5,7 @@ gradients against transformers' own.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,15 @@ def cached(values_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """x (…, C) over its root mean square, times weight (C)."""
-    return functional.rms_norm(x, weight.shape, weight, epsilon)
+    if x.device.type != "cpu":
+        return functional.rms_norm(x, weight.shape, weight, epsilon)
+    wide = x.to(torch.float32, copy=True)  # in place from here on: torch's own makes a tensor at each of eight steps
+    return wide.mul_(_scale(wide, epsilon)).mul_(weight).to(x.dtype)
+
+
+def _scale(x: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """One over the root mean square of x (…, C), float32: (…, 1)."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 
 def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -57,12 +65,10 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of x alone."""
         x, weight = ctx.saved_tensors
-        width = x.shape[-1]
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = torch.rsqrt(length.square_() / width + ctx.epsilon)
-        weighted = grads[0] * weight
-        along = (weighted * x).sum(-1, keepdim=True, dtype=torch.float32) * scale.pow(3) / width
-        return torch.addcmul(weighted * scale, x, along, value=-1).to(x.dtype), None, None
+        wide, grad = x.float(), grads[0].to(torch.float32, copy=True).mul_(weight)
+        scale = _scale(wide, ctx.epsilon)
+        along = (grad * wide).sum(-1, keepdim=True).mul_(scale.square() / -x.shape[-1])
+        return grad.addcmul_(wide, along).mul_(scale).to(x.dtype), None, None
 
 
 class _Turn(torch.autograd.Function):
@@ -182,37 +188,46 @@ def _blocks(rows: int, heads: int, length: int, shared: int) -> Iterator[tuple[s
 
 
 class _Adapted(torch.autograd.Function):
-    """A product with weights that do not learn and, beside it, an adapter that does (Hu et al. 2021, arXiv 2106.09685).
+    """A product with weights that do not learn and, beside it, adapters that do (Hu et al. 2021, arXiv 2106.09685).
 
-    Backwards the first is the product with the weights' transpose.
+    Each adapter has columns of its own. Backwards the product is that with the weights' transpose.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, there: Product, back: Product, down: torch.Tensor | None, up: torch.Tensor | None
-    ) -> torch.Tensor:
-        """x (N, C); down (R, C) and up (S, R), the scale in it. Returns (N, S)."""
-        ctx.back = back
+        ctx: Any, x: torch.Tensor, there: Product, back: Product, columns: Sequence[slice],
+        down: torch.Tensor | None = None, *ups: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """x (N, C); `down` (R, C) of all adapters, one after the other, and of each its columns and its `up` (S, R),
+        the scale in it. Returns (N, the sum of all S)."""
+        ctx.back, ctx.columns = back, columns
         out = there(x)
         heard = None
-        if down is not None and up is not None:
+        if down is not None:
             heard = functional.linear(x, down)
-            out += functional.linear(heard, up)
-        ctx.save_for_backward(x, down, up, heard)
+            for here, up, part in zip(columns, ups, _split(heard, ups), strict=True):
+                out[:, here].addmm_(part, up.t())
+        ctx.save_for_backward(x, down, heard, *ups)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of x, down and up."""
-        x, down, up, heard = ctx.saved_tensors
+        """Of x, down and each up."""
+        x, down, heard, *ups = ctx.saved_tensors
         grad = grads[0].contiguous()
         to_x = ctx.back(grad) if ctx.needs_input_grad[0] else None
         if down is None:
-            return to_x, None, None, None, None
-        to_heard = grad @ up
+            return to_x, None, None, None
+        parts = [grad[:, here] for here in ctx.columns]
+        to_heard = torch.cat([part @ up for part, up in zip(parts, ups, strict=True)], 1)
         if to_x is not None:
-            to_x += to_heard @ down
-        return to_x, None, None, to_heard.t() @ x, grad.t() @ heard
+            to_x.addmm_(to_heard, down)
+        to_ups = [part.t() @ own for part, own in zip(parts, _split(heard, ups), strict=True)]
+        return to_x, None, None, None, to_heard.t() @ x, *to_ups
+
+
+def _split(heard: torch.Tensor, ups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return torch.split(heard, [up.shape[1] for up in ups], 1)
 
 
 class _Chosen(torch.autograd.Function):
