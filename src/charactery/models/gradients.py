@@ -36,7 +36,8 @@ def normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tenso
 
 def _scale(x: torch.Tensor, epsilon: float) -> torch.Tensor:
     """One over the root mean square of x (…, C), float32: (…, 1)."""
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 
 def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -138,13 +139,13 @@ class _Attend(torch.autograd.Function):
         query = query * width**-0.5
         out = query.new_empty(rows, length, heads, width).transpose(1, 2)  # laid out as tokens are
         weights = []
-        later = query.new_full((length, key.shape[2] - shared), -math.inf).triu_(1)
+        later = query.new_full((2 * QUERIES, 2 * QUERIES + WHOLE), -math.inf).triu_(1)
         for some, here, end in _blocks(rows, heads, length, shared):
             count = here.stop - here.start
             key_R_K_D, value_R_K_D = key[some, :, :end].flatten(0, 1), value[some, :, :end].flatten(0, 1)
             query_R_N_D = query[some, :, here].reshape(len(key_R_K_D), -1, width)
             score = torch.bmm(query_R_N_D, key_R_K_D.transpose(1, 2)).view(-1, heads, count, end)
-            score[..., shared + here.start :] += later[here, here.start : end - shared]
+            score[..., shared + here.start :] += later[:count, : end - shared - here.start]
             if apart is not None:
                 score[..., shared : shared + here.stop].masked_fill_(apart[some, :, here, : here.stop], -math.inf)
             weight_R_N_K = torch.softmax(score, -1).view(len(key_R_K_D), -1, end)
