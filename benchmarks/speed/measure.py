@@ -69,7 +69,7 @@ class Timed:
 
 
 class Peak:
-    """The most memory this process and its children hold meanwhile, over what they held before, seen every 20 ms.
+    """The most memory this process and its children hold meanwhile, over what they held before, ten times a second.
 
     What was freed before is given back first, or a pass would find its room there already and seem to need none.
     """
@@ -83,7 +83,7 @@ class Peak:
         return self
 
     def _watch(self) -> None:
-        while not self.done.wait(0.02):
+        while not self.done.wait(0.1):  # each look at the children takes a millisecond
             self.over = max(self.over, self._held() - self.before)
 
     def _held(self) -> float:

@@ -12,6 +12,7 @@ that share keys, H heads of a group, D width of a head, C width of the network.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -482,16 +483,14 @@ def _beside(modules: Sequence[Any], adapter: str | None) -> Product:
 def _learning(modules: Sequence[Any], packs: bool) -> Product:
     """The product of a frozen base with whatever adapter is on beside it, which learns."""
     bias, (there, back) = _bias(modules), both_ways([_bare(module).weight for module in modules], packs)
+    ends = [*accumulate(module.out_features for module in map(_bare, modules))]
+    columns = [slice(end - _bare(module).out_features, end) for module, end in zip(modules, ends, strict=True)]
 
     def product(x: torch.Tensor) -> torch.Tensor:
-        on = [(module, adapter_on(module)) for module in modules]
-        down = up = None
-        if any(adapter for _, adapter in on):
-            down = torch.cat([m.lora_A[a].weight for m, a in on if a]).to(x.dtype)
-            ups = [m.scaling[a] * m.lora_B[a].weight if a else m.weight.new_empty(len(m.weight), 0) for m, a in on]
-            joined: torch.Tensor = torch.block_diag(*ups) if len(ups) > 1 else ups[0]  # type: ignore[no-untyped-call]
-            up = joined.to(x.dtype)
-        out = adapted(x, there, back, down, up)
+        on = [(m, a, here) for m, here in zip(modules, columns, strict=True) if (a := adapter_on(m))]
+        down = [torch.cat([m.lora_A[a].weight for m, a, _ in on]).to(x.dtype)] if on else []
+        ups = [(m.scaling[a] * m.lora_B[a].weight).to(x.dtype) for m, a, _ in on]
+        out = adapted(x, there, back, [here for *_, here in on], *down, *ups)
         return out if bias is None else out + bias
 
     return product

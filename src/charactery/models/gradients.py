@@ -5,7 +5,7 @@ gradients against transformers' own.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch.nn import functional
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 LOG2_E = 1 / math.log(2)
-QUERIES = 128  # positions that look back at once: what is after the last of them is not computed
-SCORES = 400_000  # pairs of a query and a key that are held at once: 0.8 MB in bfloat16
+QUERIES = 64  # positions that look back at once: what is after the last of them is not computed
+SCORES = 800_000  # pairs of a query and a key that are held at once: 1.6 MB in bfloat16
+WHOLE = 32  # keys are read in multiples of it: a softmax over any other number takes up to twice as long
 POSITIONS = 256  # whose logits are held at once: 25 MB in bfloat16 at 49,152 tokens
 CACHED = 16  # rows of a vocabulary's width (50,000 float32) that stay in a processor's cache between steps
 
@@ -27,7 +28,16 @@ def cached(values_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """x (…, C) over its root mean square, times weight (C)."""
-    return functional.rms_norm(x, weight.shape, weight, epsilon)
+    if x.device.type != "cpu":
+        return functional.rms_norm(x, weight.shape, weight, epsilon)
+    wide = x.to(torch.float32, copy=True)  # in place from here on: torch's own makes a tensor at each of eight steps
+    return wide.mul_(_scale(wide, epsilon)).mul_(weight).to(x.dtype)
+
+
+def _scale(x: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """One over the root mean square of x (…, C), float32: (…, 1)."""
+    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 
 def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -56,12 +66,10 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of x alone."""
         x, weight = ctx.saved_tensors
-        width = x.shape[-1]
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = torch.rsqrt(length.square_() / width + ctx.epsilon)
-        weighted = grads[0] * weight
-        along = (weighted * x).sum(-1, keepdim=True, dtype=torch.float32) * scale.pow(3) / width
-        return torch.addcmul(weighted * scale, x, along, value=-1).to(x.dtype), None, None
+        wide, grad = x.float(), grads[0].to(torch.float32, copy=True).mul_(weight)
+        scale = _scale(wide, ctx.epsilon)
+        along = (grad * wide).sum(-1, keepdim=True).mul_(scale.square() / -x.shape[-1])
+        return grad.addcmul_(wide, along).mul_(scale).to(x.dtype), None, None
 
 
 class _Turn(torch.autograd.Function):
@@ -122,23 +130,24 @@ class _Attend(torch.autograd.Function):
         for what is before.
         """
         rows, heads, length, width = query.shape
-        if before:
-            key, value = (
-                torch.cat([old.expand(rows, -1, -1, -1), own], 2) for old, own in zip(before, (key, value), strict=True)
-            )
-        shared = key.shape[2] - length
+        shared = before[0].shape[1] if before else 0
+        over = key.new_zeros(1, 1, 1, 1).expand(rows, key.shape[1], -(shared + length) % WHOLE, width)
+        key, value = (
+            torch.cat([*(old.expand(rows, -1, -1, -1) for old in before[n : n + 1]), own, over], 2)
+            for n, own in enumerate((key, value))
+        )
         query = query * width**-0.5
         out = query.new_empty(rows, length, heads, width).transpose(1, 2)  # laid out as tokens are
         weights = []
-        later = torch.full((QUERIES, QUERIES), -math.inf, dtype=query.dtype, device=query.device).triu_(1)
-        for some, here in _blocks(rows, heads, length, shared + length):
-            end, count = shared + here.stop, here.stop - here.start
+        later = query.new_full((2 * QUERIES, 2 * QUERIES + WHOLE), -math.inf).triu_(1)
+        for some, here, end in _blocks(rows, heads, length, shared):
+            count = here.stop - here.start
             key_R_K_D, value_R_K_D = key[some, :, :end].flatten(0, 1), value[some, :, :end].flatten(0, 1)
             query_R_N_D = query[some, :, here].reshape(len(key_R_K_D), -1, width)
             score = torch.bmm(query_R_N_D, key_R_K_D.transpose(1, 2)).view(-1, heads, count, end)
-            score[..., shared + here.start :] += later[:count, :count]
+            score[..., shared + here.start :] += later[:count, : end - shared - here.start]
             if apart is not None:
-                score[..., shared:].masked_fill_(apart[some, :, here, : here.stop], -math.inf)
+                score[..., shared : shared + here.stop].masked_fill_(apart[some, :, here, : here.stop], -math.inf)
             weight_R_N_K = torch.softmax(score, -1).view(len(key_R_K_D), -1, end)
             out[some, :, here] = torch.bmm(weight_R_N_K, value_R_K_D).view(-1, heads, count, width)
             if any(ctx.needs_input_grad):  # kept, they take as much room as the square of the length
@@ -155,59 +164,71 @@ class _Attend(torch.autograd.Function):
         rows, heads, length, width = query.shape
         to_query = torch.empty_like(query)
         to_key, to_value = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (key, value))
-        for weight_R_N_K, (some, here) in zip(weights, _blocks(rows, heads, length, length), strict=True):
-            key_R_K_D, value_R_K_D = (t[some, :, : here.stop].flatten(0, 1) for t in (key, value))
+        for weight_R_N_K, (some, here, end) in zip(weights, _blocks(rows, heads, length, 0), strict=True):
+            key_R_K_D, value_R_K_D = (t[some, :, :end].flatten(0, 1) for t in (key, value))
             grad_R_N_D, query_R_N_D = (t[some, :, here].reshape(len(key_R_K_D), -1, width) for t in (grads[0], query))
             to_weight = torch.bmm(grad_R_N_D, value_R_K_D.transpose(1, 2))
             to_score = torch._softmax_backward_data(to_weight, weight_R_N_K, -1, weight_R_N_K.dtype)
-            here_G_K_D = to_key[some, :, : here.stop].shape
-            to_value[some, :, : here.stop] += torch.bmm(weight_R_N_K.transpose(1, 2), grad_R_N_D).view(here_G_K_D)
-            to_key[some, :, : here.stop] += torch.bmm(to_score.transpose(1, 2), query_R_N_D).view(here_G_K_D)
+            here_G_K_D = to_key[some, :, :end].shape
+            to_value[some, :, :end] += torch.bmm(weight_R_N_K.transpose(1, 2), grad_R_N_D).view(here_G_K_D)
+            to_key[some, :, :end] += torch.bmm(to_score.transpose(1, 2), query_R_N_D).view(here_G_K_D)
             heard = torch.bmm(to_score, key_R_K_D).mul_(width**-0.5)
             to_query[some, :, here] = heard.view(-1, heads, here.stop - here.start, width)
-        return to_query, to_key, to_value, None, *[None] * ctx.before
+        return to_query, to_key[:, :, :length], to_value[:, :, :length], None, *[None] * ctx.before
 
 
-def _blocks(rows: int, heads: int, length: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Rows, and positions in them, whose scores stay in a processor's cache from product to product."""
-    together = max(1, SCORES // (heads * min(length, QUERIES) * keys))
+def _blocks(rows: int, heads: int, length: int, shared: int) -> Iterator[tuple[slice, slice, int]]:
+    """Rows, and positions in them, whose scores stay in a processor's cache from product to product, and how many keys
+    these look at, what rows share in front."""
+    queries = QUERIES if shared < length else 2 * QUERIES  # there, little of what is read lies ahead
+    together = max(1, SCORES // (heads * min(length, queries) * (shared + length)))
     for first in range(0, rows, together):
-        for start in range(0, length, QUERIES):
-            yield slice(first, min(first + together, rows)), slice(start, min(start + QUERIES, length))
+        for start in range(0, length, queries):
+            stop = min(start + queries, length)
+            yield slice(first, min(first + together, rows)), slice(start, stop), -(-(shared + stop) // WHOLE) * WHOLE
 
 
 class _Adapted(torch.autograd.Function):
-    """A product with weights that do not learn and, beside it, an adapter that does (Hu et al. 2021, arXiv 2106.09685).
+    """A product with weights that do not learn and, beside it, adapters that do (Hu et al. 2021, arXiv 2106.09685).
 
-    Backwards the first is the product with the weights' transpose.
+    Each adapter has columns of its own. Backwards the product is that with the weights' transpose.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, there: Product, back: Product, down: torch.Tensor | None, up: torch.Tensor | None
-    ) -> torch.Tensor:
-        """x (N, C); down (R, C) and up (S, R), the scale in it. Returns (N, S)."""
-        ctx.back = back
+        ctx: Any, x: torch.Tensor, there: Product, back: Product, columns: Sequence[slice],
+        down: torch.Tensor | None = None, *ups: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """x (N, C); `down` (R, C) of all adapters, one after the other, and of each its columns and its `up` (S, R),
+        the scale in it. Returns (N, the sum of all S)."""
+        ctx.back, ctx.columns = back, columns
         out = there(x)
         heard = None
-        if down is not None and up is not None:
+        if down is not None:
             heard = functional.linear(x, down)
-            out += functional.linear(heard, up)
-        ctx.save_for_backward(x, down, up, heard)
+            for here, up, part in zip(columns, ups, _split(heard, ups), strict=True):
+                out[:, here].addmm_(part, up.t())
+        ctx.save_for_backward(x, down, heard, *ups)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of x, down and up."""
-        x, down, up, heard = ctx.saved_tensors
+        """Of x, down and each up."""
+        x, down, heard, *ups = ctx.saved_tensors
         grad = grads[0].contiguous()
         to_x = ctx.back(grad) if ctx.needs_input_grad[0] else None
         if down is None:
-            return to_x, None, None, None, None
-        to_heard = grad @ up
+            return to_x, None, None, None
+        parts = [grad[:, here] for here in ctx.columns]
+        to_heard = torch.cat([part @ up for part, up in zip(parts, ups, strict=True)], 1)
         if to_x is not None:
-            to_x += to_heard @ down
-        return to_x, None, None, to_heard.t() @ x, grad.t() @ heard
+            to_x.addmm_(to_heard, down)
+        to_ups = [part.t() @ own for part, own in zip(parts, _split(heard, ups), strict=True)]
+        return to_x, None, None, None, to_heard.t() @ x, *to_ups
+
+
+def _split(heard: torch.Tensor, ups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return torch.split(heard, [up.shape[1] for up in ups], 1)
 
 
 class _Chosen(torch.autograd.Function):
