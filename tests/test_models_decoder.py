@@ -247,7 +247,7 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_transformers(learns: bool) -> N
 
 @pytest.mark.parametrize("scores", [1, 12_000, gradients.SCORES])  # a row at a time; two at a time, in places; all
 @pytest.mark.parametrize("length", [1, 7, QUERIES, 2 * QUERIES + 5])
-@pytest.mark.parametrize("before", [0, 9])
+@pytest.mark.parametrize("before", [0, 9, 150])  # more than a row has of its own: in larger pieces
 def test_attention_by_products_is_attention(
     length: int, before: int, scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
