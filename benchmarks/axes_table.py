@@ -12,13 +12,13 @@ drafts.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe_table import figures, fill_cells, over_seeds
+from recipe_table import by_codes, figures, fill_cells, over_seeds, reusable
 
+from charactery.errors import CharacteryError
 from charactery.runs import Row, Run, read_rows
 
 HERE = Path(__file__).parent
@@ -74,13 +74,13 @@ def target(kept: dict[str, Row]) -> float | None:
 
 
 def command(cell: Cell, out: Path) -> list[str]:
-    """The command whose run a cell is. Exits where the loss to stop at is not known yet."""
+    """The command whose run a cell is. Raises where the loss to stop at is not known yet."""
     loss = NEVER if cell.trial else target(json.loads(KEPT.read_text()) if KEPT.exists() else {})
     if loss is None:
-        sys.exit("the loss to stop at is found by training every setting to its end: first --only 'to its end'")
+        raise CharacteryError("the loss to stop at is not known: every setting is to be trained to its end first")
     alike = [c for c in cells() if c.seed == cell.seed and c != cell]
     alike.sort(key=lambda c: c.trial != cell.trial)  # those with as many prompts have the same answers in the evals
-    first = next((run for run in (c.folder(out) for c in alike) if (run / "report.html").exists()), None)
+    first = next((run for run in (c.folder(out) for c in alike) if reusable(run)), None)
     return [
         "charactery", "train", CHARACTER, "--recipe", "distill", "--seed", str(cell.seed),
         *(TRIAL_SIZES if cell.trial else SIZES), "--sft-epochs", str(EPOCHS), "--stop-at-loss", str(loss),
@@ -146,7 +146,7 @@ def _trials(kept: dict[str, Row]) -> list[str]:
     others = sorted({kept[c.name]["wanted"] for c in cells() if not c.trial and c.name in kept} - {loss})
     if others:
         lines += ["", f"**Some cells were stopped at another loss ({', '.join(map(str, others))})**: make them anew."]
-    return lines
+    return lines + by_codes(kept)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from charactery.errors import CharacteryError
+from charactery.models.local import pick_device
 from charactery.models.subject import BEST_OF
-from charactery.pipeline.manifest import code_revision
+from charactery.pipeline.manifest import code_revision, engine
+from charactery.pipeline.reuse import REUSED
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
 from charactery.stats import mean
 
@@ -71,8 +74,8 @@ ABOUT = {
     "training, processor": "seconds of the stages that train (the sham's are not in it), by the clock and of the "
     "processor's cores together, which other work on the machine changes less. A recipe is meant to train in at most "
     f"{MOST} s by the clock; ‡ marks where it took longer. Options are the recipes' own: none was cut to fit",
-    "§": "some of these seconds are another line's: a stage that would be done of the same by the same code is taken "
-    "from the run that did it, with the time it took there",
+    "§": "not all of it was done in this run: a stage that would be done of the same by the same code is taken from "
+    "the run that did it, with the time it took there; of others, what a run before had asked alike takes no time",
     "peak": "of the run's memory",
     "code": "the first signs of the digest of Charactery's source that began the run",
 }
@@ -104,12 +107,19 @@ def cells() -> Iterator[Cell]:
 def command(cell: Cell, out: Path) -> list[str]:
     """The command whose run a cell is."""
     others = [_folder(c, out) for c in cells() if c != cell and _share(c, cell)]
-    reuse = [word for run in others if (run / "report.html").exists() for word in ("--reuse", str(run))]
+    reuse = [word for run in others if reusable(run) for word in ("--reuse", str(run))]
     sham = ["--sham"] if cell.recipe != BEST_OF else []  # which trains nothing
     return [
         "charactery", "train", cell.character, "--recipe", cell.recipe, "--seed", str(cell.seed), *SIZES, *sham,
         "--out", str(_folder(cell, out)), *reuse,
     ]  # fmt: skip
+
+
+def reusable(run: Path) -> bool:
+    """Whether a run has finished, and by the engine that is here now."""
+    return (run / "report.html").exists() and read_run(run).manifest["settings"]["engine"] == engine(
+        pick_device("auto")
+    )
 
 
 def _share(one: Cell, other: Cell) -> bool:
@@ -137,10 +147,11 @@ def figures(run: Run) -> Row:
         best = run.manifest["settings"]["recipe"]["best_of"]["n"]
         by_n = json.loads((run.stage_folder(BEST_OF) / "figures.json").read_text())
         found |= {"answers": best, "KL at most": next(row["kl_bound"] for row in by_n if row["n"] == best)}
+    taken = [r.name for r in own if r.taken_from or (r.folder / REUSED).exists()]
     return found | {
         "own stages": round(sum(r.seconds for r in own)),
         "training": round(sum(r.seconds for r in trains)), "processor": round(sum(r.cpu_seconds for r in trains)),
-        "peak": round(max(r.peak_mb for r in records if r)), "taken": [r.name for r in own if r.taken_from],
+        "peak": round(max(r.peak_mb for r in records if r)), "taken": taken,
         "code": run.manifest["environment"]["code"],
     }  # fmt: skip
 
@@ -177,8 +188,7 @@ def table(kept: dict[str, Row]) -> str:
         "figures.", "",
         *(fill(f"- **{name}**: {said}.", 120, subsequent_indent="  ") for name, said in ABOUT.items()),
     ]  # fmt: skip
-    if len({row["code"] for row in kept.values()}) > 1:
-        lines += ["", "**Not all lines were made by the same code**: compare those with the same last column."]
+    lines += by_codes(kept)
     for character in CHARACTERS:
         mine = [cell for cell in cells() if cell.character == character and cell.name in kept]
         if not mine:
@@ -194,6 +204,13 @@ def table(kept: dict[str, Row]) -> str:
             if len(seeds) > 1:
                 lines.append(_mean_line(recipe, list(seeds.values())))
     return "\n".join(lines) + "\n"
+
+
+def by_codes(kept: dict[str, Row]) -> list[str]:
+    """A warning where not all figures are of the same code."""
+    if len({row["code"] for row in kept.values()}) < 2:
+        return []
+    return ["", "**Not all lines were made by the same code**: compare those with the same last column."]
 
 
 def _line(recipe: str, seed: str, row: Row) -> str:
@@ -254,7 +271,12 @@ def fill_cells(
         if cell.name in kept and kept[cell.name]["code"] != code_revision():
             print(f"{cell.name}: made by other code, {kept[cell.name]['code']}; kept as it is", flush=True)
         if cell.name not in kept:
-            asked = command(cell, options.out)
+            try:
+                asked = command(cell, options.out)
+            except CharacteryError as error:
+                print(f"{cell.name}: {error}", flush=True)
+                failed.append(cell.name)
+                continue
             if _of_other_code(run):
                 print(f"{run} was begun by other code: delete it to start over, or finish it with", flush=True)
                 print(shlex.join(asked), flush=True)

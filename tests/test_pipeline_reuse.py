@@ -290,9 +290,50 @@ def test_batches_come_from_all_that_are_reused(tmp_path: Path) -> None:
     assert (
         runs[1].stage_folder("drafts").joinpath("batches.jsonl").read_text().endswith('{"ke')
     )  # that run's own affair
-    assert json.loads((run.stage_folder("drafts") / MADE_OF).read_text())["batches_by_code"] == ["one", "two"]
+    assert json.loads((run.stage_folder("drafts") / MADE_OF).read_text())["reused"] == [str(run.folder) for run in runs]
     begin(run, DEFAULT, made, [], "drafts")  # killed, and gone on with: it still has others' batches
-    assert "begun_as" in json.loads((run.stage_folder("drafts") / MADE_OF).read_text())
+    assert "reused" in json.loads((run.stage_folder("drafts") / MADE_OF).read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "spoil"),
+    [
+        ("grpo", {}, None),  # its journal says what was said at a step, whatever was asked
+        ("drafts", {"base_hash": "another"}, None),
+        ("drafts", {"character_hash": "another"}, None),
+        ("drafts", {}, {"halved": 1}),  # not finished, and memory ran short
+    ],
+)
+def test_batches_that_may_be_of_something_else_are_not_taken(
+    name: str, change: dict[str, Any], spoil: dict[str, int] | None, tmp_path: Path
+) -> None:
+    recipe = find_recipe("grpo")
+    asked, _ = a_run(tmp_path / "asked", recipe)
+    write_text(asked.stage_folder(name) / "batches.jsonl", '{"key": "step 0", "rows": [1]}\n')
+    if spoil:
+        write_json(asked.stage_folder(name) / "clock.json", spoil)
+    run, made = a_run(tmp_path / "run", recipe, **change)
+    begin(run, recipe, made, [asked], name)
+    assert not (run.stage_folder(name) / "batches.jsonl").exists()
+
+
+def test_a_stage_filled_with_anothers_batches_is_not_taken_whole(tmp_path: Path) -> None:
+    """Its time is not that of the work."""
+    asked, _ = a_run(tmp_path / "asked", DEFAULT, seed=5)
+    write_text(asked.stage_folder("drafts") / "batches.jsonl", '{"key": "a", "rows": [1]}\n')
+    run, made = a_run(tmp_path / "run", DEFAULT)
+    do(run, made, DEFAULT, asked)
+    third, made = a_run(tmp_path / "third", DEFAULT)
+    assert do(third, made, DEFAULT, run) == [name for name in ALL if name != "drafts"]
+
+
+def test_a_stage_begun_without_saying_of_what_is_not_taken(tmp_path: Path) -> None:
+    """By several processes, or an older version; then gone on with."""
+    run, made = a_run(tmp_path / "run", DEFAULT)
+    run.stage_folder("prompts").mkdir(parents=True)
+    do(run, made, DEFAULT)
+    again, made = a_run(tmp_path / "again", DEFAULT)
+    assert do(again, made, DEFAULT, run) == ALL[1:]
 
 
 def test_several_processes_take_nothing_whole(other: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

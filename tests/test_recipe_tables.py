@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from charactery.errors import CharacteryError
 from charactery.judges.best_of import kl_bound
 from charactery.pipeline.manifest import code_revision
 from charactery.pipeline.recipe import find_recipe
@@ -163,7 +164,7 @@ def test_axes_from_a_trial_to_the_page(
 
     monkeypatch.setattr(axes, "KEPT", tmp_path / "kept.json")
     trial, cell = axes.TRIALS[0], axes.Cell(axes.TRIALS[0].setting, 1)
-    with pytest.raises(SystemExit, match="first --only 'to its end'"):
+    with pytest.raises(CharacteryError, match="every setting is to be trained to its end first"):
         axes.command(cell, tmp_path)
     tried = run(trial)
     looks = [row["loss"] for row in read_rows(stage(trial.folder(tmp_path), "sft") / "validation.jsonl")]

@@ -62,6 +62,8 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(
 
 def test_a_place_that_cannot_be_written_is_not_called_full(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    with pytest.raises(RunConflict, match="is not a run"):
+        read_run(tmp_path / "file")
     with pytest.raises(CharacteryError, match="could not be written") as caught:
         write_json(tmp_path / "file" / "under.json", {})
     assert "space" not in str(caught.value)
@@ -231,6 +233,18 @@ def test_a_stage_is_taken_over_with_its_times(tmp_path: Path) -> None:
     assert (
         weights.stat().st_nlink == 2 and log.stat().st_nlink == 1 and weights.read_text() == log.read_text() == "made"
     )
+
+
+def test_a_stage_that_the_disk_has_no_room_for_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with open_run(tmp_path / "one", MANIFEST) as one:
+        one.stage("sft", lambda folder: None, print)
+    monkeypatch.setattr("shutil.copy2", full)
+    with open_run(tmp_path / "two", MANIFEST) as two, pytest.raises(CharacteryError, match=r"left.*Free some"):
+        two.take("sft", one)
+    assert not two.stage_folder("sft").exists()
 
 
 def test_a_clock_torn_by_a_kill_stops_no_stage(tmp_path: Path) -> None:

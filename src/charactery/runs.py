@@ -36,7 +36,8 @@ def digest(value: Any) -> str:
 
 def file_digest(path: Path) -> str:
     """The same over a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -237,7 +238,7 @@ class Run:
             kept = json.loads((fresh / "done").read_text())
             write_json(fresh / "done", {"taken_from": str(other.folder), **kept})
             fresh.replace(folder)
-        except OSError as error:  # shutil.Error is one
+        except OSError as error:
             raise disk_error(error, folder) from error
         self._tell()
 
@@ -261,7 +262,10 @@ def _link(source: str, target: str) -> None:
         with suppress(OSError):
             os.link(source, target)
             return
-    shutil.copy2(source, target)
+    try:
+        shutil.copy2(source, target)
+    except OSError as error:  # which copytree would gather, and no longer say that the disk is full
+        raise disk_error(error, Path(target)) from error
 
 
 class Helper(Run):
@@ -387,7 +391,7 @@ def read_manifest(folder: Path) -> Row:
     try:
         manifest: Row = json.loads((folder / "manifest.json").read_text())
         manifest["settings"], manifest["stages"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunConflict("is not a run: it has no manifest.json", folder) from None
     except (ValueError, KeyError, TypeError):
         raise RunConflict("has a damaged manifest.json; restore it, or delete the run", folder) from None

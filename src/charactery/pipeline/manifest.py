@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,12 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
             "identity": teacher.identity,
             "character_hash": digest(dump_character(teacher.subject.character)) if teacher.subject.character else None,
         },
-        "judge": judge and {"subject": order.recipe.judge, "identity": judge.identity},
+        "judge": judge
+        and {
+            "subject": order.recipe.judge,
+            "identity": judge.identity,
+            **({"character_hash": digest(dump_character(c))} if (c := judge.subject.character) else {}),
+        },
         "engine": engine(device),
     }
     about = EMBEDDED[subject.base].about if subject.kind == "embedded" else subject.base
@@ -52,6 +58,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
         "base": {
             "name": subject.base, "about": about, "hash": settings["base_hash"], "context": base.context,
             "parameters": sum(p.numel() for p in base.model.parameters()),
+            "tokenizer": digest([base.tokenizer.chat_template, sorted(base.tokenizer.get_vocab().items())]),
         },
         "environment": environment(device),
         "notes": [
@@ -103,10 +110,13 @@ def environment(device: str) -> Row:
     """Where and with what a run was made, for the report; not part of what must be equal."""
     import torch
 
-    packages = {name: importlib.metadata.version(name) for name in ("accelerate", "inspect-ai")}
+    packages = {name: importlib.metadata.version(name) for name in ("accelerate", "inspect-ai", "numpy", "tokenizers")}
+    with suppress(importlib.metadata.PackageNotFoundError):  # an extra
+        packages["pytorch-optimizer"] = importlib.metadata.version("pytorch-optimizer")
+    card = {"accelerator": torch.cuda.get_device_name()} if device == "cuda" else {}
     return {
         "charactery": __version__, **engine(device), **packages, "python": platform.python_version(),
-        "processor": _processor(), "cores": torch.get_num_threads(), "code": code_revision(),
+        "processor": _processor(), "cores": torch.get_num_threads(), **card, "code": code_revision(),
     }  # fmt: skip
 
 

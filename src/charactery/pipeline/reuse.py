@@ -24,7 +24,7 @@ from charactery.runs import (
 )
 from charactery.train.trainers import ADAPTER, MODEL
 
-MADE_OF, BATCHES = "made_of.json", "batches.jsonl"
+MADE_OF, BATCHES, REUSED = "made_of.json", "batches.jsonl", "reused.json"
 PROMPTS, SFT, PAIRS = ("prompts", "prompts.jsonl"), "sft.jsonl", "pairs.jsonl"
 OF_JUDGE = ("model", "base_hash", "content", "engine", "judge")  # which judges a set that is every run's
 OF_RUN = (
@@ -46,6 +46,7 @@ LOOKS_AT = {
     "sham-sft": ("sft", "lora"),
     "sham-dpo": ("dpo", "lora", "contrast"),
 }
+BY_STEP = ("grpo", "sham-grpo")  # whose journal says what was said at a step, and not what was asked
 TAKEN = (
     "What other runs had answered alike already was taken from them (--reuse), so the times of the stages that ask are "
     "not those of a run by itself. A stage taken whole has the time of the run that did it."
@@ -67,21 +68,24 @@ def begin(run: Run, recipe: Recipe, made: Row, others: Sequence[Run], name: str)
     if run.is_done(name):
         return
     folder, now = run.stage_folder(name), made_of(run, recipe, made, name)
+    begun = folder.exists()
     others = [other for other in others if name in other.manifest["stages"]]
-    if now and not folder.exists():
+    if now and not begun:
         for other in others:
             if _kept(other, name) == digest(now):
                 run.take(name, other)
                 return
-    codes = _take_batches(folder, [other for other in others if (other.stage_folder(name) / BATCHES).exists()], name)
+    if not begun and stage_kind(name) not in BY_STEP:
+        _take_batches(folder, [other for other in others if _alike(other, made, name)], name)
     path = folder / MADE_OF
     if now is None:
         path.unlink(missing_ok=True)
         return
-    if codes - {now["environment"]["code"]}:
-        now["batches_by_code"] = sorted(codes)
-    if path.exists() and (before := json.loads(path.read_text())) and digest(before) != digest(now):
-        now["begun_as"] = before
+    before = json.loads(path.read_text()) if path.exists() else None
+    if begun and (before is None or digest(before) != digest(now)):
+        now["begun_as"] = before  # by other code, say; it is nobody else's from then on
+    if (folder / REUSED).exists():
+        now["reused"] = json.loads((folder / REUSED).read_text())
     write_json(path, now)
 
 
@@ -97,6 +101,7 @@ def made_of(run: Run, recipe: Recipe, made: Row, name: str) -> Row | None:
     found: Row = {
         "stage": name,
         "environment": made["environment"],
+        "tokenizer": made.get("base", {}).get("tokenizer"),
         "settings": {key: settings[key] for key in (OF_JUDGE if kind == "judge" else OF_RUN)},
         "recipe": {key: chosen[key] for key in LOOKS_AT[kind]},
         "files": [
@@ -140,18 +145,38 @@ def reads(recipe: Recipe, name: str) -> list[tuple[str, str]]:
 
 def _kept(other: Run, name: str) -> str | None:
     """The digest of what decided a finished stage; None where that is not known, or memory decided, too."""
-    record = other.record(name)
     path = other.stage_folder(name) / MADE_OF
-    return digest(json.loads(path.read_text())) if record and not record.halved and path.exists() else None
+    if not other.is_done(name) or _halved(other, name) or not path.exists():
+        return None
+    return digest(json.loads(path.read_text()))
 
 
-def _take_batches(folder: Path, others: Sequence[Run], name: str) -> set[str]:
-    """Begin a stage's journal with all batches of other runs' stages; returns the digests of those runs' code."""
-    if not others or (folder / BATCHES).exists():
-        return set()
+def _halved(other: Run, name: str) -> bool:
+    """Whether memory ran short in a stage, finished or not."""
+    if record := other.record(name):
+        return record.halved > 0
+    clock = other.stage_folder(name) / "clock.json"
+    return clock.exists() and json.loads(clock.read_text()).get("halved", 0) > 0
+
+
+def _alike(other: Run, made: Row, name: str) -> bool:
+    """Whether another run's batches of a stage may be ours, by the same weights and tokens."""
+    theirs, mine = other.manifest, made
+    same = ["base_hash"] if stage_kind(name) == "judge" else ["base_hash", "character_hash"]
+    return (
+        all(theirs["settings"].get(key) == mine["settings"][key] for key in same)
+        and theirs.get("base", {}).get("tokenizer") == mine.get("base", {}).get("tokenizer")
+        and not _halved(other, name)
+    )
+
+
+def _take_batches(folder: Path, others: Sequence[Run], name: str) -> None:
+    """Begin a stage's journal with all batches of other runs' stages, and note whose they are."""
     lines: dict[str, bytes] = {}
-    for other in others:
+    found = [other for other in others if (other.stage_folder(name) / BATCHES).exists()]
+    for other in found:
         for line, entry in journal_entries(other.stage_folder(name) / BATCHES):
             lines.setdefault(entry["key"], line)
-    write_bytes(folder / BATCHES, b"".join(lines.values()))
-    return {str(other.manifest.get("environment", {}).get("code")) for other in others}
+    if lines:
+        write_json(folder / REUSED, [str(other.folder) for other in found])
+        write_bytes(folder / BATCHES, b"".join(lines.values()))
