@@ -23,7 +23,7 @@ from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
-from charactery.judges.classifier import OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier
+from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import FOILS, distinct_texts, evidence, margins, shuffled
 from charactery.models.chat import Message, assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
@@ -73,7 +73,7 @@ def work_ahead(character: Character, prompts: Sequence[Prompt], subjects: int) -
         subjects * READ_AS_LONG[c == "turn 1"] * texts * min(_likelihood_asked(c), sum(k.condition == c for k in cases))
         for c in conditions
     )
-    read += 2 * READ_AS_LONG[False] * (1 + FOILS) * min(LIKELIHOOD_ASKED, first)  # of its controls
+    read += 3 * READ_AS_LONG[False] * (1 + FOILS) * min(LIKELIHOOD_ASKED, first)  # of its controls
     return round(answers + subjects * SCORED_AS_LONG + INSPECTED_AS_LONG + read)
 
 
@@ -328,7 +328,8 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
 
     Traits are held against first-turn answers; third turns and foreign prompts against the whole character alone. What
     is read is an answer and the turn it answers: what was said before would give the voice away. Then the controls, at
-    the same first turns: another character's answers, and the prompted ones against the constitution's words shuffled.
+    the same first turns: another character's answers, and the prompted ones beside them, against foils that this other
+    is none of (as its own foil, it would be easy to tell), and the prompted ones with all words shuffled.
     """
     evidences = evidence(examined.character, foil_characters())
     texts = distinct_texts(evidences)
@@ -358,11 +359,16 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
             ]
             examined.progress(round(len(mine) * texts * READ_AS_LONG[first]))
     asked_first = {r["id"] for r in out if r["condition"] == "turn 1"}
-    for name, speaks, held_to in (
-        (OTHERS, OTHERS, evidences[0]), (SHUFFLED, "prompted", shuffled(evidences[0], examined.seed)),
-    ):  # fmt: skip
+    without_other = [f for f in foil_characters() if f != examined.other.subject.character]
+    fair = evidence(examined.character, without_other)[0]
+    answered = {r["id"] for r in rows if (r["eval"], r["subject"], r["condition"]) == ("expression", OTHERS, "turn 1")}
+    for name, speaks, held_to, among in (
+        (OTHERS, OTHERS, fair, asked_first),
+        (BESIDE_OTHERS, "prompted", fair, asked_first & answered),
+        (SHUFFLED, "prompted", shuffled(evidences[0], examined.seed), asked_first),
+    ):
         mine = [r for r in rows if (r["eval"], r["subject"], r["condition"]) == ("expression", speaks, "turn 1")]
-        mine = [r for r in mine if r["id"] in asked_first]
+        mine = [r for r in mine if r["id"] in among]
         asked = [([r["messages"][-2]], r["answer"]) for r in mine]
         key = digest([examined.base.name, [held_to.text, *held_to.foils], asked])
         if key not in journal.done:
