@@ -16,7 +16,8 @@ from charactery.evals.expression.task import Item, spread
 from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED
 from charactery.judges.likelihood import evidence
 from charactery.models.chat import assistant, system, user
-from charactery.models.local import Request
+from charactery.models.local import LocalModel, Request
+from conftest import OPENED
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monke
     monkeypatch.setattr(of_run, "margins", margins)
     examined: Any = SimpleNamespace(
         character=character, folder=tmp_path, seed=0, subjects={"plain": 0, "trained": 0},
-        base=SimpleNamespace(name="b"), progress=lambda done: None, other=played(None),
+        base=SimpleNamespace(name="b"), masks_reasoning=False, progress=lambda done: None, other=played(None),
     )  # fmt: skip
     found = of_run.likelihoods(examined, rows, cases)
     assert len(heard) == len(found) == of_run.LIKELIHOOD_ASKED  # half of them of each of two subjects
@@ -124,7 +125,7 @@ def test_the_likelihood_judge_has_controls_at_the_same_first_turns(
     told: list[int] = []
     examined: Any = SimpleNamespace(
         character=character, folder=tmp_path, seed=3, subjects={"plain": 0, "prompted": 0},
-        base=SimpleNamespace(name="b"), progress=told.append, other=played(other),
+        base=SimpleNamespace(name="b"), masks_reasoning=False, progress=told.append, other=played(other),
     )  # fmt: skip
     found = of_run.likelihoods(examined, rows, cases)
     by_subject = {name: [f for f in found if f["subject"] == name] for name in ("prompted", OTHERS, SHUFFLED)}
@@ -146,3 +147,27 @@ def test_the_likelihood_judge_has_controls_at_the_same_first_turns(
     count = len(heard)
     assert of_run.likelihoods(examined, rows, cases) == found and len(heard) == count, "from the journal"
     assert all(row["subject"] in (OTHERS, BESIDE_OTHERS, SHUFFLED) for row in found[first:])
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_the_likelihood_judge_reads_what_a_masked_run_was_judged_by(
+    masks: bool, tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_model.tokenizer.chat_template = OPENED
+    rows = [
+        {"eval": "expression", "subject": subject, "condition": "turn 1", "id": "1", "answer": "Hm.</think>Aye.",
+         "messages": [user("One?"), assistant("")]} for subject in ("plain", "prompted", OTHERS)
+    ]  # fmt: skip
+    heard: list[str] = []
+
+    def margins(model: Any, asked: Any, held: Any) -> Any:
+        heard.extend(answer for _, answer in asked)
+        return np.zeros((len(held), len(asked)))
+
+    monkeypatch.setattr(of_run, "margins", margins)
+    examined: Any = SimpleNamespace(
+        character=find_character("captain"), folder=tmp_path, seed=0, subjects={"plain": 0, "prompted": 0},
+        base=tiny_model, masks_reasoning=masks, progress=lambda done: None, other=played(None),
+    )  # fmt: skip
+    of_run.likelihoods(examined, rows, [Item("1", "turn 1", ("One?",))])
+    assert heard and {*heard} == ({"Aye."} if masks else {"Hm.</think>Aye."})

@@ -21,7 +21,7 @@ from charactery.models.local import Adapter, LocalModel
 from charactery.models.reasoning import left_open, reasoned, without_reasoning
 from charactery.runs import Row, read_rows
 from charactery.train import matched
-from charactery.train.grpo import train_grpo
+from charactery.train.grpo import _Online, train_grpo
 from charactery.train.matched import NEAR
 from charactery.train.optimizers import Together, check_optimizer, optimizer, split
 from charactery.train.preferences import unpaired
@@ -420,15 +420,27 @@ def test_no_gradient_comes_from_reasoning_that_was_drawn(
         return out
 
     monkeypatch.setattr(Decoder, "hidden", watched)
+    counted: list[int] = []
+    scored = _Online._generate_and_score_completions
+
+    def counting(self: _Online, inputs: Any) -> Any:
+        batch = scored(self, inputs)
+        counted.append(int(batch["num_items_in_batch"]))
+        return batch
+
+    monkeypatch.setattr(_Online, "_generate_and_score_completions", counting)
     asked = [(row["id"], tuple(row["prompt"])) for row in killed.sft_rows()]
     settings = replace(killed.GRPO, steps=1, max_tokens=120, mask_reasoning=True)
     train_grpo(model, asked, killed.Es(), settings, Work(tmp_path, 3), killed.LORA)
     assert sum(len(ids) for answers, _ in seen for ids in answers) == sum(map(len, drawn))
+    left = 0
     for answers, gradient_N_C in seen:
         marked = [reasoned([*mark, *ids], model.tokenizer)[len(mark) :] for ids in answers]
         inside = torch.tensor([one for answer in marked for one in answer])
+        left += int((~inside).sum())
         assert inside.sum() > 40 and not gradient_N_C[inside].any(), "exactly zero"
         assert (gradient_N_C[~inside].abs().sum(-1) > 0).float().mean() > 0.5
+    assert counted == [left], "what a token's loss is divided by"
 
 
 def test_a_judge_is_not_shown_reasoning() -> None:
