@@ -156,12 +156,13 @@ def main() -> None:
         for name, of in found.items():
             record = run.record(name)
             assert record is not None
+            seconds = max(record.seconds, 0.01)  # a stage with nothing to do takes none
             tokens = of["read"] if stage_kind(name) in ("sft", "dpo") else of["written"]
             needed = FORWARDS.get(stage_kind(name), 0.0) * parameters * tokens
-            share = f"{needed / rate / record.seconds:.1%}" if needed else "–"
+            share = f"{needed / rate / seconds:.1%}" if needed else "–"
             print(
-                f"| {name} | {record.seconds:.1f} | {of['written'] / record.seconds:,.0f} | "
-                f"{of['read'] / record.seconds:,.0f} | {share} | {record.peak_mb / 1e3:.2f} | {of['card'] / 1e9:.2f} |"
+                f"| {name} | {record.seconds:.1f} | {of['written'] / seconds:,.0f} | "
+                f"{of['read'] / seconds:,.0f} | {share} | {record.peak_mb / 1e3:.2f} | {of['card'] / 1e9:.2f} |"
             )
 
 

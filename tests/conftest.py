@@ -274,6 +274,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     page = getattr(item, "funcargs", {}).get("page")
     if page is not None and report.when == "call" and report.failed:
-        focus = page.evaluate("document.activeElement.cloneNode().outerHTML")
-        report.sections.append(("page", f"{page.url}\nfocus: {focus}\n{page.inner_text('body')}"))
+        try:
+            focus = page.evaluate("document.activeElement.cloneNode().outerHTML")
+            told = f"{page.url}\nfocus: {focus}\n{page.inner_text('body')}"
+        except Exception as error:  # of a page that crashed or was closed; raised here, it would end all tests
+            told = f"cannot be read: {error}"
+        report.sections.append(("page", told))
     return report

@@ -86,7 +86,7 @@ def make_figures(sham: bool = True) -> list[dict[str, Any]]:
     out.append(figure("judge", "likelihood auc against another character", around(0.985, 0.02, 37)))
     out.append(figure("judge", "likelihood rate of another character", share(0.06, 17)))
     out.append(figure("judge", "likelihood rate, constitution shuffled", share(0.75, 20)))
-    out.append(figure("judge", "likelier than constitution shuffled", share(0.9, 20)))
+    out.append(figure("judge", "above constitution shuffled", share(0.9, 20)))
     out.append(figure("controls", "rate", share(0.042), "plain given as prompted"))
     out.append(figure("controls", "rate", share(0.925), "prompted given as trained"))
     out.append(figure("controls", "rate", share(0.067), "another character"))

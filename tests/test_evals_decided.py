@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from charactery.data.prompts import Prompt
 from charactery.errors import ModelNotFound
-from charactery.evals.decided import SHARES, Reasoned, decided, parted
+from charactery.evals.decided import SHARES, Reasoned, asked_of, decided, parted
 from charactery.judges.likelihood import Evidence, margins
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Answer, LocalModel, Request, Sampler
@@ -27,7 +28,7 @@ Reply = Callable[[str], str]
 class Thinker:
     """A model that thinks the same of every prompt and answers by what it has thought, or by nothing of it."""
 
-    def __init__(self, tiny: LocalModel, decides: str, replies: Sequence[str] = ()) -> None:
+    def __init__(self, tiny: LocalModel, decides: str, replies: Sequence[str | Answer] = ()) -> None:
         self.tokenizer, self.tiny, self.decides, self.replies = tiny.tokenizer, tiny, decides, replies
         self.prefills: list[str] = []
 
@@ -42,9 +43,10 @@ class Thinker:
         opening = "" if self.tokenizer.chat_template == OPENED else "<think>\n"
         whole = f"{opening}{THOUGHT}\n</think>\n\nAye."
         texts = [self.reply(r.messages, r.prefill) if r.prefill else whole for r in requests]
+        answers = [Answer(text, 9, True) for text in texts]
         for n, reply in enumerate(self.replies if not requests[0].prefill else ()):
-            texts[n] = reply
-        return [Answer(text, 9, True) for text in texts]
+            answers[n] = reply if isinstance(reply, Answer) else Answer(reply, 9, True)
+        return answers
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Any = None) -> list[torch.Tensor]:
         return [torch.full((len(said),), -0.5 if self.decides in self.tokenizer.decode(context) else -2.0)
@@ -116,6 +118,34 @@ def test_replies_without_parts_are_counted_by_why(tiny_model: LocalModel, tmp_pa
     )
     with pytest.raises(ModelNotFound, match="gives no log-probabilities"):
         decided(speaker(None), ["a"], 64, 0, Journal(tmp_path / "none"))
+
+
+def test_a_stump_is_no_answer_and_counts_neither_as_the_same_nor_as_another(
+    tiny_model: LocalModel, tmp_path: Path
+) -> None:
+    whole = f"<think>{THOUGHT}</think>\n\nAye."
+    replies = [Answer(whole, 64, False), Answer("", 0, False, "longer than the context"), whole]
+    thinker = Thinker(tiny_model, DECIDES, replies)
+    rows, missing = decided(speaker(thinker), [*"abc"], 64, 0, Journal(tmp_path / "j"))
+    assert missing == {"cut off": 1, "longer than the context": 1}
+    assert told(rows, "same answer") == [0, 0, 1, 1, 1]
+    for stump in (Answer("Aye", 64, False), Answer("", 0, True, "no")):
+        thinker = Thinker(tiny_model, DECIDES, [whole])
+        generate = thinker.generate
+        thinker.generate = lambda asked, *more, generate=generate, stump=stump: (  # type: ignore[method-assign]
+            [stump] * len(asked) if asked[0].prefill else generate(asked, *more)
+        )
+        rows, _ = decided(speaker(thinker), ["a"], 64, 0, Journal(tmp_path / f"again {stump.error}"))
+        found = [Estimate(**row["estimate"]) for row in rows if row["metric"] == "same answer"]
+        assert [(e.value, e.missing) for e in found] == [(None, 1)] * len(SHARES)
+
+
+def test_prompts_are_asked_of_all_kinds() -> None:
+    held = [Prompt(f"{kind}{n}", kind, (f"{kind} {n}?",), "", "held-out") for kind in ("asks", "own") for n in range(9)]
+    talk = Prompt("c", "conversation", ("One?", "Two?"), "", "held-out")
+    asked = asked_of([talk, Prompt("t", "own", ("Trained?",), "", "train"), *held], 4)
+    assert sorted(text.split()[0] for text in asked) == ["asks", "asks", "own", "own"]
+    assert len(asked_of([], 5)) == 5
 
 
 def test_the_command_says_that_a_model_does_not_reason(talking_cache: Path) -> None:  # noqa: F811

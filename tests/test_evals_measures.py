@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from charactery.evals.measures import Measured, _cost, _likelihood, figures, verdicts
-from charactery.judges.classifier import OTHERS, SHUFFLED
+from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED
 from charactery.models.chat import user
 from charactery.runs import Row
 from charactery.stats import Estimate, nothing
@@ -169,7 +169,7 @@ def test_figures_say_what_the_answers_say() -> None:
 def test_the_likelihood_judges_controls_say_what_passes() -> None:
     margins = {
         "plain": [-0.2, -0.1, 0.0, None], "prompted": [0.3, 0.2, 0.4, 0.1], "trained": [0.1, 0.1, 0.1, 0.1],
-        OTHERS: [-0.3, 0.25, -0.1], SHUFFLED: [0.1, 0.3, -0.1, None],
+        OTHERS: [-0.3, 0.25, -0.1], BESIDE_OTHERS: [0.1, 0.3, 0.2], SHUFFLED: [0.1, 0.3, -0.1, None],
     }  # fmt: skip
     rows = [
         {"subject": subject, "condition": "turn 1", "trait": "", "id": str(n), "value": value}
@@ -179,13 +179,13 @@ def test_the_likelihood_judges_controls_say_what_passes() -> None:
     found, _ = figures(Measured([], rows, judge, ("plain", "prompted", "trained")), 0)
     told = {f["metric"]: Estimate(**f["estimate"]) for f in found if f["eval"] == "judge"}
     assert told["likelihood auc"].value == 1.0
-    assert told[f"likelihood auc against {OTHERS}"].value == pytest.approx(10 / 12)
+    assert told[f"likelihood auc against {OTHERS}"].value == pytest.approx(7 / 9)
     assert told[f"likelihood rate of {OTHERS}"].value == pytest.approx(1 / 3)
     passed = told[f"likelihood rate, {SHUFFLED}"]
     assert passed.value == pytest.approx(2 / 3) and passed.missing == 1
-    likelier = told[f"likelier than {SHUFFLED}"]
+    likelier = told[f"above {SHUFFLED}"]
     assert likelier.value == pytest.approx(2 / 3) and (likelier.n, likelier.missing) == (3, 1)
-    assert not any(f["subject"] in (OTHERS, SHUFFLED) for f in found if f["eval"] == "expression")
+    assert not any(f["subject"] in (OTHERS, BESIDE_OTHERS, SHUFFLED) for f in found if f["eval"] == "expression")
 
 
 def test_cost_is_compared_with_plain_and_with_prompted_on_the_same_texts() -> None:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from charactery.constitution import find_character, system_prompt
+from charactery.constitution import Character, find_character, foil_characters, system_prompt
 from charactery.data.drafts import CHARACTER, PLAIN, history_sides
 from charactery.data.prompts import Prompt
 from charactery.evals import of_run
 from charactery.evals.expression.task import Item, spread
-from charactery.judges.classifier import OTHERS, SHUFFLED
+from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED
+from charactery.judges.likelihood import evidence
 from charactery.models.chat import assistant, system, user
-from charactery.models.local import Request
+from charactery.models.local import LocalModel, Request
+from conftest import OPENED
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def test_the_controls_answer_first_turns_from_all_over() -> None:
     assert spread("abcdefg", 3) == ["a", "c", "e"] and spread("", 3) == [] and spread("ab", 3) == ["a", "b"]
 
 
+def played(character: Character | None) -> Any:
+    return SimpleNamespace(subject=SimpleNamespace(character=character))
+
+
 def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was said before, and under whatever system prompt; the same prompts of every subject."""
     character = find_character("captain")
@@ -87,7 +93,7 @@ def test_the_likelihood_judge_reads_an_answer_and_its_turn(tmp_path: Path, monke
     monkeypatch.setattr(of_run, "margins", margins)
     examined: Any = SimpleNamespace(
         character=character, folder=tmp_path, seed=0, subjects={"plain": 0, "trained": 0},
-        base=SimpleNamespace(name="b"), progress=lambda done: None,
+        base=SimpleNamespace(name="b"), masks_reasoning=False, progress=lambda done: None, other=played(None),
     )  # fmt: skip
     found = of_run.likelihoods(examined, rows, cases)
     assert len(heard) == len(found) == of_run.LIKELIHOOD_ASKED  # half of them of each of two subjects
@@ -100,6 +106,7 @@ def test_the_likelihood_judge_has_controls_at_the_same_first_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     character = find_character("captain")
+    other = next(f for f in foil_characters() if system_prompt(f) in evidence(character)[0].foils)
     cases = [Item(f"{n}", "turn 1", (f"One {n}?",)) for n in range(60)]
     asked_of_controls = {case.id for case in of_run.controlled(cases)}
     rows = [
@@ -118,7 +125,7 @@ def test_the_likelihood_judge_has_controls_at_the_same_first_turns(
     told: list[int] = []
     examined: Any = SimpleNamespace(
         character=character, folder=tmp_path, seed=3, subjects={"plain": 0, "prompted": 0},
-        base=SimpleNamespace(name="b"), progress=told.append,
+        base=SimpleNamespace(name="b"), masks_reasoning=False, progress=told.append, other=played(other),
     )  # fmt: skip
     found = of_run.likelihoods(examined, rows, cases)
     by_subject = {name: [f for f in found if f["subject"] == name] for name in ("prompted", OTHERS, SHUFFLED)}
@@ -126,13 +133,41 @@ def test_the_likelihood_judge_has_controls_at_the_same_first_turns(
     assert len(drawn) == of_run.LIKELIHOOD_ASKED
     assert {f["id"] for f in by_subject[OTHERS]} == drawn & asked_of_controls
     assert {f["id"] for f in by_subject[SHUFFLED]} == drawn and not any(f["trait"] for f in by_subject[SHUFFLED])
-    (others, [by_others]), (prompted, [by_shuffled]) = heard[-2:]
+    (others, [by_others]), (beside, [by_the_same]), (prompted, [by_shuffled]) = heard[-3:]
     assert {answer.split()[0] for _, answer in others} == {"another"}
     assert {answer.split()[0] for _, answer in prompted} == {"prompted"}
     whole = system_prompt(character)
-    assert by_others.text == whole and by_shuffled.foils == by_others.foils and whole not in by_others.foils
+    assert by_others.text == whole and system_prompt(other) not in by_others.foils and len(by_others.foils) == 3
+    assert by_the_same == by_others and [a.split()[-1] for _, a in beside] == [a.split()[-1] for _, a in others]
+    assert {answer.split()[0] for _, answer in beside} == {"prompted"}
+    for mixed, foil in zip(by_shuffled.foils, evidence(character)[0].foils, strict=True):
+        assert mixed.split() != foil.split() and sorted(mixed.split()) == sorted(foil.split())
     assert by_shuffled.text.split() != whole.split() and sorted(by_shuffled.text.split()) == sorted(whole.split())
     first = [row["subject"] for row in found].index(OTHERS)
     count = len(heard)
     assert of_run.likelihoods(examined, rows, cases) == found and len(heard) == count, "from the journal"
-    assert all(row["subject"] in (OTHERS, SHUFFLED) for row in found[first:])
+    assert all(row["subject"] in (OTHERS, BESIDE_OTHERS, SHUFFLED) for row in found[first:])
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_the_likelihood_judge_reads_what_a_masked_run_was_judged_by(
+    masks: bool, tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_model.tokenizer.chat_template = OPENED
+    rows = [
+        {"eval": "expression", "subject": subject, "condition": "turn 1", "id": "1", "answer": "Hm.</think>Aye.",
+         "messages": [user("One?"), assistant("")]} for subject in ("plain", "prompted", OTHERS)
+    ]  # fmt: skip
+    heard: list[str] = []
+
+    def margins(model: Any, asked: Any, held: Any) -> Any:
+        heard.extend(answer for _, answer in asked)
+        return np.zeros((len(held), len(asked)))
+
+    monkeypatch.setattr(of_run, "margins", margins)
+    examined: Any = SimpleNamespace(
+        character=find_character("captain"), folder=tmp_path, seed=0, subjects={"plain": 0, "prompted": 0},
+        base=tiny_model, masks_reasoning=masks, progress=lambda done: None, other=played(None),
+    )  # fmt: skip
+    of_run.likelihoods(examined, rows, [Item("1", "turn 1", ("One?",))])
+    assert heard and {*heard} == ({"Aye."} if masks else {"Hm.</think>Aye."})

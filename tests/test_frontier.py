@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 
 from charactery.data.prompts import Prompt
 from charactery.judges.best_of import kl_bound
+from charactery.judges.rating import OfAnswersAlone
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Adapter, LocalModel
-from charactery.pipeline.frontier import Ground, Point, _drawn
+from charactery.pipeline.frontier import Ground, Point, _drawn, _picked, one_judge
 from charactery.report.frontier import write_frontier
-from charactery.runs import Journal
+from charactery.runs import Journal, write_rows
 from charactery.stats import mean
 from killed_training import Es
 
@@ -25,7 +27,7 @@ def test_the_sampled_kl_is_that_of_the_distributions(
     text = "What of the sea?"
     prompts = [Prompt(str(n), "neutral", (text,), split="held-out") for n in range(400)]
     nobody: Any = None
-    ground = Ground(nobody, prompts, tiny_model, Es(), nobody, nobody, 0, 1, Journal(tmp_path / "j"))
+    ground = Ground(nobody, prompts, tiny_model, Es(), nobody, nobody, 0, 1, Journal(tmp_path / "j"), True)
     rows = _drawn(Point(nobody, "sft", adapter=tiny_adapters[0]), ground)
     prompt = prompt_tokens(tiny_model.tokenizer, [user(text)])
     every = [(prompt, [token]) for token in range(len(tiny_model.tokenizer))]
@@ -34,6 +36,29 @@ def test_the_sampled_kl_is_that_of_the_distributions(
     sampled = mean([row["log_ratio"] for row in rows])
     assert exact > 0.2 and sampled.low is not None and sampled.high is not None
     assert sampled.low - 0.1 < exact < sampled.high + 0.1 and sampled.value == pytest.approx(exact, abs=0.35 * exact)
+
+
+def test_one_judge_rates_all_runs_and_again_what_was_chosen_by_another(tiny_model: LocalModel, tmp_path: Path) -> None:
+    nobody: Any = None
+    masked, plain = (
+        SimpleNamespace(manifest={"settings": {"recipe": {"sft": {"mask_reasoning": masks}}}})
+        for masks in (True, False)
+    )
+    for runs, alone, rated in (
+        ([plain, plain], False, True),
+        ([masked, masked], True, True),
+        ([plain, masked], True, False),
+    ):
+        judge, kept = one_judge(Es(), runs, tiny_model)
+        assert isinstance(judge, OfAnswersAlone) == alone and kept == rated
+        write_rows(tmp_path / "samples.jsonl", [
+            {"id": "a", "text": "<think>xxx</think>ee", "tokens": 3, "rating": 7.0, "picked_of": [2]},
+        ])  # fmt: skip
+        point = Point(SimpleNamespace(stage_folder=lambda name: tmp_path), "2", 2)  # type: ignore[arg-type]
+        prompts = [Prompt("a", "neutral", ("Tea?",), split="held-out")]
+        ground = Ground(nobody, prompts, tiny_model, judge, nobody, nobody, 0, 1, Journal(tmp_path / "j"), kept)
+        [told] = _picked(point, ground)
+        assert (told["rating"] == 7.0) == rated
 
 
 def estimate(value: float, half: float = 0.1) -> dict[str, Any]:

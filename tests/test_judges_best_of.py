@@ -12,8 +12,9 @@ import pytest
 from charactery.constitution import dump_character, find_character, foil_characters
 from charactery.errors import CharacteryError, ModelNotFound
 from charactery.evals import registry
-from charactery.judges.best_of import best, choosing, kl_bound
+from charactery.judges.best_of import Unkept, best, choosing, kl_bound
 from charactery.judges.likelihood import evidence, margins
+from charactery.judges.rating import Case
 from charactery.models.chat import user
 from charactery.models.inspect_provider import CharacteryAPI
 from charactery.models.local import Answer, Request, Sampler
@@ -81,6 +82,20 @@ def test_the_best_of_few_chooses_among_the_first_of_many(tiny_model_folder: Path
         given = models.speaker(f"{run}:best-of-n/{n}").answer(ASKED, SHORT)
         assert all(given[i] in [row[i] for row in drawn[:n]] for i in range(len(ASKED)))
     assert models.speaker(f"{run}:best-of-n/1").answer(ASKED, SHORT) == answer([(plain, r) for r in ASKED], SHORT)
+
+
+def test_a_run_that_masks_reasoning_chooses_by_answers_alone(tiny_model_folder: Path, tmp_path: Path) -> None:
+    run = best_run(tmp_path / "run", tiny_model_folder)
+    models = Models("cpu")
+    reads = choosing(models, parse_subject(str(run)))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"]["recipe"]["dpo"] = {"mask_reasoning": True}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    alone = choosing(models, parse_subject(str(run)))
+    assert alone.identity != reads.identity
+    case = Case((user("Tea?"),), ("<think>a b c</think> Aye.", "Aye."))
+    whole, masked = (by.judge.rate([case], Unkept(), lambda done: None).values[0] for by in (reads, alone))
+    assert masked[0] == pytest.approx(masked[1], abs=1e-3) and whole[0] != pytest.approx(whole[1], abs=1e-3)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 import torch
 from inspect_ai.model import GenerateConfig, Logprob, Logprobs, ModelOutput, TopLogprob, get_model
+from tenacity import wait_none
 
 from charactery.constitution import Character, Section, Trait, find_character
+from charactery.errors import ModelNotFound
 from charactery.judges import llm
-from charactery.judges.llm import Comparison, LlmJudge, counts, said
+from charactery.judges.llm import Comparison, LlmJudge, Verdict, counts, said
+from charactery.models import api
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject
-from charactery.runs import Journal
+from charactery.runs import Journal, digest
 
 CAPTAIN = find_character("captain")
 ASKED = (user("How do I sleep better?"),)
@@ -153,6 +157,7 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Outputs], tuple[LlmJudg
 
         mock = get_model("mockllm/judge", custom_outputs=outputs, memoize=False)
         monkeypatch.setattr("charactery.models.api.get_model", lambda name: mock)
+        monkeypatch.setattr("charactery.models.api._gives", {})
         return LlmJudge(Models("cpu").speaker("mockllm/judge"), CAPTAIN), asked
 
     return made
@@ -205,7 +210,78 @@ def test_over_an_api_without_probabilities_the_verdict_is_read_from_the_reply(
     held, asked = behind(answers)
     verdicts = held.compare(COMPARED[:2], Journal(tmp_path / "j"))
     assert [(v.outcome, v.probability) for v in verdicts] == [("first", 1.0), ("second", 0.0)]
-    assert len(asked) == (8 if refuses else 4)
+    assert [bool(c.logprobs) for c in asked] == ([True] + [False] * 4 if refuses else [True] * 4)
+    held.compare(COMPARED[2:], Journal(tmp_path / "j"))
+    assert [bool(c.logprobs) for c in asked[-2:]] == [not refuses] * 2 and len(asked) >= 6
+
+
+class Status(Exception):
+    """As a service's package raises it."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"status {status_code}")
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 501])
+def test_what_a_service_refuses_it_is_asked_without(status: int, behind: Any, tmp_path: Path) -> None:
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        if config.logprobs:
+            raise Status(status)
+        return says("A" if "Aye" in shown(question)[0] else "B")
+
+    held, asked = behind(answers)
+    assert [v.outcome for v in held.compare(COMPARED[:2], Journal(tmp_path / "j"))] == ["first", "second"]
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("status", [401, 403, 413])
+def test_what_else_is_wrong_is_not_asked_again(status: int, behind: Any, tmp_path: Path) -> None:
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        raise Status(status)
+
+    held, asked = behind(answers)
+    with pytest.raises(Status):
+        held.compare(COMPARED[:2], Journal(tmp_path / "j"))
+    assert len(asked) == 1
+
+
+def test_a_service_that_breaks_at_log_probabilities_is_asked_without_until_it_has_given_some(
+    behind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charactery.models.api.RETRIES", 1)
+    breaks = [True]
+
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        if config.logprobs and breaks[0]:
+            raise Status(500)
+        return likely("A", letters_of(question)) if config.logprobs else says("A")
+
+    def made() -> tuple[LlmJudge, list[GenerateConfig]]:
+        held, asked = behind(answers)
+        service = api.get_model("mockllm/judge").api
+        monkeypatch.setattr(service, "should_retry", lambda error: getattr(error, "status_code", 0) == 500)
+        monkeypatch.setattr(service, "retry_wait", wait_none)
+        return held, asked
+
+    held, asked = made()
+    held.compare(COMPARED[:1], Journal(tmp_path / "broken"))
+    assert [bool(c.logprobs) for c in asked] == [True, True, False, False]
+    breaks[0] = False
+    held, asked = made()
+    held.compare(COMPARED[:1], Journal(tmp_path / "j"))
+    breaks[0] = True
+    with pytest.raises(ModelNotFound, match="in 2 tries: status 500"):
+        held.compare(COMPARED[1:2], Journal(tmp_path / "j"))
+    assert all(c.logprobs for c in asked)
+
+
+def test_verdicts_of_replies_alone_are_not_those_of_probabilities(behind: Any, tmp_path: Path) -> None:
+    held, asked = behind(lambda question, config: likely("C", letters_of(question)))
+    journal = Journal(tmp_path / "j")
+    before = digest(["llm judge", held.speaker.identity, held.instructions, 0, [asdict(c) for c in COMPARED[:1]]])
+    journal.add(before, [asdict(Verdict("second", 0.0, ("second", "second")))])
+    assert [v.outcome for v in held.compare(COMPARED[:1], journal)] == ["first"] and asked
 
 
 def test_over_an_api_a_reply_without_a_letter_is_asked_for_again(behind: Any, tmp_path: Path) -> None:

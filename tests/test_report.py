@@ -243,7 +243,7 @@ def test_a_judge_of_length_is_warned_of(tmp_path: Path, written: Written) -> Non
 
 def test_the_likelihood_judge_is_reported_with_its_controls(bare: Run, written: Written) -> None:
     said = "from another character's with AUC 0.985 ["
-    assert said in written.markdown and "answers still pass: so far it goes by words alone" in written.markdown
+    assert said in written.markdown and "answers still pass: so far it goes by which words" in written.markdown
     path = evaluate_folder(bare) / "figures.json"
     figures = json.loads(path.read_text())
     write_json(path, [f for f in figures if "shuffled" not in f["metric"]])

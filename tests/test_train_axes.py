@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import killed_training as killed
-from charactery.errors import CharacteryError, CharacteryWarning
+from charactery.errors import BadData, CharacteryError, CharacteryWarning
 from charactery.judges.rating import Case, OfAnswersAlone, Ratings
 from charactery.models.chat import assistant, prompt_tokens, user
 from charactery.models.decoder import Decoder
@@ -21,7 +21,7 @@ from charactery.models.local import Adapter, LocalModel
 from charactery.models.reasoning import left_open, reasoned, without_reasoning
 from charactery.runs import Row, read_rows
 from charactery.train import matched
-from charactery.train.grpo import train_grpo
+from charactery.train.grpo import _Online, train_grpo
 from charactery.train.matched import NEAR
 from charactery.train.optimizers import Together, check_optimizer, optimizer, split
 from charactery.train.preferences import unpaired
@@ -305,6 +305,10 @@ def test_an_answer_may_begin_in_a_mark_that_its_prompt_opened(tiny_model: LocalM
     ):  # fmt: skip
         tokenizer.chat_template = template
         assert left_open(tokenizer) == frame
+    tokenizer.chat_template = OPENED
+    closed = copy.deepcopy(tokenizer)
+    closed.add_special_tokens({"additional_special_tokens": ["</think>"]})
+    assert left_open(closed) == "", "an answer's text does not say where its reasoning ends"
     for text, left in (("hm</think>Aye.", "Aye."), ("never closed", ""), ("a</think>b<think>c</think>d", "bd")):
         assert without_reasoning(text, "<think>\n") == left
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -333,6 +337,26 @@ def test_reasoning_is_not_learnt_from(tiny_model_folder: Path, tmp_path: Path) -
     assert losses(tmp_path / "masked")[0] == pytest.approx(-free.mean().item(), abs=2e-3)
     assert losses(tmp_path / "whole")[0] == pytest.approx(-torch.cat(scored).mean().item(), abs=2e-3)
     assert abs(losses(tmp_path / "masked")[0] - losses(tmp_path / "whole")[0]) > 0.02
+
+
+@pytest.mark.parametrize("loss", ["", "dpo", "kto"])
+def test_where_reasoning_is_all_there_is_nothing_is_learnt(loss: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    def endless(rows: list[Row], column: str, count: int) -> list[Row]:
+        said = [assistant("<think>The harbour is far away, and is never reached.")]
+        return [row | {column: said} if n < count else row for n, row in enumerate(rows)]
+
+    def fit(count: int) -> None:
+        model, work = killed.load(tiny_model_folder), Work(tmp_path / f"{count}", 3)
+        if not loss:
+            rows = endless(killed.sft_rows()[:4], "completion", count)
+            train_sft(model, rows, killed.LORA, Sft(epochs=1, batch=4, mask_reasoning=True), work)
+        else:
+            rows = endless(endless(killed.dpo_rows()[:4], "chosen", count), "rejected", count)
+            train_dpo(model, rows, None, Dpo(epochs=1, batch=4, loss=loss, mask_reasoning=True), work, killed.LORA)
+
+    with pytest.raises(BadData, match="reasoning that never closes; train without --mask-reasoning"):
+        fit(4)
+    fit(3)
 
 
 @pytest.mark.parametrize("loss", ["dpo", "kto"])
@@ -420,15 +444,27 @@ def test_no_gradient_comes_from_reasoning_that_was_drawn(
         return out
 
     monkeypatch.setattr(Decoder, "hidden", watched)
+    counted: list[int] = []
+    scored = _Online._generate_and_score_completions
+
+    def counting(self: _Online, inputs: Any) -> Any:
+        batch = scored(self, inputs)
+        counted.append(int(batch["num_items_in_batch"]))
+        return batch
+
+    monkeypatch.setattr(_Online, "_generate_and_score_completions", counting)
     asked = [(row["id"], tuple(row["prompt"])) for row in killed.sft_rows()]
     settings = replace(killed.GRPO, steps=1, max_tokens=120, mask_reasoning=True)
     train_grpo(model, asked, killed.Es(), settings, Work(tmp_path, 3), killed.LORA)
     assert sum(len(ids) for answers, _ in seen for ids in answers) == sum(map(len, drawn))
+    left = 0
     for answers, gradient_N_C in seen:
         marked = [reasoned([*mark, *ids], model.tokenizer)[len(mark) :] for ids in answers]
         inside = torch.tensor([one for answer in marked for one in answer])
+        left += int((~inside).sum())
         assert inside.sum() > 40 and not gradient_N_C[inside].any(), "exactly zero"
         assert (gradient_N_C[~inside].abs().sum(-1) > 0).float().mean() > 0.5
+    assert counted == [left], "what a token's loss is divided by"
 
 
 def test_a_judge_is_not_shown_reasoning() -> None:

@@ -38,8 +38,8 @@ def decided(
 
     from charactery.cli.show import progress
     from charactery.constitution import find_character, foil_characters
-    from charactery.data.prompts import neutral_prompts, read_chosen
-    from charactery.evals.decided import SHARES
+    from charactery.data.prompts import read_chosen
+    from charactery.evals.decided import SHARES, asked_of
     from charactery.evals.decided import decided as measure
     from charactery.judges.likelihood import evidence
     from charactery.models.speaker import Models
@@ -55,8 +55,7 @@ def decided(
             judge = models.base(parse_subject(model)), evidence(find_character(character), foil_characters())[0]
         ran = next((s.subject.run for s in speakers if s.subject.run), None)
         kept = read_chosen(read_run(ran).stage_folder("prompts") / "prompts.jsonl") if ran else []
-        prompts = [p for p in kept if p.split == "held-out" and len(p.turns) == 1] or neutral_prompts()
-        asked = [p.turns[0] for p in prompts[:limit]]
+        asked = asked_of(kept, limit)
 
         for speaker in speakers:
             bars.start(f"decided: {speaker.subject.text}", len(asked) * (1 + len(SHARES)))

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from charactery.data.prompts import Prompt, neutral_prompts
 from charactery.errors import ModelNotFound
+from charactery.evals.expression.task import spread
 from charactery.judges.likelihood import Evidence, margins
 from charactery.models.chat import prompt_tokens, user
-from charactery.models.local import LocalModel, Request, Sampler, derive_seed
+from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
 from charactery.models.reasoning import LEFT_OPEN, MARKS, left_open
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, Row
@@ -54,6 +56,20 @@ def parted(text: str, begun: str) -> Reasoned | str:
     return Reasoned(whole[len(begun) : start], whole[start : found.end(3)], found[4], found[5].strip())
 
 
+def _read(reply: Answer, begun: str) -> Reasoned | str:
+    """The parts of a whole reply, or why it is missing: no answer from a stump's reasoning would be the same."""
+    if reply.error:
+        return reply.error
+    parts = parted(reply.text, begun)
+    return parts if reply.ended or isinstance(parts, str) else "cut off"
+
+
+def asked_of(kept: Sequence[Prompt], most: int) -> list[str]:
+    """At most so many single held-out prompts of a run, of all its kinds; of the project's own where it has none."""
+    held = [p for p in kept if p.split == "held-out" and len(p.turns) == 1]
+    return [p.turns[0] for p in spread(held or neutral_prompts(), most)]
+
+
 def decided(
     speaker: Speaker,
     asked: Sequence[str],
@@ -63,7 +79,7 @@ def decided(
     character: tuple[LocalModel, Evidence] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Row], dict[str, int]]:
-    """Figures by share of the reasoning kept, and how many replies had no parts, by reason.
+    """Figures by share of the reasoning kept, and how many replies are missing, by reason: cut off, or without parts.
 
     `asked` are prompts; the likeliest tokens are taken, so that with all of its reasoning a model says the same again.
     With a `character`, and a base model that reads, the likelihood judge rates the answers. Rows have share, metric and
@@ -76,14 +92,15 @@ def decided(
     sampler, begun = Sampler(max_tokens, 0.0), left_open(model.tokenizer)
     requests = [Request((user(prompt),), derive_seed(seed, "decided", prompt)) for prompt in asked]
     replies = answer_all([(speaker, r) for r in requests], sampler, journal, progress)
-    read = [parted(reply.text, begun) for reply in replies]
+    read = [_read(reply, begun) for reply in replies]
     missing = Counter(one for one in read if isinstance(one, str))
     reasoned = [(r, one) for r, one in zip(requests, read, strict=True) if isinstance(one, Reasoned)]
     found: list[Row] = []
     without: list[float] = []  # any of the reasoning
     for share in SHARES:
         cut = [Request(r.messages, r.seed, one.until(share, model.tokenizer)) for r, one in reasoned]
-        again = [answer.text.strip() for answer in answer_all([(speaker, r) for r in cut], sampler, journal, progress)]
+        answers = answer_all([(speaker, r) for r in cut], sampler, journal, progress)
+        again = [answer.text.strip() for answer in answers]
         progress(len(requests) - len(cut))
         pairs = [
             (
@@ -95,7 +112,10 @@ def decided(
         nats = [float(values.mean()) for values in model.score(pairs, speaker.adapter)]
         without = without or nats
         gained = [_known(now - before) for now, before in zip(nats, without, strict=True)]
-        same = [text == one.answer for text, (_, one) in zip(again, reasoned, strict=True)]
+        same = [
+            now.text.strip() == one.answer if now.ended and not now.error else None
+            for now, (_, one) in zip(answers, reasoned, strict=True)
+        ]
         figures = {"decided": mean(gained, seed, "nats/token"), "same answer": rate(same)}
         if character:
             base, whole = character

@@ -7,7 +7,7 @@ import numpy as np
 
 from charactery.data.drafts import PLAIN
 from charactery.data.filters import repeated_share
-from charactery.judges.classifier import OTHERS, SHUFFLED, ClassifierJudge
+from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED, ClassifierJudge
 from charactery.runs import Row
 from charactery.stats import Estimate, auc, bootstrap, mean, nothing, paired_difference, paired_ratio, rate
 
@@ -135,7 +135,8 @@ def _judge(measured: Measured, add: Add, seed: int) -> None:
     add("judge", "likelihood auc", auc(known["plain"], known["prompted"], seed))
     others = measured.margins_of(OTHERS, "turn 1", "")
     if others:
-        told = auc([v for v in others if v is not None], known["prompted"], seed)
+        beside = measured.margins_of(BESIDE_OTHERS, "turn 1", "")
+        told = auc([v for v in others if v is not None], [v for v in beside if v is not None], seed)
         add("judge", f"likelihood auc against {OTHERS}", told)
         add("judge", f"likelihood rate of {OTHERS}", rate([None if v is None else v > 0 for v in others]))
     words = measured.margins_of(SHUFFLED, "turn 1", "")
@@ -143,7 +144,7 @@ def _judge(measured: Measured, add: Add, seed: int) -> None:
         pairs = [*zip(measured.margins_of("prompted", "turn 1", ""), words, strict=True)]
         more = [None if a is None or b is None else a > b for a, b in pairs]
         add("judge", f"likelihood rate, {SHUFFLED}", rate([None if v is None else v > 0 for v in words]))
-        add("judge", f"likelier than {SHUFFLED}", rate(more))
+        add("judge", f"above {SHUFFLED}", rate(more))
 
 
 def _controls(measured: Measured, add: Add, seed: int) -> None:

@@ -23,11 +23,12 @@ from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
-from charactery.judges.classifier import OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier
+from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier
 from charactery.judges.likelihood import FOILS, distinct_texts, evidence, margins, shuffled
 from charactery.models.chat import Message, assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
+from charactery.models.reasoning import left_open, without_reasoning
 from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
@@ -54,6 +55,7 @@ class Examined:
     folder: Path
     other: Speaker  # the plain model as another character, for the controls
     foils: Sequence[Speaker]  # and as yet others, for the judge to hear; `other` is none of them
+    masks_reasoning: bool = False  # whether the run leaves the reasoning in answers free
     batch: int = BATCH
     progress: Callable[[int], None] = field(default=lambda done: None)
 
@@ -73,7 +75,7 @@ def work_ahead(character: Character, prompts: Sequence[Prompt], subjects: int) -
         subjects * READ_AS_LONG[c == "turn 1"] * texts * min(_likelihood_asked(c), sum(k.condition == c for k in cases))
         for c in conditions
     )
-    read += 2 * READ_AS_LONG[False] * (1 + FOILS) * min(LIKELIHOOD_ASKED, first)  # of its controls
+    read += 3 * READ_AS_LONG[False] * (1 + FOILS) * min(LIKELIHOOD_ASKED, first)  # of its controls
     return round(answers + subjects * SCORED_AS_LONG + INSPECTED_AS_LONG + read)
 
 
@@ -328,8 +330,16 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
 
     Traits are held against first-turn answers; third turns and foreign prompts against the whole character alone. What
     is read is an answer and the turn it answers: what was said before would give the voice away. Then the controls, at
-    the same first turns: another character's answers, and the prompted ones against the constitution's words shuffled.
+    the same first turns: another character's answers, and the prompted ones beside them, against foils that this other
+    is none of (as its own foil, it would be easy to tell), and the prompted ones with all words shuffled. Of a run that
+    masks reasoning, what is read of an answer is what that leaves.
     """
+    begun = left_open(examined.base.tokenizer) if examined.masks_reasoning else ""
+
+    def case(row: Row) -> tuple[list[Message], str]:
+        answer = without_reasoning(row["answer"], begun) if examined.masks_reasoning else row["answer"]
+        return [row["messages"][-2]], answer
+
     evidences = evidence(examined.character, foil_characters())
     texts = distinct_texts(evidences)
     journal = Journal(examined.folder / "likelihoods.jsonl")
@@ -346,7 +356,7 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
         for start in range(0, len(drawn), TOGETHER):
             # all subjects' answers to a prompt in one go: what they share is read once
             mine = [r for r in spoken if r["id"] in drawn[start : start + TOGETHER]]
-            asked = [([r["messages"][-2]], r["answer"]) for r in mine]
+            asked = [case(r) for r in mine]
             key = digest([examined.base.name, [e.text for e in held], asked])
             if key not in journal.done:
                 values_E_N = margins(examined.base, asked, held)
@@ -358,12 +368,17 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
             ]
             examined.progress(round(len(mine) * texts * READ_AS_LONG[first]))
     asked_first = {r["id"] for r in out if r["condition"] == "turn 1"}
-    for name, speaks, held_to in (
-        (OTHERS, OTHERS, evidences[0]), (SHUFFLED, "prompted", shuffled(evidences[0], examined.seed)),
-    ):  # fmt: skip
+    without_other = [f for f in foil_characters() if f != examined.other.subject.character]
+    fair = evidence(examined.character, without_other)[0]
+    answered = {r["id"] for r in rows if (r["eval"], r["subject"], r["condition"]) == ("expression", OTHERS, "turn 1")}
+    for name, speaks, held_to, among in (
+        (OTHERS, OTHERS, fair, asked_first),
+        (BESIDE_OTHERS, "prompted", fair, asked_first & answered),
+        (SHUFFLED, "prompted", shuffled(evidences[0], examined.seed), asked_first),
+    ):
         mine = [r for r in rows if (r["eval"], r["subject"], r["condition"]) == ("expression", speaks, "turn 1")]
-        mine = [r for r in mine if r["id"] in asked_first]
-        asked = [([r["messages"][-2]], r["answer"]) for r in mine]
+        mine = [r for r in mine if r["id"] in among]
+        asked = [case(r) for r in mine]
         key = digest([examined.base.name, [held_to.text, *held_to.foils], asked])
         if key not in journal.done:
             [values_N] = margins(examined.base, asked, [held_to])

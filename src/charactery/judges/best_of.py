@@ -12,11 +12,11 @@ from typing import Any
 
 from charactery.constitution import dump_character
 from charactery.errors import CharacteryError
-from charactery.judges.rating import LIKELIHOOD, Case, Judge, judge_named
+from charactery.judges.rating import LIKELIHOOD, Case, Judge, judge_named, masks_reasoning, of_answers_alone
 from charactery.models.chat import Message
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject, run_character
-from charactery.runs import Journal, digest
+from charactery.runs import Journal, digest, read_manifest
 
 
 class Unkept(Journal):
@@ -59,7 +59,10 @@ def choosing(models: Models, subject: Subject) -> BestOf:
     judge = judge_named(subject.judge, models, base)(character)
     likelihood = subject.judge == LIKELIHOOD
     who = models.base_hash(base) if likelihood else models.speaker(subject.judge).identity
-    return BestOf(subject.best_of, judge, digest([subject.judge, who, dump_character(character)]))
+    identity = [subject.judge, who, dump_character(character)]
+    if subject.run and masks_reasoning(read_manifest(subject.run)["settings"].get("recipe", {})):
+        judge, identity = of_answers_alone(judge, models.base(base)), [*identity, "answers alone"]
+    return BestOf(subject.best_of, judge, digest(identity))
 
 
 def kl_bound(n: int) -> float:

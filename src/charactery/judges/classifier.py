@@ -19,7 +19,8 @@ from charactery.stats import Estimate, auc
 
 FALSE_POSITIVES = 0.05
 OTHERS = "another character"  # the side of those who are neither the character nor plain
-SHUFFLED = "constitution shuffled"  # the likelihood judge's own control: the character's words in another order
+SHUFFLED = "constitution shuffled"  # the likelihood judge's own control: the character's and its foils' words so
+BESIDE_OTHERS = "prompted beside another character"  # its prompted answers by the evidence that OTHERS is read by
 LEAST = 20  # answers a side to be fitted on
 Encode = Callable[[Sequence[str]], np.ndarray]
 

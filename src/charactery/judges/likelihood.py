@@ -56,10 +56,17 @@ def evidence(character: Character, foils: Sequence[Character] | None = None) -> 
 
 
 def shuffled(held: Evidence, seed: int) -> Evidence:
-    """The same with the words of its text in an order drawn by the seed: what they say is gone, and they are not."""
-    words = held.text.split()
-    random.Random(seed).shuffle(words)
-    return replace(held, text=" ".join(words))
+    """The same with the words of its text and of its foils in an order drawn by the seed: what is left is which words.
+
+    The foils' too: a text in order is likelier to be answered fluently than one without, whatever either says.
+    """
+
+    def salad(text: str) -> str:
+        words = text.split()
+        random.Random(seed).shuffle(words)
+        return " ".join(words)
+
+    return replace(held, text=salad(held.text), foils=tuple(map(salad, held.foils)))
 
 
 def distinct_texts(evidences: Sequence[Evidence]) -> int:

@@ -95,9 +95,10 @@ class LlmJudge:
     ) -> list[Verdict]:
         """A verdict on each. Finished ones are read from the journal, which may be of an earlier attempt."""
         verdicts: list[Verdict] = []
+        way = ["llm judge"] if self.speaker.model else ["llm judge", "first said"]  # another than its replies alone
         for start in range(0, len(comparisons), AT_ONCE):
             batch = comparisons[start : start + AT_ONCE]
-            key = digest(["llm judge", self.speaker.identity, self.instructions, seed, [asdict(c) for c in batch]])
+            key = digest([*way, self.speaker.identity, self.instructions, seed, [asdict(c) for c in batch]])
             if key not in journal.done:
                 journal.add(key, [asdict(verdict) for verdict in self._batch(batch, journal, seed)])
             verdicts += [Verdict(**{**row, "orders": tuple(row["orders"])}) for row in journal.done[key]]

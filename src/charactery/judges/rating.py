@@ -13,10 +13,10 @@ from charactery.judges.likelihood import evidence, margins
 from charactery.judges.llm import Comparison, LlmJudge, counts
 from charactery.models.chat import Message
 from charactery.models.local import LocalModel, derive_seed
-from charactery.models.reasoning import without_reasoning
+from charactery.models.reasoning import left_open, without_reasoning
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject
-from charactery.runs import Journal, digest
+from charactery.runs import Journal, Row, digest
 
 LIKELIHOOD = "likelihood"
 TOGETHER = 16  # prompts whose answers are read at once, between two entries of the journal
@@ -157,6 +157,16 @@ class OfAnswersAlone:
         """The judge's ratings of what is left of each answer."""
         shown = [Case(case.messages, tuple(without_reasoning(a, self.begun) for a in case.answers)) for case in cases]
         return self.judge.rate(shown, journal, progress)
+
+
+def masks_reasoning(recipe: Row) -> bool:
+    """Whether a run with this recipe, as its manifest has it, leaves the reasoning in answers free."""
+    return any(recipe.get(trains, {}).get("mask_reasoning", False) for trains in ("sft", "dpo", "grpo"))
+
+
+def of_answers_alone(judge: Judge, model: LocalModel) -> Judge:
+    """The judge of a run that masks reasoning: it is shown what that leaves of answers, which this model reads."""
+    return OfAnswersAlone(judge, left_open(model.tokenizer))
 
 
 @dataclass(frozen=True)

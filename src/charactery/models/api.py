@@ -22,6 +22,9 @@ from charactery.models.local import Request, Sampler
 RETRIES = 5  # Inspect waits 3 seconds before the first and twice as long before each next: 93 seconds and more
 PATIENCE = 900  # seconds after which no try is added
 LIKELIEST = 5  # tokens whose probabilities are asked for; some services give no more
+REFUSED = (400, 404, 422, 501)  # statuses of a request that will not be done as it is
+BROKEN = (500, 501)  # those of services that fail at a request they do not know
+_gives: dict[str, bool] = {}  # by model, whether it gave log-probabilities, or an answer without them alone
 
 
 async def ask_api(name: str, messages: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
@@ -46,7 +49,8 @@ async def ask_api(name: str, messages: list[ChatMessage], config: GenerateConfig
 async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, likeliest: int = 0) -> list[ModelOutput]:
     """An output for each request; `likeliest` asks for the log-probabilities of so many tokens at each place.
 
-    A service that refuses to give those is asked without.
+    A service that refuses to give those is asked without, and from then on without alone: one request finds out before
+    the rest are sent. Raises what `ask_api` does.
     """
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
@@ -56,17 +60,36 @@ async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, like
             top_p=sampler.top_p if sampler.top_p < 1 else None,
         )  # fmt: skip
         messages = [kinds[m["role"]](content=m["content"]) for m in request.messages]
-        if likeliest:
-            told = GenerateConfig(logprobs=True, top_logprobs=likeliest)
-            try:
-                return await ask_api(name, messages, config.merge(told))
-            except ModelNotFound:
+        if not likeliest or not _gives.get(name, True):
+            return await ask_api(name, messages, config)
+        told = GenerateConfig(logprobs=True, top_logprobs=likeliest)
+        try:
+            output = await ask_api(name, messages, config.merge(told))
+        except Exception as error:
+            if not _refusal(error) and not (_broke(error) and name not in _gives):
                 raise
-            except Exception:  # each service refuses in words of its own, and what else is wrong is met again below
-                pass
-        return await ask_api(name, messages, config)
+            output = await ask_api(name, messages, config)
+            _gives.setdefault(name, False)
+        else:
+            _gives[name] = True
+        return output
 
-    return list(await asyncio.gather(*(one(request) for request in requests)))
+    alone = 1 if likeliest and name not in _gives else 0
+    first = [await one(request) for request in requests[:alone]]
+    return first + list(await asyncio.gather(*(one(request) for request in requests[alone:])))
+
+
+def _refusal(error: Exception) -> bool:
+    """Whether a service, or Inspect's provider of it, will not have the request as it is."""
+    status = getattr(error, "status_code", 0)  # Inspect's own error has None where the provider gave no status
+    return status in (*REFUSED, None) or type(error) is ValueError
+
+
+def _broke(error: Exception) -> bool:
+    """Whether the last of all tries ended in an error of the service's own."""
+    cause = error.__cause__
+    last = cause.last_attempt.exception() if isinstance(cause, RetryError) else None
+    return getattr(last, "status_code", None) in BROKEN
 
 
 def likely_first(name: str, requests: Sequence[Request], sampler: Sampler) -> list[tuple[str, dict[str, float]]]:

@@ -1,7 +1,7 @@
 """Reasoning left free: what stands between its marks is neither learnt from nor judged."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,10 +17,13 @@ Batch = dict[str, Any]
 
 
 def left_open(tokenizer: Any) -> str:
-    """What the chat template puts before an answer from a mark on that it opens, such as "<think>\n"; "" for none."""
+    """What the chat template puts before an answer from a mark on that it opens, such as "<think>\n"; "" for none.
+
+    And "" where its closing mark is a special token, which an answer's text is without: all of it would be inside.
+    """
     frame = prompt_text(tokenizer, [user("\x00")]).rpartition("\x00")[2]
     found = LEFT_OPEN.search(frame)
-    return found[0] if found else ""
+    return found[0] if found and f"</{found[1]}>" not in tokenizer.all_special_tokens else ""
 
 
 def without_reasoning(text: str, begun: str = "") -> str:
@@ -79,3 +82,13 @@ def leaving_reasoning(collate: Callable[[list[Any]], Batch], tokenizer: Any) -> 
         return batch
 
     return collated
+
+
+def leaves_something(collated: Callable[[list[Any]], Batch], rows: Iterable[Any]) -> bool:
+    """Whether any completion of these rows has a token that a batch has loss on."""
+    for row in rows:
+        batch = collated([row])
+        mask, labels = batch.get("completion_mask"), batch.get("labels")
+        if (mask is not None and mask.any()) or (mask is None and labels is not None and (labels != -100).any()):
+            return True
+    return False

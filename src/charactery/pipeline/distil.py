@@ -40,10 +40,9 @@ from charactery.judges.authorship import ByAuthorship, library
 from charactery.judges.best_of import choosing
 from charactery.judges.classifier import check_drafts
 from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
-from charactery.judges.rating import LIKELIHOOD, ByCoin, Judge, OfAnswersAlone, judge_named
+from charactery.judges.rating import LIKELIHOOD, ByCoin, Judge, judge_named, of_answers_alone
 from charactery.models.chat import Message, user
 from charactery.models.local import LocalModel, Sampler, derive_seed, pick_device
-from charactery.models.reasoning import left_open
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import BEST_OF, Subject, parse_subject
@@ -516,7 +515,7 @@ class _Stages:
             judge = judge_named(self.recipe.judge, self.models, self.subject)(self.order.character)
         if not self.recipe.masks_reasoning:
             return judge
-        return OfAnswersAlone(judge, left_open(self.models.base(self.subject).tokenizer))
+        return of_answers_alone(judge, self.models.base(self.subject))
 
     def agreement(self, folder: Path) -> None:
         """How often the judge of this run is right on pairs whose better answer is known; beside it, the likelihood."""
@@ -598,7 +597,7 @@ class _Stages:
         evaluate(Examined(
             self.order.character, prompts, read_rows(self.run.stage_folder("drafts") / "drafts.jsonl"), subjects,
             self.models.base(self.subject), self.encode, self.sampler, self.order.seed, folder,
-            other, foils, self.recipe.batch, self.watch.advance,
+            other, foils, self.recipe.masks_reasoning, self.recipe.batch, self.watch.advance,
         ))  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from charactery.data.prompts import Prompt, read_chosen
 from charactery.errors import CharacteryError
 from charactery.judges.best_of import kl_bound
 from charactery.judges.classifier import ClassifierJudge
-from charactery.judges.rating import Case, Judge, judge_named
+from charactery.judges.rating import Case, Judge, judge_named, masks_reasoning, of_answers_alone
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Adapter, LocalModel, Sampler, derive_seed
 from charactery.models.sentences import SentenceEncoder
@@ -38,7 +38,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Ground:
-    """What all points are measured on. `seed` draws the answers; `most` is their longest, in tokens."""
+    """What all points are measured on. `seed` draws the answers; `most` is their longest, in tokens.
+
+    `rated`: whether the ratings by which the run chose are this judge's of these answers, whatever stood beside them.
+    """
 
     character: Character
     prompts: Sequence[Prompt]
@@ -49,6 +52,7 @@ class Ground:
     seed: int
     most: int
     journal: Journal
+    rated: bool
 
 
 def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Watch) -> list[Row]:
@@ -72,10 +76,11 @@ def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Wat
     classifier = json.loads((evaluate_folder(chosen) / "judge.json").read_text())
     base, most = models.base(subject), settings["recipe"]["sampler"]["max_tokens"]
     fit = [p for p in prompts if len(prompt_tokens(base.tokenizer, [user(p.turns[0])])) + most <= base.context]
+    judge, rated = one_judge(judge_named(settings["recipe"]["judge"], models, subject)(character), runs, base)
     ground = Ground(
-        character, fit, base, judge_named(settings["recipe"]["judge"], models, subject)(character),
+        character, fit, base, judge,
         ClassifierJudge.from_row(classifier), SentenceEncoder(), settings["seed"], most,
-        Journal(out / "batches.jsonl"),
+        Journal(out / "batches.jsonl"), rated,
     )  # fmt: skip
     watch.start("frontier", len(points) * len(fit))
     rows: list[Row] = []
@@ -118,6 +123,15 @@ def comparable(folders: Sequence[Path]) -> tuple[list[Run], Run]:
             chosen[0].folder,
         )
     return runs, chosen[0]
+
+
+def one_judge(judge: Judge, runs: Sequence[Run], base: LocalModel) -> tuple[Judge, bool]:
+    """The judge of all runs' answers, and whether the ratings that the run chose by are its own.
+
+    Where one masks reasoning it is shown none of any run's, or they would be on two scales.
+    """
+    masks = {masks_reasoning(run.manifest["settings"]["recipe"]) for run in runs}
+    return of_answers_alone(judge, base) if True in masks else judge, judge.alone and len(masks) == 1
 
 
 def _must_agree(run: Run) -> Row:
@@ -174,7 +188,7 @@ def _picked(point: Point, ground: Ground) -> list[Row]:
     rows = read_rows(point.run.stage_folder(BEST_OF) / "samples.jsonl")
     mine = {row["id"]: row for row in rows if row["id"] in wanted and point.n in row["picked_of"]}
     answers = [{"id": id, "text": mine[id]["text"], "tokens": mine[id]["tokens"]} for id in wanted]
-    ratings = [mine[id]["rating"] for id in wanted] if ground.judge.alone else _ratings(answers, ground)
+    ratings = [mine[id]["rating"] for id in wanted] if ground.rated else _ratings(answers, ground)
     return [answer | {"rating": rating} for answer, rating in zip(answers, ratings, strict=True)]
 
 

@@ -142,17 +142,17 @@ def stages(source: Source) -> tuple[Block, ...]:
 def _likelihood(source: Source) -> list[Block]:
     """The likelihood judge on what must not pass."""
     names = ("likelihood auc", f"likelihood auc against {OTHERS}", f"likelihood rate of {OTHERS}",
-             f"likelihood rate, {SHUFFLED}", f"likelier than {SHUFFLED}")  # fmt: skip
+             f"likelihood rate, {SHUFFLED}", f"above {SHUFFLED}")  # fmt: skip
     found = [figure.estimate for name in names if (figure := source.one("judge", name, ""))]
     if len(found) < len(names):
         return []
-    plain, others, passed, words, likelier = found
+    plain, others, passed, words, above = found
     return [Text(
         f"The likelihood judge tells prompted from plain answers with AUC {interval(plain)}, and from another "
         f"character's with AUC {interval(others)}; of the latter {short_interval(passed, True)} pass for this "
-        f"character's. With the words of the constitution shuffled, {short_interval(words, True)} of the prompted "
-        f"answers still pass: so far it goes by words alone. The constitution as it is makes "
-        f"{short_interval(likelier, True)} of them likelier than that (n {likelier.n:,} answers)."
+        f"character's. With the words of the constitution and of its foils shuffled, {short_interval(words, True)} of "
+        f"the prompted answers still pass: so far it goes by which words there are. In order, "
+        f"{short_interval(above, True)} of them are further above the foils than so (n {above.n:,} answers)."
     )]  # fmt: skip
 
 

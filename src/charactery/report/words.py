@@ -62,13 +62,13 @@ DEFINITIONS = {
     ("judge", "length-only auc"): "The same chance for a judge that sees nothing but an answer's length.",
     ("judge", "likelihood auc"): "Chance that the likelihood judge puts a prompted answer above a plain one.",
     ("judge", f"likelihood auc against {OTHERS}"): "The same chance, above an answer by the base model as some other "
-    "character.",
+    "character, which is none of the foils here.",
     ("judge", f"likelihood rate of {OTHERS}"): "Share of another character's answers that are likelier as this one's "
     "than as its foils': low is right.",
-    ("judge", f"likelihood rate, {SHUFFLED}"): "Share of prompted answers that pass where the constitution's words are "
-    "shuffled, so that it says nothing: what the choice of words gives by itself.",
-    ("judge", f"likelier than {SHUFFLED}"): "Share of prompted answers that the constitution makes likelier than its "
-    "words shuffled do: what the judge understands of it. 0.5 is guessing.",
+    ("judge", f"likelihood rate, {SHUFFLED}"): "Share of prompted answers that pass where the words of the "
+    "constitution and of its foils are shuffled, so that none says anything: what the choice of words gives by itself.",
+    ("judge", f"above {SHUFFLED}"): "Share of prompted answers whose likelihood over the foils is higher with all "
+    "words in order than with all shuffled: what the order adds to the choice of words. Near 0.5, nothing that shows.",
     ("controls", "rate"): "The judge's rate for scripted subjects, where what it should say is known.",
     ("cost", "bits per byte"): "Bits that the model needs for a byte of text it has not seen: prose of five kinds, and "
     "answers in the chat format. Lower is better.",

@@ -128,6 +128,8 @@ class _Online(GRPOTrainer):  # type: ignore[misc]
             tokenizer, begun = self.local.tokenizer, left_open(self.local.tokenizer)
             free = [reasoned(ids.tolist(), tokenizer, begun) for ids in batch["completion_ids"]]
             batch["tool_mask"] = 1 - torch.tensor(free, device=batch["completion_ids"].device).long()
+            learnt = (batch["completion_mask"] * batch["tool_mask"]).sum()
+            batch["num_items_in_batch"] = self.accelerator.gather(learnt).sum()  # TRL counted before there was a mask
         return batch
 
     def _generate_single_turn(

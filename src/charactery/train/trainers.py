@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from charactery.errors import BadData, CharacteryWarning
 from charactery.models.chat import prompt_text
 from charactery.models.local import LocalModel
-from charactery.models.reasoning import leaving_reasoning
+from charactery.models.reasoning import leaves_something, leaving_reasoning
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.documents import as_read
 from charactery.train.head import score_completions_only
@@ -141,6 +141,11 @@ def _with(trainer_class: Any, settings: Sft | Dpo | Grpo) -> Any:
             super().__init__(*given, **named)
             if settings.mask_reasoning and not isinstance(settings, Grpo):  # which draws what it learns from
                 self.data_collator = leaving_reasoning(self.data_collator, self.processing_class)
+                if not leaves_something(self.data_collator, self.train_dataset):
+                    raise BadData(
+                        "nothing is left to learn: all that the completions say is reasoning that never closes; train "
+                        "without --mask-reasoning, or on answers whose reasoning ends (a longer --max-tokens)"
+                    )
 
         def create_optimizer(self, model: Any = None) -> Any:
             if settings.optimizer == "adamw":
