@@ -11,7 +11,9 @@ import pytest
 
 from charactery.errors import CharacteryError
 from charactery.judges.best_of import kl_bound
+from charactery.models.local import pick_device
 from charactery.pipeline.manifest import code_revision
+from charactery.pipeline.manifest import engine as engine_of
 from charactery.pipeline.recipe import find_recipe
 from charactery.runs import read_rows, read_run
 from report_fixture import around, share
@@ -91,6 +93,14 @@ def test_the_old_rows_that_are_kept_make_a_page(recipes: ModuleType) -> None:
     assert len(lines(recipes.table(kept))) >= len(kept)
 
 
+def finished(run: Path, **engine: str) -> None:
+    """As a run that has been finished, by the engine that is here or another."""
+    run.mkdir(exist_ok=True)
+    here = engine or engine_of(pick_device("auto"))
+    (run / "manifest.json").write_text(json.dumps({"settings": {"engine": here}, "stages": []}))
+    (run / "report.html").write_text("")
+
+
 def test_a_cell_takes_what_finished_ones_may_have_alike(recipes: ModuleType, tmp_path: Path) -> None:
     def reused(recipe: str, character: str = "captain") -> list[str]:
         command = recipes.command(recipes.Cell(character, recipe, 0), tmp_path)
@@ -101,7 +111,8 @@ def test_a_cell_takes_what_finished_ones_may_have_alike(recipes: ModuleType, tmp
         (tmp_path / name / "manifest.json").write_text("{}")
     assert reused("rlaif") == []  # begun, and not finished
     for name in ("captain-distill+dpo-0", "captain-critique-0", "captain-rlaif-1"):
-        (tmp_path / name / "report.html").write_text("")
+        finished(tmp_path / name)
+    finished(tmp_path / "captain-introspect-0", torch="1.0")  # which would be refused
     assert reused("grpo") == reused("best-of-n") == ["captain-distill+dpo-0", "captain-critique-0"]
     assert reused("distill+dpo") == ["captain-critique-0"]  # not itself
     assert reused("critique", "companion") == ["captain-critique-0"]  # the check of its judge
@@ -208,8 +219,7 @@ def test_an_axes_cell_takes_the_answers_of_another_of_its_seed(
         return Path(command[-1]).name if "--reuse" in command else None
 
     def finish(cell: Any) -> str:
-        cell.folder(tmp_path).mkdir()
-        (cell.folder(tmp_path) / "report.html").write_text("")
+        finished(cell.folder(tmp_path))
         return str(cell.folder(tmp_path).name)
 
     trial = finish(axes.TRIALS[0])
