@@ -149,8 +149,8 @@ def test_prompts_are_asked_of_all_kinds() -> None:
 
 
 def test_the_command_says_that_a_model_does_not_reason(talking_cache: Path) -> None:  # noqa: F811
-    done = charactery(
-        talking_cache, "decided", "smollm2", "--limit", "3", "--max-tokens", "20", "--character", "captain"
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("smollm2: 3 prompts; 3 no reasoning") and "in character" in done.stdout
+    asked = ("decided", "smollm2", "--limit", "3", "--max-tokens", "20", "--character", "captain")
+    done, told = (charactery(talking_cache, *asked, *more) for more in ((), ("--json",)))
+    assert done.returncode == told.returncode == 0, done.stderr
+    assert done.stdout.startswith("smollm2: 3 prompts; 3 no reasoning") and "none of them has" in done.stdout
+    assert "not measured" not in done.stdout and "in character" in told.stdout

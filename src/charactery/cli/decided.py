@@ -67,6 +67,9 @@ def decided(
                 continue
             reasons = "".join(f"; {count} {why}" for why, count in missing.items())
             typer.echo(f"{speaker.subject.text}: {len(asked)} prompts{reasons}")
+            if sum(missing.values()) == len(asked):
+                typer.echo("  none of them has reasoning between marks such as <think>, and an answer after it, to cut")
+                continue
             for metric in dict.fromkeys(row["metric"] for row in rows):
                 typer.echo(f"  {metric}")
                 for row in rows:

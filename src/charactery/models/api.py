@@ -49,8 +49,8 @@ async def ask_api(name: str, messages: list[ChatMessage], config: GenerateConfig
 async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, likeliest: int = 0) -> list[ModelOutput]:
     """An output for each request; `likeliest` asks for the log-probabilities of so many tokens at each place.
 
-    A service that refuses to give those is asked without, and from then on without alone: one request finds out before
-    the rest are sent. Raises what `ask_api` does.
+    A service that refuses to give those is asked without them from then on; one request finds out before the rest are
+    sent. Raises what `ask_api` does.
     """
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
