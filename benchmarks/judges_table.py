@@ -18,8 +18,8 @@ from typing import Any
 from charactery.judges.classifier import ClassifierJudge
 from charactery.judges.labelled import Labelled, agreement, chance_corrected, labelled_pairs
 from charactery.models.sentences import SentenceEncoder
-from charactery.pipeline.distil import Watch
 from charactery.pipeline.judging import check_judge
+from charactery.pipeline.watch import Watch
 from charactery.runs import Row, Run, read_rows, read_run, write_json, write_text
 from charactery.stats import Estimate
 

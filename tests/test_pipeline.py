@@ -212,11 +212,11 @@ def assert_same(one: Path, other: Path, *files: tuple[str, str]) -> None:
 
 
 KILLS = [
-    ("charactery.pipeline.distil:choose", 1, "before"),  # then the disk is full
+    ("charactery.pipeline.making:choose", 1, "before"),  # then the disk is full
     ("charactery.runs:Journal.add", 2, "before"),  # in the drafts, with batches behind it
-    ("charactery.pipeline.distil:confounds", 1, "before"),
+    ("charactery.pipeline.making:confounds", 1, "before"),
     ("charactery.train.trainers:_Progress.on_save", 2, "before"),  # a checkpoint of SFT without its marker
-    ("charactery.pipeline.distil:self_play", 1, "after"),
+    ("charactery.pipeline.making:self_play", 1, "after"),
     ("charactery.train.trainers:_Progress.on_save", 2, "after"),  # between two checkpoints of DPO
     ("charactery.evals.of_run:margins", 2, "before"),
     ("charactery.evals.of_run:figures", 1, "before"),
@@ -712,7 +712,7 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
         for name in manifest["stages"][manifest["stages"].index(own) :]:
             if not name.startswith("sham-"):  # which learns from what was before
                 shutil.rmtree(stage(again, name))
-        for where in ("charactery.train.trainers:_Progress.on_save", "charactery.pipeline.distil:evaluate"):
+        for where in ("charactery.train.trainers:_Progress.on_save", "charactery.pipeline.examining:evaluate"):
             killed = charactery(talking_cache, where, "1", "before", *arguments, "--out", str(again), code=ASSASSIN)
             assert killed.returncode == -9, killed.stderr
         assert_same(again, out, (manifest["trained"], "adapter/adapter_model.safetensors"))

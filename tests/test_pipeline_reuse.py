@@ -24,7 +24,7 @@ from test_pipeline import (  # noqa: F401 - fixtures
     whole_run,
 )
 
-BEFORE_TRAINING = ("charactery.pipeline.distil:train_sft", "1", "before")
+BEFORE_TRAINING = ("charactery.pipeline.training:train_sft", "1", "before")
 
 
 # -- whole runs
@@ -60,8 +60,8 @@ def test_a_run_that_takes_stages_is_the_run_by_itself(
     [
         (["--sft-epochs", "2"], BEFORE_TRAINING, ["prompts", "drafts", "pairs"]),
         (["--lora-rank", "4"], BEFORE_TRAINING, ["prompts", "drafts", "pairs"]),
-        (["--match-lengths"], ("charactery.pipeline.distil:make_pairs", "1", "before"), ["prompts", "drafts"]),
-        (["--seed", "7"], ("charactery.pipeline.distil:choose", "1", "before"), []),
+        (["--match-lengths"], ("charactery.pipeline.making:make_pairs", "1", "before"), ["prompts", "drafts"]),
+        (["--seed", "7"], ("charactery.pipeline.making:choose", "1", "before"), []),
     ],
 )
 def test_what_is_made_of_something_else_is_not_taken(
@@ -92,7 +92,7 @@ WATCHED = """
 import json, sys
 from dataclasses import fields
 from charactery import runs
-from charactery.pipeline import distil, order, recipe
+from charactery.pipeline import examining, order, recipe
 seen, now = {}, []
 def watch(owner, names):
     def read(self, name):
@@ -123,7 +123,7 @@ runs.Run.stage, runs.numbered_rows = staged, numbered
 def done(examined):
     open(out, "w").write(json.dumps(seen))
     raise SystemExit(0)
-distil.evaluate = done
+examining.evaluate = done
 out, sys.argv = sys.argv[1], ["charactery", *sys.argv[2:]]
 from charactery.cli import main
 main()

@@ -17,7 +17,7 @@ from charactery.judges.rating import LIKELIHOOD, OfAnswersAlone
 from charactery.models.local import LocalModel, Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
-from charactery.pipeline import distil
+from charactery.pipeline import common, distil, examining, making, training
 from charactery.pipeline.manifest import stated
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe, stages
@@ -42,7 +42,7 @@ def test_drafts_are_warm_and_earlier_turns_are_not_and_are_short(
 ) -> None:
     write_rows(tmp_path / "prompts.jsonl", [Prompt("1", "neutral", ("Why?",)).row()])
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "draft", lambda prompts, drafting, *rest: seen.append(drafting))
+    monkeypatch.setattr(making, "draft", lambda prompts, drafting, *rest: seen.append(drafting))
     work(tmp_path, pairs=pairs).drafts(tmp_path)
     [drafting] = seen
     assert drafting.sampler == Sampler(50, 0.9) and drafting.told == Sampler(48, 0.6)
@@ -57,8 +57,8 @@ def test_answers_to_stop_by_are_those_of_any_seed(tmp_path: Path, monkeypatch: p
     rows = [replace(Prompt(split, "neutral", (f"{split}?",)), split=split).row() for split in ("train", "validation")]
     write_rows(tmp_path / "prompts.jsonl", rows)
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "draft", lambda prompts, drafting, *rest: seen.append((prompts, drafting)) or rows)
-    monkeypatch.setattr(distil, "sft_rows", lambda drafts, side: drafts)
+    monkeypatch.setattr(making, "draft", lambda prompts, drafting, *rest: seen.append((prompts, drafting)) or rows)
+    monkeypatch.setattr(making, "sft_rows", lambda drafts, side: drafts)
     with pytest.raises(BadData, match="only 2 answers are left for a loss to stop at"):
         work(tmp_path).validation(tmp_path)
     seen.clear()
@@ -83,8 +83,8 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
     assert more - less == 32 * (2 + 1) + 2 * 8
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "train_fitting", lambda begin, train, settings: train(None, None, settings))
-    monkeypatch.setattr(distil, "train_sft", lambda *given: seen.append((given[3].stop_at_loss, given[-1])))
+    monkeypatch.setattr(training, "train_fitting", lambda begin, train, settings: train(None, None, settings))
+    monkeypatch.setattr(training, "train_sft", lambda *given: seen.append((given[3].stop_at_loss, given[-1])))
     arms = work(tmp_path)
     arms.recipe = stopping
     arms.sft(tmp_path, "sft")
@@ -98,7 +98,7 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
 def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "self_play", lambda *given: seen.append(given) or [])
+    monkeypatch.setattr(making, "self_play", lambda *given: seen.append(given) or [])
     work(tmp_path).self_play(tmp_path, "self-play")
     _, speaker, sampler, most, *_ = seen[0]
     assert sampler == Sampler(50, 0.2) and most == 7 and speaker.subject.adapter == tmp_path / "adapter"
@@ -234,7 +234,7 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
         folders[name].mkdir()
         write_rows(folders[name] / "pairs.jsonl", mine)
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "train_dpo", lambda model, pairs, *rest: seen.append(pairs))
+    monkeypatch.setattr(training, "train_dpo", lambda model, pairs, *rest: seen.append(pairs))
     stages = work(tmp_path)
     stages.run.stage_folder = folders.__getitem__
     stages.recipe = replace(RECIPE, contrast=4)
@@ -246,9 +246,9 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
 
 def test_what_is_evaluated_as_trained_is_what_dpo_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(distil, "evaluate", seen.append)
-    monkeypatch.setattr(distil, "read_chosen", lambda path: [])
-    monkeypatch.setattr(distil, "read_rows", lambda path: [])
+    monkeypatch.setattr(examining, "evaluate", seen.append)
+    monkeypatch.setattr(common, "read_chosen", lambda path: [])
+    monkeypatch.setattr(common, "read_rows", lambda path: [])
     stages = work(tmp_path, sham=True)
     stages.models.base = lambda subject: None
     stages.run.stage_folder = lambda name: tmp_path / name

@@ -18,7 +18,7 @@ from charactery.judges.rating import Case, Ratings
 from charactery.models.chat import user
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
-from charactery.pipeline import distil
+from charactery.pipeline import common, distil
 from charactery.pipeline.recipe import Recipe, find_recipe
 from charactery.runs import Row, read_rows, write_rows
 from charactery.train.settings import Dpo, Grpo
@@ -63,7 +63,7 @@ def stages_of(
         write_rows(tmp_path / name / f"{'sft' if name == 'pairs' else name}.jsonl", rows)
 
     def make(recipe: Recipe, **judge: Any) -> Any:
-        monkeypatch.setattr(distil, "judge_named", lambda *asked: lambda character: Prefers(**judge))
+        monkeypatch.setattr(common, "judge_named", lambda *asked: lambda character: Prefers(**judge))
         run: Any = SimpleNamespace(folder=tmp_path, stage_folder=lambda name: tmp_path / name)
         order = distil.Order(find_character("captain"), tmp_path, recipe=recipe, device="cpu")
         return distil._Stages(run, order, Models("cpu"), parse_subject("smollm2"), distil.Watch())

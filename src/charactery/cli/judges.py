@@ -33,8 +33,8 @@ def judge(
       charactery judge likelihood smollm2 openai/gpt-5-mini --json
     """
     from charactery.cli.show import progress
-    from charactery.pipeline.distil import Watch
     from charactery.pipeline.judging import check_judge
+    from charactery.pipeline.watch import Watch
     from charactery.stats import Estimate
 
     for name in judges:

@@ -106,8 +106,8 @@ def strength(
         typer.echo(foresee_answers(subject, asked * len({0.0, *strengths}), sampler["max_tokens"]))
         return
     from charactery.cli.show import progress
-    from charactery.pipeline.distil import Watch
     from charactery.pipeline.strength import measure_strengths
+    from charactery.pipeline.watch import Watch
     from charactery.stats import Estimate
 
     with progress() as bars:
@@ -156,9 +156,9 @@ def frontier(
     """
     from charactery.cli.show import progress
     from charactery.models.subject import parse_subject
-    from charactery.pipeline.distil import Watch
     from charactery.pipeline.frontier import comparable, every_point, in_common, measure_frontier
     from charactery.pipeline.plan import foresee_answers
+    from charactery.pipeline.watch import Watch
     from charactery.stats import Estimate
 
     folders = [named(run) for run in runs]

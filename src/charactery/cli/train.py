@@ -127,10 +127,10 @@ def train(
       charactery train lincoln --writings lincoln.jsonl --others presidents/
       charactery train captain --model HuggingFaceTB/SmolLM2-135M-Instruct --out runs/captain-hub
     """
-    from charactery.pipeline.distil import Watch
     from charactery.pipeline.distil import train as run_training
     from charactery.pipeline.order import Order
     from charactery.pipeline.recipe import DEFAULT, PERSON, find_recipe, with_options
+    from charactery.pipeline.watch import Watch
 
     who = chosen(character, dial, profile)
     if not any(True for _ in who.traits()):

@@ -16,8 +16,8 @@ from charactery.models.local import Adapter, LocalModel, Sampler, derive_seed
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models
 from charactery.models.subject import BEST_OF, parse_subject
-from charactery.pipeline.distil import Watch
 from charactery.pipeline.recipe import TRAINS
+from charactery.pipeline.watch import Watch
 from charactery.report.figures import evaluate_folder
 from charactery.report.frontier import write_frontier
 from charactery.runs import Journal, Row, Run, digest, read_rows, read_run, stage_kind, write_json, write_rows

@@ -10,7 +10,7 @@ from charactery.judges.labelled import Labelled, agreement, by_length, chance_co
 from charactery.judges.rating import LIKELIHOOD, judge_named
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
-from charactery.pipeline.distil import Watch
+from charactery.pipeline.watch import Watch
 from charactery.runs import Journal, clock, digest
 
 

@@ -17,7 +17,7 @@ from charactery.models.local import Sampler
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker, answer_all
 from charactery.models.subject import parse_subject
-from charactery.pipeline.distil import Watch
+from charactery.pipeline.watch import Watch
 from charactery.report import write_report
 from charactery.report.figures import evaluate_folder
 from charactery.runs import Journal, Row, Run, digest, open_run, read_manifest, write_json, write_rows
