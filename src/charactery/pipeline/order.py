@@ -90,6 +90,26 @@ class Order:
     def check(self) -> None:
         """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
         logger or device that is not here."""
+        self._check_numbers()
+        self.recipe.check()
+        for run in self.reuse:
+            read_manifest(run)
+        self._check_stages()
+        if self.reads_writings:
+            self.texts()
+        elif self.writings or self.others:
+            raise CharacteryError(
+                f"--writings and --others are for recipes that learn from texts, and {self.recipe.name} has no stage "
+                "`writings`; --recipe person has"
+            )
+        if self.recipe.judge not in (LIKELIHOOD, AUTHORSHIP):
+            parse_subject(self.recipe.judge)
+        self._check_training()
+        check_loggers(self.report_to)
+        pick_device(self.device)
+
+    def _check_numbers(self) -> None:
+        """Those that a recipe leaves to be checked here."""
         recipe = self.recipe
         for name, value in (
             ("--sft-rate", recipe.sft.learning_rate), ("--sft-epochs", recipe.sft.epochs),
@@ -105,9 +125,10 @@ class Order:
             raise CharacteryError("--sham compares two plain drafts, and at --draft-temperature 0 they are the same")
         if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
-        recipe.check()
-        for run in self.reuse:
-            read_manifest(run)
+
+    def _check_stages(self) -> None:
+        """What each is to work with."""
+        recipe = self.recipe
         own = {stage_kind(name) for name in recipe.own_stages}
         given = self.pairs or recipe.contrast or recipe.sizes.tasks if "pairs" in own else False
         played = recipe.self_play if "self-play" in own else 0
@@ -125,15 +146,11 @@ class Order:
             raise CharacteryError("has no traits, and `cases` are about traits", self.character.path)
         for left_out in (recipe.documents.without, recipe.cases.without):
             self.character.without(left_out)
-        if self.reads_writings:
-            self.texts()
-        elif self.writings or self.others:
-            raise CharacteryError(
-                f"--writings and --others are for recipes that learn from texts, and {recipe.name} has no stage "
-                "`writings`; --recipe person has"
-            )
-        if recipe.judge not in (LIKELIHOOD, AUTHORSHIP):
-            parse_subject(recipe.judge)
+
+    def _check_training(self) -> None:
+        """How it learns, and whether the processes there are can share a step."""
+        recipe = self.recipe
+        own = {stage_kind(name) for name in recipe.own_stages}
         for trainer in sorted(own & FIELDS.keys()):
             order = (recipe.sft if trainer == "sft" else recipe.dpo).order
             if order not in (*ORDERS, *(f"by:{name}" for name in FIELDS[trainer])):
@@ -149,8 +166,6 @@ class Order:
         share(recipe.dpo.batch)
         share(recipe.grpo.prompts)
         share(recipe.authors.batch)
-        check_loggers(self.report_to)
-        pick_device(self.device)
 
 
 def check_loggers(report_to: str) -> None:

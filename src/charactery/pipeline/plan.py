@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charactery.data.cases import SITUATION
-from charactery.data.documents import passages
 from charactery.data.pairs import read_pairs
 from charactery.data.prompts import (
     VALIDATION,
@@ -15,15 +14,14 @@ from charactery.data.prompts import (
     trait_prompts,
 )
 from charactery.data.questions import SAMPLER
-from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
-from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
+from charactery.evals.sizes import LIKELIHOOD_ASKED
 from charactery.judges.labelled import labelled_pairs
-from charactery.models.subject import BEST_OF, Subject, parse_subject
+from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
+from charactery.pipeline.counts import TOKENS_ASKED, Counts
 from charactery.pipeline.order import Order
-from charactery.pipeline.recipe import AUTHORSHIP
-from charactery.pipeline.recipe import JUDGED as COMPARES
+from charactery.pipeline.recipe import AUTHORSHIP, JUDGED
 from charactery.runs import read_run, stage_kind
 from charactery.train.settings import at_once
 
@@ -31,8 +29,8 @@ from charactery.train.settings import at_once
 # in proportion to their parameters.
 TOKENS_PER_SECOND = {"generate": 440.0, "train": 625.0, "score": 2100.0}
 PARAMETERS = 135e6
-TOKENS_ASKED = 100  # of an average prompt with its frame
 ASKED_A_TURN = 55
+FIXED = 8000 + 480 * 30  # tokens of the prose and the multiple choice that each Subject reads
 READ_A_SAMPLE = 4 * 70  # tokens: an answer's beginning and its prompt, behind the character and three foils
 TOKENS_A_WORD = 1.4  # of a person's passages
 LOOKS = 50  # at the loss that SFT is to stop at, if it goes to its end
@@ -115,17 +113,6 @@ def _in_stock(order: Order) -> None:
             raise BadData(f"{wanted} {name} are asked for and {have} are there; ask for fewer, or bring your own")
 
 
-def _stated(order: Order, row: int) -> dict[str, float]:
-    """What documents and cases come to, as so many rows of that length in tokens."""
-    told, cases = order.recipe.documents, order.recipe.cases
-    parts = len(passages(order.character.without(told.without), told.tokens))
-    documents = told.count + max(parts, round(told.verbatim * told.count))
-    return {
-        "documents": documents * told.tokens / row,
-        "cases": cases.count * (TOKENS_ASKED + SITUATION + cases.tokens) / row,
-    }
-
-
 def _of_writings(order: Order, subjects: int) -> dict[str, int]:
     """Tokens that a person's writings cost: questions to passages, the judge's two models, its test, the portrait."""
     if not order.reads_writings:
@@ -172,120 +159,92 @@ def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
     return there, same
 
 
+def _tokens(order: Order, counts: Counts, judged: bool) -> dict[str, int]:
+    """What is read, written and learnt in all; whether the judge is `judged` already on the labelled set."""
+    recipe = order.recipe
+    length = recipe.sampler.max_tokens
+    row = TOKENS_ASKED + length
+    compares = {stage_kind(name) for name in recipe.own_stages} & {*JUDGED}
+    checked = 2 * len(labelled_pairs()) if compares and recipe.judge != AUTHORSHIP and not judged else 0
+    learnt = counts.fine_tuned * recipe.sft.epochs + 2 * counts.compared * recipe.dpo.epochs  # rows
+    tokens = {
+        "generate": counts.answers * length
+        + counts.online * recipe.grpo.max_tokens
+        + counts.documents * recipe.documents.tokens
+        + counts.cases * (SITUATION + recipe.cases.tokens),
+        "train": int(counts.arms * row * learnt) + counts.online * (TOKENS_ASKED + recipe.grpo.max_tokens),
+        "score": counts.subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + FIXED)
+        + 2 * LIKELIHOOD_ASKED * 4 * (60 + row)
+        + LOOKS * counts.validated * row
+        + (counts.sampled + counts.revised + checked + counts.online + counts.candidates) * READ_A_SAMPLE,
+    }
+    for name, more in _of_writings(order, counts.subjects).items():
+        tokens[name] += more
+    return tokens
+
+
+def _memory(order: Order, counts: Counts, parameters: float) -> float:
+    """The most at a time, in GB."""
+    recipe = order.recipe
+    sft, dpo, length = recipe.sft, recipe.dpo, recipe.sampler.max_tokens
+    # rows; the longest are conversations of three turns
+    together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
+    longest = max(
+        3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length,
+        recipe.documents.tokens if counts.documents else 0,
+        TOKENS_ASKED + SITUATION + recipe.cases.tokens if counts.cases else 0,
+    )
+    memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * (parameters / PARAMETERS)
+    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32; DPO's reference, or two looks
+        memory += parameters * 4 * (6 if recipe.validates else 5 if counts.stages("dpo") else 4) / 1e9
+    return memory
+
+
+def _paid(order: Order, counts: Counts, had: set[str]) -> int:
+    """The teacher's answers, less those of kinds of stages that were `had` before."""
+    paid = counts.stated
+    paid += 0 if "drafts" in had else counts.taught + 2 * counts.talks
+    paid += 0 if "validation" in had else counts.validated * order.draws + counts.validated_turns
+    return paid
+
+
 def foresee(order: Order) -> Foresight:
     """Rows, tokens, minutes and memory of a run, from its sizes alone. Raises what `train` would for bad input."""
-    sizes, recipe = order.sizes, order.recipe
-    subject = parse_subject(order.model)
+    sizes, subject = order.sizes, parse_subject(order.model)
     known = parameters_of(subject)
     parameters = known or PARAMETERS
-    elsewhere = min(sizes.elsewhere, len(trait_prompts(order.character, "elsewhere")))
     order.check()
     _in_stock(order)
-    own = len(read_pairs(order.pairs)) if order.pairs else 0
+    counts = Counts(order, len(read_pairs(order.pairs)) if order.pairs else 0)
     teacher = parse_subject(order.teacher) if order.teacher else None
     if not subject.here or subject.run or subject.character:
         raise ModelNotFound(f"{order.model!r} cannot be trained; give a model's name, folder or hub id")
-    talks = round(sizes.train / 4)
-    mine = sizes.train * order.draws + sizes.tasks
-    drafts = mine + (sizes.train + sizes.tasks) * (2 if order.sham else 1) + 2 * talks
-    validated = sum(VALIDATION.values()) if recipe.validates else 0
-    turns_before = 2 * VALIDATION["conversation"] if recipe.validates else 0
-    validation = validated * (order.draws + 1) + turns_before
-    subjects = 4 if order.sham else 3
-    asked = sizes.held_out + 3 * sizes.held_out_conversations + 2 * min(FOREIGN_ASKED, sizes.held_out) + elsewhere
-    stages = [stage_kind(name) for name in recipe.own_stages]
-    played = min(recipe.self_play, own or sizes.train) if "self-play" in stages else 0
-    asked_of_itself = min(recipe.samples.prompts, sizes.train)
-    sampled = stages.count("samples") * asked_of_itself * recipe.samples.each
-    revised = 4 * sizes.train * stages.count("revisions")
-    told = recipe.reflections
-    reflected = stages.count("reflections") * (len(questions()) * told.each + told.conversations)
-    turns = stages.count("reflections") * told.conversations * (told.turns - 1)  # heard, and not learnt from
-    turns = 0 if told.plain else turns
-    spoken = min(reflected, -(-told.tokens // recipe.sampler.max_tokens)) if told.tokens else reflected
-    arms = 2 if order.sham else 1
-    online = arms * stages.count("grpo") * recipe.grpo.steps * recipe.grpo.prompts * recipe.grpo.each
-    chosen = (sizes.held_out * max(recipe.best_of.sizes) + recipe.best_of.n * asked) if BEST_OF in stages else 0
-    answers = (
-        drafts
-        + validation
-        + revised
-        + played
-        + sampled
-        + reflected
-        + turns
-        + chosen
-        + 3 * min(JUDGED, sizes.train)
-        + (subjects - (BEST_OF in stages)) * asked
-        + 3 * min(CONTROLLED, sizes.held_out)
-    )
-    length = recipe.sampler.max_tokens
-    row = TOKENS_ASKED + length
-    rows, drafted = (own, own) if own else (sizes.train + sizes.tasks, recipe.contrast + sizes.tasks)
-    compared = stages.count("dpo") * drafted + played + stages.count("samples") * asked_of_itself + revised // 4
-    again = {
-        "reflections": spoken, "revisions": sizes.train + sizes.tasks, "pairs": rows,
-        "writings": recipe.writings.passages + sizes.tasks, **_stated(order, row),
-    }  # fmt: skip
-    fine_tuned = sum(again[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))
     had, same = _answered_by(order, subject)
-    judges = {*stages} & {*COMPARES} and recipe.judge != AUTHORSHIP and "judge" not in had
-    checked = 2 * len(labelled_pairs()) if judges else 0
-    tokens = {
-        "generate": answers * length + online * recipe.grpo.max_tokens,
-        "train": int(arms * row * (fine_tuned * recipe.sft.epochs + 2 * compared * recipe.dpo.epochs))
-        + online * (TOKENS_ASKED + recipe.grpo.max_tokens),
-        "score": subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + 8000 + 480 * 30)
-        + 2 * LIKELIHOOD_ASKED * 4 * (60 + row)
-        + LOOKS * validated * row
-        + (sampled + revised + checked + online + chosen) * READ_A_SAMPLE,
-    }
-    written, argued = stages.count("documents") * recipe.documents.count, stages.count("cases") * recipe.cases.count
-    tokens["generate"] += written * recipe.documents.tokens + argued * (SITUATION + recipe.cases.tokens)
-    answers += written + 2 * argued
-    for name, more in _of_writings(order, subjects).items():
-        tokens[name] += more
-    read = subjects if same else 2  # whose answers in the evals are there: the plain and the prompted model's, or all
-    evaluated = read * asked + 3 * min(JUDGED, sizes.train) + 3 * min(CONTROLLED, sizes.held_out)
-    known_of = {"drafts": drafts, "validation": validation, "self-play": played, "samples": sampled,
-                "revisions": revised, "reflections": reflected + turns, "evaluate": evaluated}  # fmt: skip
-    taken = sum(count for kind, count in known_of.items() if kind in had)
-    tokens["generate"] -= taken * length
+    read = counts.subjects if same else 2  # whose answers in the evals are there: all, or the plain and the prompted
+    taken = sum(count for kind, count in counts.known(read).items() if kind in had)
+    tokens = _tokens(order, counts, "judge" in had)
+    tokens["generate"] -= taken * order.recipe.sampler.max_tokens
     if "evaluate" in had:
-        tokens["score"] -= read * (8000 + 480 * 30)
+        tokens["score"] -= read * FIXED
     scale = parameters / PARAMETERS
     minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
-    counts = {
+    rows = {
         "training prompts": sizes.train,
         "tasks to be answered plainly": sizes.tasks,
         "held-out prompts": sizes.held_out,
         "held-out conversations": sizes.held_out_conversations,
-        "elsewhere prompts": elsewhere,
+        "elsewhere prompts": counts.elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
-        "answers to generate": answers + online - taken,
+        "answers to generate": counts.answers + counts.stated + counts.online - taken,
     }
-    # rows; the longest are conversations of three turns
-    sft, dpo = recipe.sft, recipe.dpo
-    together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
-    longest = max(
-        3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length,
-        recipe.documents.tokens if written else 0,
-        TOKENS_ASKED + SITUATION + recipe.cases.tokens if argued else 0,
-    )
-    memory = 1.5 + 2 * parameters * 2 / 1e9 + together * longest * GB_A_TOKEN * scale
-    if not recipe.lora.rank:  # weights, gradients and AdamW's two moments in float32; DPO's reference, or two looks
-        memory += parameters * 4 * (6 if recipe.validates else 5 if "dpo" in stages else 4) / 1e9
-    paid = written + 2 * argued  # answers of the teacher
-    paid += 0 if "drafts" in had else mine + 2 * talks
-    paid += 0 if "validation" in had else validated * order.draws + turns_before
     return Foresight(
-        counts,
+        rows,
         tokens,
         minutes,
-        memory,
+        _memory(order, counts, parameters),
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        paid if teacher and not teacher.here else 0,
+        _paid(order, counts, had) if teacher and not teacher.here else 0,
         taken,
     )

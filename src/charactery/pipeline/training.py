@@ -100,6 +100,7 @@ class Training(Common):
 
     def work(self, name: str, folder: Path) -> Work:
         """Where a trainer works; its steps are told as they are done."""
+
         def progress(step: int, steps: int, log: Row) -> None:
             if step == 1 or not started:
                 self.watch.start(name, steps)
