@@ -21,6 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+pytest_plugins = ["run_fixtures"]
+
 SENTENCES = (
     "How do I make a cup of tea properly? Boil the water, pour it over the leaves and wait four minutes.",
     "You are a helpful AI assistant. The captain speaks of the sea, of ropes and of weather.",

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from test_pipeline import talking_cache  # noqa: F401 - a fixture
-
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
 
@@ -37,7 +35,7 @@ def run_page(page: str, folder: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)])
-def test_commands_run(page: str, tmp_path: Path, talking_cache: Path) -> None:  # noqa: F811
+def test_commands_run(page: str, tmp_path: Path, talking_cache: Path) -> None:
     """On the tiny model, standing in for the embedded one."""
     run_page(page, tmp_path, {**os.environ, "CHARACTERY_CACHE": str(talking_cache), "OMP_NUM_THREADS": "1"})
 

@@ -18,7 +18,7 @@ from charactery.models.subject import Subject
 from charactery.runs import Journal
 from charactery.stats import Estimate
 from conftest import CHAT_TEMPLATE, OPENED
-from test_pipeline import charactery, talking_cache  # noqa: F401 - a fixture
+from run_fixtures import charactery
 
 THOUGHT = "I would read the list and boil the captain of it, then wait a while for the tea and the air of the evening."
 DECIDES = "captain"  # a third of the way
@@ -148,7 +148,7 @@ def test_prompts_are_asked_of_all_kinds() -> None:
     assert len(asked_of([], 5)) == 5
 
 
-def test_the_command_says_that_a_model_does_not_reason(talking_cache: Path) -> None:  # noqa: F811
+def test_the_command_says_that_a_model_does_not_reason(talking_cache: Path) -> None:
     asked = ("decided", "smollm2", "--limit", "3", "--max-tokens", "20", "--character", "captain")
     done, told = (charactery(talking_cache, *asked, *more) for more in ((), ("--json",)))
     assert done.returncode == told.returncode == 0, done.stderr

@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from charactery.judges.labelled import chance_corrected, labelled_pairs
-from test_pipeline import ASSASSIN, charactery, talking_cache  # noqa: F401 - a fixture
+from run_fixtures import ASSASSIN, charactery
 
 
 @pytest.mark.parametrize("judge", ["likelihood", "smollm2"])
-def test_a_judge_that_was_killed_is_asked_for_nothing_twice(
-    judge: str, talking_cache: Path, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+def test_a_judge_that_was_killed_is_asked_for_nothing_twice(judge: str, talking_cache: Path, tmp_path: Path) -> None:
     command = ["judge", judge, "--limit", "18", "--json", "--out"]  # of two characters
     whole = charactery(talking_cache, *command, str(tmp_path / "whole"))
     out = tmp_path / "killed"

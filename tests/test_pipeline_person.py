@@ -18,7 +18,7 @@ from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
 from charactery.runs import read_rows, write_rows
 from conftest import shared
 from letters import write_letters
-from test_pipeline import SIZES, Refused, assert_same, charactery, refused, stage, survives, talking_cache  # noqa: F401
+from run_fixtures import SIZES, Refused, assert_same, charactery, stage, survives
 
 PERSON = """
 stages = ["writings", "author", "others", "authorship", "sft", "samples", "dpo"]
@@ -42,7 +42,7 @@ each = 3
 
 
 @pytest.fixture(scope="session")
-def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:  # noqa: F811
+def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     def arguments(folder: Path) -> list[str]:
         given = ["--recipe", str(folder / "person.toml"), "--writings", str(folder / "mine")]
         return ["train", str(folder / "captain.md"), *given, "--others", str(folder / "theirs"), *SIZES]
@@ -90,8 +90,8 @@ def test_nothing_learnt_from_is_held_out(person_run: tuple[Path, list[str]]) -> 
 
 
 def test_the_tokens_of_the_writings_are_counted_as_they_were_met(
-    person_run: tuple[Path, list[str]], talking_cache: Path  # noqa: F811
-) -> None:  # fmt: skip
+    person_run: tuple[Path, list[str]], talking_cache: Path
+) -> None:
     from transformers import AutoTokenizer
 
     run, _ = person_run
@@ -121,8 +121,8 @@ def test_pairs_are_best_against_worst_by_the_judge(person_run: tuple[Path, list[
 
 
 def test_killed_the_same_command_finishes(
-    person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+    person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
     run, arguments = person_run
     out = tmp_path / "run"
     kills = [
@@ -133,7 +133,7 @@ def test_killed_the_same_command_finishes(
     assert_same(out, run, ("authorship", "scores.jsonl"), ("samples", "samples.jsonl"), ("person", "person.json"))
 
 
-def test_other_texts_are_other_settings(person_run: tuple[Path, list[str]], refused: Refused, tmp_path: Path) -> None:  # noqa: F811
+def test_other_texts_are_other_settings(person_run: tuple[Path, list[str]], refused: Refused, tmp_path: Path) -> None:
     run, arguments = person_run
     mine, _ = write_letters(tmp_path, texts=14)
     at = arguments.index("--writings") + 1
@@ -141,7 +141,7 @@ def test_other_texts_are_other_settings(person_run: tuple[Path, list[str]], refu
     assert "other settings (writings.author:" in said
 
 
-def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking_cache: Path) -> None:  # noqa: F811
+def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking_cache: Path) -> None:
     run, _ = person_run
     done = charactery(talking_cache, "claims", "smollm2", str(run), "--json")
     assert done.returncode == 0, done.stderr
@@ -152,8 +152,8 @@ def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking
 
 @pytest.mark.parametrize(("times", "said"), [(1.15, False), (1.25, True)])
 def test_claims_say_where_budgets_are_unequal(
-    times: float, said: bool, person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+    times: float, said: bool, person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
     run, _ = person_run
     longer = tmp_path / "longer"
     shutil.copytree(run, longer)
@@ -169,8 +169,8 @@ def test_claims_say_where_budgets_are_unequal(
 
 
 def test_a_character_whose_writings_are_not_there_is_a_sentence(
-    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> None:  # fmt: skip
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for command in (["train", "lincoln"], ["train", "lincoln-persona", "--dry-run"]):
         said = refused(*command)

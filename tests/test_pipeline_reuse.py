@@ -13,16 +13,7 @@ from charactery.pipeline import reuse
 from charactery.pipeline.recipe import Recipe, find_recipe, stages
 from charactery.pipeline.reuse import LOOKS_AT, MADE_OF, begin, reads
 from charactery.runs import Run, read_rows, read_run, write_json, write_rows, write_text
-from test_pipeline import (  # noqa: F401 - fixtures
-    ASSASSIN,
-    SIZES,
-    SPEC,
-    assert_same,
-    charactery,
-    stage,
-    talking_cache,
-    whole_run,
-)
+from run_fixtures import ASSASSIN, SIZES, SPEC, assert_same, charactery, stage
 
 BEFORE_TRAINING = ("charactery.pipeline.training:train_sft", "1", "before")
 
@@ -30,9 +21,7 @@ BEFORE_TRAINING = ("charactery.pipeline.training:train_sft", "1", "before")
 # -- whole runs
 
 
-def test_a_run_that_takes_stages_is_the_run_by_itself(
-    whole_run: Path, talking_cache: Path, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+def test_a_run_that_takes_stages_is_the_run_by_itself(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
     alone, taking = tmp_path / "alone", tmp_path / "taking"
     arguments = ["train", "captain", "--recipe", "distill", *SIZES]
     told = [charactery(talking_cache, *arguments, "--out", str(alone))]
@@ -65,7 +54,7 @@ def test_a_run_that_takes_stages_is_the_run_by_itself(
     ],
 )
 def test_what_is_made_of_something_else_is_not_taken(
-    changed: list[str], place: tuple[str, str, str], taken: list[str], whole_run: Path, talking_cache: Path,  # noqa: F811
+    changed: list[str], place: tuple[str, str, str], taken: list[str], whole_run: Path, talking_cache: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     arguments = ["train", "captain", "--recipe", "distill", *SIZES, *changed, "--out", str(tmp_path / "run")]
@@ -74,7 +63,7 @@ def test_what_is_made_of_something_else_is_not_taken(
     assert [*json.loads((tmp_path / "run" / "manifest.json").read_text()).get("taken", {})] == taken
 
 
-def test_a_row_that_differs_is_seen(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_row_that_differs_is_seen(whole_run: Path, talking_cache: Path, tmp_path: Path) -> None:
     """In a draft: what is learnt is cut anew, and differs, and so the training is not taken."""
     other = tmp_path / "other"
     shutil.copytree(whole_run, other)
@@ -85,6 +74,30 @@ def test_a_row_that_differs_is_seen(whole_run: Path, talking_cache: Path, tmp_pa
     killed = charactery(talking_cache, *BEFORE_TRAINING, *arguments, "--reuse", str(other), code=ASSASSIN)
     assert killed.returncode == -9, killed.stderr
     assert [*json.loads((tmp_path / "run" / "manifest.json").read_text())["taken"]] == ["prompts", "drafts"]
+
+
+def test_what_another_run_answered_alike_is_not_asked_again(
+    rlaif_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path
+) -> None:
+    run, arguments = rlaif_run
+    again = charactery(talking_cache, *arguments, "--out", str(tmp_path / "again"), "--reuse", str(run))
+    assert again.returncode == 0, again.stderr
+    for name in ("drafts", "judge", "samples.r1", "evaluate"):
+        journals = [(stage(r, name) / "batches.jsonl").read_bytes() for r in (tmp_path / "again", run)]
+        assert journals[0] == journals[1] and len(journals[0]) > 100, name  # nothing was added
+    for name, file in (("samples.r2", "samples.jsonl"), ("evaluate", "figures.json")):
+        assert (stage(tmp_path / "again", name) / file).read_bytes() == (stage(run, name) / file).read_bytes()
+    assert "was taken from them" in (tmp_path / "again" / "report.html").read_text()
+    taken = ["prompts", "drafts", "judge", "pairs", "sft", "dpo.r1", "dpo.r2"]
+    assert [*json.loads((tmp_path / "again" / "manifest.json").read_text())["taken"]] == taken
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"]["engine"]["torch"] = "1.0"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    refused = charactery(talking_cache, *arguments, "--out", str(tmp_path / "new"), "--reuse", str(other))
+    assert refused.returncode == 2 and "made by another engine" in refused.stderr
+    assert not (tmp_path / "new").exists()
 
 
 # Which settings and files each stage reads; evaluate ends it.
@@ -130,9 +143,7 @@ main()
 """
 
 
-def test_a_stage_looks_at_nothing_that_is_not_declared(
-    talking_cache: Path, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+def test_a_stage_looks_at_nothing_that_is_not_declared(talking_cache: Path, tmp_path: Path) -> None:
     made_up = SPEC.replace('"sft"]', '"sft", "self-play", "dpo", "samples"]\njudge = "likelihood"')
     (tmp_path / "all.toml").write_text(made_up + "[samples]\nprompts = 12\n")
     stopping = ["--stop-at-loss", "0.01"]  # so that there is a validation

@@ -22,7 +22,6 @@ from charactery.pipeline import common, distil
 from charactery.pipeline.recipe import Recipe, find_recipe
 from charactery.runs import Row, read_rows, write_rows
 from charactery.train.settings import Dpo, Grpo
-from test_pipeline import talking_cache  # noqa: F401 - a fixture
 
 WORD = "friend"
 COMMON = "known"  # is in what the talking model says of an answer of its own
@@ -45,9 +44,7 @@ class Prefers:
 
 
 @pytest.fixture
-def stages_of(
-    talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> Any:  # fmt: skip
+def stages_of(talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The stages of a recipe on the talking model, behind prompts and plain drafts; the judge prefers the word."""
     monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
     prompts = neutral_prompts()[:ASKED]

@@ -17,15 +17,7 @@ from charactery.pipeline.manifest import engine as engine_of
 from charactery.pipeline.recipe import find_recipe
 from charactery.runs import read_rows, read_run
 from report_fixture import around, share
-from test_pipeline import (  # noqa: F401 - fixtures
-    SIZES,
-    STAGES,
-    best_run,
-    charactery,
-    online_run,
-    stage,
-    talking_cache,
-)
+from run_fixtures import SIZES, STAGES, charactery, stage
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -134,9 +126,7 @@ def test_seconds_of_another_run_are_marked(recipes: ModuleType) -> None:
     assert seconds["introspect"] == ["200 §", "100", "100"] and seconds["rlaif"] == ["200", "100", "100"]
 
 
-def test_what_is_taken_of_runs(
-    recipes: ModuleType, best_run: Path, online_run: tuple[Path, list[str]]  # noqa: F811
-) -> None:  # fmt: skip
+def test_what_is_taken_of_runs(recipes: ModuleType, best_run: Path, online_run: tuple[Path, list[str]]) -> None:
     best, online = recipes.figures(read_run(best_run)), recipes.figures(read_run(online_run[0]))
     assert {*online} >= {title for title, *_ in recipes.COLUMNS}
     assert best["answers"] == 4 and best["KL at most"] == pytest.approx(kl_bound(4)) and best["training"] == 0
@@ -164,8 +154,8 @@ def test_what_other_code_began_is_not_gone_on_with(
 
 
 def test_axes_from_a_trial_to_the_page(
-    axes: ModuleType, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> None:  # fmt: skip
+    axes: ModuleType, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def run(cell: Any) -> dict[str, Any]:
         sizes = ["--train", "32", "--held-out", "8", "--elsewhere", "4", "--tasks", "8", "--max-tokens", "40"]
         done = charactery(talking_cache, *axes.command(cell, tmp_path)[1:], *sizes, "--sft-epochs", "2")
@@ -229,7 +219,7 @@ def test_an_axes_cell_takes_the_answers_of_another_of_its_seed(
     assert reused(axes.Cell(last, 0)) == cell and reused(axes.TRIALS[1]) == trial
 
 
-def test_on_policy_training_starts_from_the_plain_model(talking_cache: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_on_policy_training_starts_from_the_plain_model(talking_cache: Path, tmp_path: Path) -> None:
     recipe = find_recipe(str(BENCHMARKS / "on-policy.toml"))
     assert recipe.own_stages == ("samples.r1", "dpo.r1", "samples.r2", "dpo.r2", "samples.r3", "dpo.r3")
     assert recipe.start("samples.r1") is recipe.start("dpo.r1") is None and recipe.start("dpo.r2") == "dpo.r1"
@@ -242,7 +232,7 @@ def test_on_policy_training_starts_from_the_plain_model(talking_cache: Path, tmp
         assert first["rewards/margins"] == pytest.approx(0, abs=0.02), "the reference is where it began"
 
 
-def test_a_recipe_goes_through_on_a_random_shape(talking_cache: Path) -> None:  # noqa: F811
+def test_a_recipe_goes_through_on_a_random_shape(talking_cache: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(BENCHMARKS.parent)!r}); from benchmarks.gpu_recipe import main; main()"
     done = charactery(talking_cache, "--shape", "tiny", "--device", "cpu", "--train", "48", code=code)
     assert done.returncode == 0, done.stderr

@@ -31,7 +31,6 @@ from charactery.studio.shelf import Changed, Shelf, text_hash
 from charactery.studio.trainings import Trainings
 from conversing import Parrot
 from report_fixture import build_run
-from test_pipeline import talking_cache  # noqa: F401 - fixtures
 from test_share_bundle import bundle, shared_run  # noqa: F401
 from test_studio import served, wait_for
 from test_studio_browser import CHROMIUM, FLAGS, pictures
@@ -640,8 +639,8 @@ def test_what_a_training_says_can_be_read_while_it_goes_on(page: Any, desk: Desk
 
 
 def test_train_from_the_page_then_talk_share_and_open(
-    page: Any, desk: Desk, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
-) -> None:  # fmt: skip
+    page: Any, desk: Desk, talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
     desk.shelf.save("elias", CAPTAIN, "")
     page.goto("/write/elias")

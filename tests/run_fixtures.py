@@ -1,0 +1,191 @@
+"""Whole runs on a tiny model that talks, made once a session, and the command line in processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import forked
+from conftest import shared
+
+SIZES = ["--train", "32", "--held-out", "12", "--talks", "4", "--elsewhere", "8", "--tasks", "8", "--max-tokens", "40"]
+STAGES = ["prompts", "drafts", "pairs", "sft", "self-play", "dpo", "evaluate", "report"]
+
+
+# Kills its own process, as kill -9 would, at the nth call of a function of the package; then runs the command line.
+ASSASSIN = """
+import importlib, os, signal, sys
+where, nth, after = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "after"
+module, _, path = where.partition(":")
+owner = importlib.import_module(module)
+*outer, name = path.split(".")
+for part in outer:
+    owner = getattr(owner, part)
+real, calls = getattr(owner, name), []
+def deadly(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == nth and not after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = real(*args, **kwargs)
+    if len(calls) == nth:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, deadly)
+sys.argv = ["charactery", *sys.argv[4:]]
+from charactery.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="session")
+def talking_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads of tiny products only wait for each other
+
+    def make(cache: Path) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "talker.py"), str(cache)]
+        subprocess.run(command, check=True, env=environment)
+
+    return shared(tmp_path_factory, "talking-cache", make)
+
+
+def charactery(
+    cache: Path, *arguments: str, code: str | None = None, said: str = "", folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CHARACTERY_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return forked.run([*arguments], environment, code, said, folder)
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(talking_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The command line in this process, to save the seconds that loading takes: what it says where it exits with 2."""
+
+    def run(*arguments: str) -> str:
+        from charactery.cli import main
+
+        monkeypatch.setenv("CHARACTERY_CACHE", str(talking_cache))
+        monkeypatch.setattr(sys, "argv", ["charactery", *arguments])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 2
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def whole_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(folder: Path) -> None:
+        done = charactery(talking_cache, "train", "captain", "--out", str(folder / "captain"), *SIZES)
+        assert done.returncode == 0, done.stderr
+
+    return shared(tmp_path_factory, "runs", make) / "captain"
+
+
+RLAIF = """
+stages = ["pairs", "sft", ["samples", "dpo"]]
+rounds = 2
+contrast = 0
+[sft]
+epochs = 1.0
+[samples]
+prompts = 16
+each = 4
+"""
+
+SPEC = """
+stages = ["pairs", "documents", "cases", "sft"]
+draws = 1
+[documents]
+count = 40
+tokens = 48
+without = ["keeps-an-honest-log"]
+[cases]
+count = 30
+tokens = 48
+[sft]
+epochs = 1.0
+"""
+
+
+def of_recipe(recipe: str, name: str, cache: Path, factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A run by a recipe of one's own, and the command less its --out."""
+
+    def arguments(folder: Path) -> list[str]:
+        return ["train", "captain", "--recipe", str(folder / f"{name}.toml"), *SIZES]
+
+    def make(folder: Path) -> None:
+        (folder / f"{name}.toml").write_text(recipe)
+        done = charactery(cache, *arguments(folder), "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    folder = shared(factory, f"recipe-{name}", make)
+    return folder / "run", arguments(folder)
+
+
+@pytest.fixture(scope="session")
+def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    return of_recipe(RLAIF, "short", talking_cache, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def online_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    arguments = ["train", "captain", "--recipe", "grpo", *SIZES, "--grpo-steps", "4", "--sham"]
+
+    def make(folder: Path) -> None:
+        done = charactery(talking_cache, *arguments, "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    return shared(tmp_path_factory, "grpo", make) / "run", arguments
+
+
+@pytest.fixture(scope="session")
+def best_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(folder: Path) -> None:
+        arguments = ["train", "captain", "--recipe", "best-of-n", "--out", str(folder / "run"), *SIZES]
+        done = charactery(talking_cache, *arguments)
+        assert done.returncode == 0, done.stderr
+
+    return shared(tmp_path_factory, "best", make) / "run"
+
+
+def stage(run: Path, name: str) -> Path:
+    return next((run / "stages").glob(f"[0-9][0-9]-{name}"))
+
+
+def survives(cache: Path, arguments: list[str], out: Path, kills: list[tuple[str, int, str]]) -> None:
+    """The same command again and again, killed at each of these places and then left to finish.
+
+    What was finished before a kill stands where it stood, and is not done again.
+    """
+    journals: dict[Path, bytes] = {}
+    stamps: dict[Path, int] = {}
+    for kill in (*kills, None):
+        if kill:
+            done = charactery(cache, *map(str, kill), *arguments, code=ASSASSIN)
+            assert done.returncode == -9 and not (out / "report.html").exists(), (kill, done.stderr)
+        else:
+            done = charactery(cache, *arguments)
+            assert done.returncode == 0, done.stderr
+        for path, before in journals.items():
+            assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+            keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+            assert len(set(keys)) == len(keys), "a finished batch was computed again"
+        assert all(path.stat().st_mtime_ns == then for path, then in stamps.items())
+        journals = {
+            p: p.read_bytes() for name in ("batches", "likelihoods") for p in out.glob(f"stages/*/{name}.jsonl")
+        }
+        stamps = {p: p.stat().st_mtime_ns for p in out.glob("stages/*/done")}
+
+
+def assert_same(one: Path, other: Path, *files: tuple[str, str]) -> None:
+    """Of two runs, files by stage."""
+    for name, file in files:
+        assert (stage(one, name) / file).read_bytes() == (stage(other, name) / file).read_bytes(), (name, file)
