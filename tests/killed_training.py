@@ -19,6 +19,7 @@ from charactery.train.settings import Dpo, Grpo, Lora, Sft
 from charactery.train.trainers import Work, train_dpo, train_sft
 
 LORA = Lora(rank=4, alpha=8)
+FULL = Lora(rank=0)  # all weights
 SFT = Sft(learning_rate=3e-2, epochs=2, batch=4)
 DPO = Dpo(learning_rate=1e-2, epochs=2, batch=4, beta=0.1)
 GRPO = Grpo(learning_rate=1e-2, steps=6, prompts=2, each=4, together=4, max_tokens=8, beta=0.05)
