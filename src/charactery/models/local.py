@@ -92,6 +92,11 @@ def pick_dtype(device: str) -> torch.dtype:
     return torch.float32
 
 
+def card_memory(device: str) -> float:
+    """Bytes of a graphics card of NVIDIA's; 0 for another device."""
+    return float(torch.cuda.get_device_properties(device).total_memory) if device == "cuda" else 0.0
+
+
 def _version(folder: Path) -> tuple[Path, int]:
     """What tells an adapter from another: trained again into the same folder, it is one."""
     folder = folder.resolve()

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from charactery.errors import BadData, CharacteryWarning
 from charactery.models.chat import prompt_text
-from charactery.models.local import LocalModel
+from charactery.models.local import LocalModel, card_memory
 from charactery.models.reasoning import leaves_something, leaving_reasoning
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.documents import as_read
@@ -245,7 +245,8 @@ def _on_one_device(config: Any) -> Any:
 def _common(work: Work, settings: Sft | Dpo | Grpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
     mine = share(batch)
-    together = at_once(settings, mine, sum(p.numel() for p in model.model.parameters()))
+    parameters = sum(p.numel() for p in model.model.parameters())
+    together = at_once(settings, mine, parameters, card_memory(model.device))
     return {
         "output_dir": str(work.folder),
         "max_steps": steps,
