@@ -3,7 +3,7 @@
     python -m benchmarks.speed --data DIR              every row at its bench size, within the hour
     python -m benchmarks.speed --data DIR --row DPO    one row; the others' results stay
     python -m benchmarks.speed --data DIR --full       once each at full size, kept beside the others
-    python -m benchmarks.speed --device cuda --shape 1b --out DIR     a random model's rows, into DIR/GPU.md and gpu.json
+    python -m benchmarks.speed --device cuda --shape 1b --out DIR    a random model: DIR/GPU.md, gpu.json
 
 DIR holds political_typology.jsonl.gz (model-written evaluations, Perez et al. 2022); without it the two rows on
 multiple choice are left out.

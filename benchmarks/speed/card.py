@@ -10,7 +10,8 @@ import platform
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ from charactery.train.trainers import train_dpo, train_sft
 
 ROUNDS = 3
 THEIRS = ", TRL's forward"  # rows whose ours is our trainer over TRL's own fused head
+
+
+@contextmanager
+def reading(ours: bool) -> Iterator[None]:
+    """While this lasts, networks that learn read through our forward, or through TRL's own."""
+    before, trainers._reads_ours = trainers._reads_ours, lambda trainer: ours
+    try:
+        yield
+    finally:
+        trainers._reads_ours = before
 
 
 def check(name: str, work: Callable[[], str]) -> str:
@@ -84,9 +95,9 @@ def checks(device: str, tokenizer: Path | None) -> list[str]:
 
         def steps(train: Callable[[Any, Any], object]) -> str:
             both = []
-            for trainers.ON_CARDS in (True, False):
-                both.append(learnt(train, model, weights, 40).output)
-            trainers.ON_CARDS = True
+            for ours in (True, False):
+                with reading(ours):
+                    both.append(learnt(train, model, weights, 40).output)
             apart = max(abs(a - b) / abs(b) for a, b in zip(*both, strict=True))
             return f"{len(both[0])} losses at most {apart:.2g} of TRL's forward's away" + (
                 "" if apart < 1e-3 else ": TOO MUCH"
@@ -143,17 +154,15 @@ def measure(
                 print(f"{name}: not begun, {budget:.0f} s are over", flush=True)
                 continue
             print(f"{name}, {time.monotonic() - began:.0f} s from the start", flush=True)
-            trainers.ON_CARDS = not name.endswith(THEIRS)
             known = best.get(name.removesuffix(THEIRS)) if name.endswith(THEIRS) else None
             try:
-                result = measured(
-                    makers[name](), ROUNDS, known, lambda: ceiling(device, shapes_of(model.model.config))
-                )  # fmt: skip
+                with reading(not name.endswith(THEIRS)):
+                    row, shapes = makers[name](), shapes_of(model.model.config)
+                    result = measured(row, ROUNDS, known, lambda: ceiling(device, shapes))  # noqa: B023 - called here
             except Exception:  # the other rows' time is not lost for it
                 traceback.print_exc()
                 continue
             finally:
-                trainers.ON_CARDS = True
                 if device == "cuda":
                     torch.cuda.empty_cache()
             best[name] = result["best"]
@@ -172,14 +181,14 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any], checked: list[
         "Written by `python -m benchmarks.speed --device cuda --shape 1b` on a randomly initialised Llama; `gpu.json` "
         "holds every pass and the peer's sweep.", "",
         f"The machine: {', '.join(f'{name} {value}' for name, value in machine.items())}.", "",
-        "Ours and the peer's best setting in turn, medians; the ratio is the median of the rounds' own, with lowest and "
-        "highest. Tokens are those of the rows as they are given, what they share counted each time; generated ones in "
+        "Ours and the peer's best setting in turn, medians; the ratio is the median of the rounds' own, with lowest "
+        "and highest. Tokens are those of the rows as they are given, what they share counted each time; generated ones in "
         "the rows that generate. The share is of the time that the work's least operations (and reading the weights, "
         "where tokens come one by one) would take at what the card gave at best. Training counts from the loaded "
         "weights to the written adapter, with as many checkpoints on both sides. No side is compiled. Memory is what "
         "tensors take at most over what was held before.", "",
-        "| work | ours | peer | ours, tokens/s | peer, tokens/s | ratio | of the bound, ours and peer | memory, ours and "
-        "peer |",
+        "| work | ours | peer | ours, tokens/s | peer, tokens/s | ratio | of the bound, ours and peer | memory, ours "
+        "and peer |",
         "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for r in rows:
