@@ -182,11 +182,11 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any], checked: list[
         "holds every pass and the peer's sweep.", "",
         f"The machine: {', '.join(f'{name} {value}' for name, value in machine.items())}.", "",
         "Ours and the peer's best setting in turn, medians; the ratio is the median of the rounds' own, with lowest "
-        "and highest. Tokens are those of the rows as they are given, what they share counted each time; "
-        "generated ones in the rows that generate. The share is of the time that the work's least operations (and reading the "
-        "weights, where tokens come one by one) would take at what the card gave at best. Training counts from the loaded "
-        "weights to the written adapter, with as many checkpoints on both sides. No side is compiled. Memory is what "
-        "tensors take at most over what was held before.", "",
+        "and highest. Tokens are those of the rows as they are given, what they share counted each time; generated "
+        "ones in the rows that generate. The share is of the time that the work's least operations (and reading the "
+        "weights, where tokens come one by one) would take at what the card gave at best. Training counts from the "
+        "loaded weights to the written adapter, with as many checkpoints on both sides. No side is compiled. Memory "
+        "is what tensors take at most over what was held before.", "",
         "| work | ours | peer | ours, tokens/s | peer, tokens/s | ratio | of the bound, ours and peer | memory, ours "
         "and peer |",
         "|---|---|---|---|---|---|---|---|",
