@@ -19,6 +19,7 @@ from charactery.data.reflections import questions
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED, LIKELIHOOD_ASKED
 from charactery.judges.labelled import labelled_pairs
+from charactery.models.local import card_memory, pick_device
 from charactery.models.subject import BEST_OF, Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.order import Order
@@ -267,7 +268,8 @@ def foresee(order: Order) -> Foresight:
     }
     # rows; the longest are conversations of three turns
     sft, dpo = recipe.sft, recipe.dpo
-    together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
+    card = card_memory(pick_device(order.device))
+    together = max(at_once(sft, sft.batch, parameters, card), 2 * at_once(dpo, dpo.batch, parameters, card))
     longest = max(
         3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length,
         recipe.documents.tokens if written else 0,
