@@ -13,7 +13,6 @@ in fine-tuning (back to the activations, not to the frozen weights), six times i
 """
 
 import argparse
-import math
 import os
 import platform
 import tempfile
@@ -24,56 +23,18 @@ from typing import Any
 
 import torch
 from benchmarks.speed.ceiling import best
+from benchmarks.speed.shapes import SHAPES, build
 
 from charactery.constitution import find_character
 from charactery.data.prompts import Sizes
-from charactery.models.chat import prompt_tokens, user
-from charactery.models.local import LocalModel, pick_device, pick_dtype
-from charactery.models.speaker import Models
-from charactery.models.subject import parse_subject
+from charactery.models.local import LocalModel, pick_device
 from charactery.pipeline.distil import Watch, train
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import find_recipe
 from charactery.runs import Run, read_rows, stage_kind
 
-SHAPES: dict[str, tuple[int, int, int, int, int]] = {  # width, of the middle, layers, heads, heads of keys and values
-    "tiny": (64, 128, 2, 4, 2),
-    "1b": (2048, 8192, 16, 32, 8),
-    "3b": (3072, 8192, 28, 24, 8),
-    "7b": (4096, 11008, 32, 32, 32),
-}
-ENDS = 2.0  # standard deviations above its mean at which the end of an answer is as likely as all else: 1 token in 44
 SIDE = 8192  # of the square matrices whose product is the card's best
 FORWARDS = {"drafts": 2.0, "self-play": 2.0, "sft": 4.0, "dpo": 6.0}  # operations a parameter and token
-
-
-def build(folder: Path, shape: str, device: str) -> int:
-    """Save a random Llama of this shape, with the embedded model's tokenizer; the parameters of its products."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(Models(device).folder(parse_subject("smollm2")))
-    width, middle, layers, heads, groups = SHAPES[shape]
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=middle, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=groups, max_position_embeddings=4096, tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    torch.set_default_dtype(pick_dtype(device))
-    try:
-        with torch.device(device):
-            network = LlamaForCausalLM(config)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    with torch.no_grad():
-        prompt = torch.tensor([prompt_tokens(tokenizer, (user("Hello"),))], device=device)
-        first = network.model(prompt).last_hidden_state[0, -1].float()
-        end = torch.randn(width, device=device) * math.log(len(tokenizer)) / ENDS / math.sqrt(width)
-        end -= (end @ first) / (first @ first) * first  # no answer ends before it begins
-        network.lm_head.weight[tokenizer.eos_token_id] = end
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return int(sum(p.numel() for name, p in network.named_parameters() if "embed_tokens" not in name))
 
 
 def best_rate(device: str) -> float:
@@ -81,12 +42,7 @@ def best_rate(device: str) -> float:
     side = SIDE if device == "cuda" else SIDE // 8
     one, other = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
 
-    def product() -> None:
-        torch.mm(one, other)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return 2.0 * side**3 / best(product)
+    return 2.0 * side**3 / best(lambda: torch.mm(one, other), device=device)
 
 
 def counting(counts: dict[str, float]) -> None:
@@ -133,6 +89,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="distill+dpo")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--train", type=int, default=96, help="training prompts; a step of SFT takes eight")
+    parser.add_argument("--tokenizer", type=Path, help="a folder; by default the embedded model's")
     options = parser.parse_args()
     device = pick_device(options.device)
     recipe = find_recipe(options.recipe)
@@ -142,7 +99,7 @@ def main() -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model"
-        parameters = build(weights, options.shape, device)
+        parameters = build(weights, options.shape, device, options.tokenizer)
         rate = best_rate(device)
         order = Order(find_character("captain"), Path(folder) / "run", str(weights), recipe=recipe, device=device)
         run, found = measured(lambda: train(order, Watch()), device)

@@ -4,6 +4,8 @@
     python benchmarks/recipe_table.py --out runs/table --only rlaif what has this in its name
     python benchmarks/recipe_table.py --out runs/table --list       what there is, and what is missing
 
+Two of these may go on at once, each on cores of its own (OMP_NUM_THREADS), as with --only captain and --only companion.
+
 A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the table
 to docs/recipe-table.md. A killed run goes on where it was, unless the code has changed since. What a run would
 do just as a finished one did is taken from there: stages whole, and else answers.
@@ -152,8 +154,14 @@ def figures(run: Run) -> Row:
         "own stages": round(sum(r.seconds for r in own)),
         "training": round(sum(r.seconds for r in trains)), "processor": round(sum(r.cpu_seconds for r in trains)),
         "peak": round(max(r.peak_mb for r in records if r)), "taken": taken,
-        "code": run.manifest["environment"]["code"],
+        "cores": run.manifest["environment"]["cores"], "code": run.manifest["environment"]["code"],
     }  # fmt: skip
+
+
+def _cores(kept: dict[str, Row]) -> str:
+    """How many each run had."""
+    counts = sorted({row["cores"] for row in kept.values()})
+    return f"{' or '.join(map(str, counts))} processor core{'s' if counts != [1] else ''}"
 
 
 def _said(estimate: Any) -> str:
@@ -180,7 +188,7 @@ def table(kept: dict[str, Row]) -> str:
         "# Recipes compared", "",
         "What each [recipe](recipes.md) gives and costs. Made by", "",
         "```sh", "python benchmarks/recipe_table.py --out runs/table", "```", "",
-        "on smollm2 and two processor cores. Every line is a run of",
+        f"on smollm2, each run on {_cores(kept)}. Every line is a run of",
         f"`charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}` (best-of-n without --sham, since it trains",
         "nothing). In brackets are 95% intervals, over answers; in lines of a mean, Student's t over the seeds.",
         "† marks a recipe of one seed: what another would give is not known. `–` is a figure that there is none of;",
@@ -288,6 +296,8 @@ def fill_cells(
                 continue
         if (run / "report.html").exists():  # of one that was there, too: another column may have come in
             kept[cell.name] = figures(read_run(run))
+        elsewhere = json.loads(files[0].read_text()) if files[0].exists() else {}  # what another made meanwhile
+        kept = elsewhere | kept
         write_json(files[0], kept)
         write_text(files[1], table(kept))
     if failed:

@@ -361,3 +361,31 @@ def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: p
             Decoder(made).begin([], [[n % 50 for n in range(length)]], 0)
         sizes[length] = largest
     assert sizes[2048] == 4 * sizes[512] > 0
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["rows", "lines"])
+@pytest.mark.parametrize("shared", [0, 5])
+def test_attention_on_a_card_is_attention_by_products(folded: bool, shared: int) -> None:
+    """The way that a card takes, here on a processor."""
+    made = Decoder(network("llama"))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        query, key, value = (torch.randn(3, heads, 7, 16) for heads in (4, 2, 2))
+        before = (torch.randn(1, 2, shared, 16), torch.randn(1, 2, shared, 16)) if shared else None
+    apart = torch.zeros(3, 1, 7, 7, dtype=torch.bool) if folded else None
+    if apart is not None:
+        apart[:, :, 5:, 2:5] = True
+    expected = made._attend(query, key, value, apart, before)
+    made.device = torch.device("cuda")
+    torch.testing.assert_close(made._attend(query, key, value, apart, before), expected, atol=1e-5, rtol=0)
+
+
+def test_siblings_weights_are_parts_of_one_tensor_and_stay_what_they_were() -> None:
+    made = network("llama")
+    layer = made.model.layers[0].self_attn
+    parts = [layer.q_proj, layer.k_proj, layer.v_proj]
+    expected = torch.cat([p.weight for p in parts]).clone()
+    for _ in range(2):  # made once, and found again
+        Decoder(made)
+        assert torch.equal(torch.cat([p.weight for p in parts]), expected)
+        assert len({p.weight.untyped_storage().data_ptr() for p in parts}) == 1

@@ -41,7 +41,7 @@ def row(rate: float, training: int = 100, code: str = "aaaaaaaabbbb") -> dict[st
     figures = {name: share(rate, 60) for name in ("trained", "prompted", "plain", "sham", "elsewhere")}
     others = ("likelihood", "prose", "chat frame", "choice", "repetition", "length", "KL")
     return figures | {name: around(1.0, 0.1, 20) for name in others} | {
-        "own stages": 2 * training, "training": training, "processor": training, "peak": 4000, "code": code,
+        "own stages": 2 * training, "training": training, "processor": training, "peak": 4000, "cores": 2, "code": code,
     }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def lines(page: str) -> dict[tuple[str, str], dict[str, str]]:
 
 
 def test_the_page_has_a_mean_over_seeds_and_marks_what_stands_alone(recipes: ModuleType) -> None:
-    bare = {"trained": None, "training": 0, "processor": 0, "peak": 3000, "code": "ccccccccdddd"}
+    bare = {"trained": None, "training": 0, "processor": 0, "peak": 3000, "cores": 1, "code": "ccccccccdddd"}
     kept = {
         "captain rlaif 0": row(0.2), "captain rlaif 1": row(0.4), "captain rlaif 2": row(0.6),
         "captain critique 0": row(0.3, training=241),

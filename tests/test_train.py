@@ -377,6 +377,11 @@ def test_rows_in_memory_at_once_divide_the_batch(batch: int, parameters: float, 
     assert at_once(Dpo(together=2), batch, 7e9) == 1
 
 
+@pytest.mark.parametrize(("parameters", "wanted"), [(1.2e9, 8), (4e9, 4), (7e9, 1)])
+def test_more_rows_are_in_memory_at_once_on_a_large_card(parameters: float, wanted: int) -> None:
+    assert at_once(Dpo(together=4), 8, parameters, card=80e9) == wanted
+
+
 # -- too little memory
 
 

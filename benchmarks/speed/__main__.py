@@ -3,12 +3,14 @@
     python -m benchmarks.speed --data DIR              every row at its bench size, within the hour
     python -m benchmarks.speed --data DIR --row DPO    one row; the others' results stay
     python -m benchmarks.speed --data DIR --full       once each at full size, kept beside the others
+    python -m benchmarks.speed --device cuda --shape 1b --out DIR    a random model: DIR/GPU.md, gpu.json
 
 DIR holds political_typology.jsonl.gz (model-written evaluations, Perez et al. 2022); without it the two rows on
 multiple choice are left out.
 """
 
 import argparse
+import math
 import os
 import platform
 import sys
@@ -19,10 +21,12 @@ from pathlib import Path
 
 import torch
 from benchmarks.speed import texts
+from benchmarks.speed.card import measure
 from benchmarks.speed.generate_rows import generate_row, inspect_row
 from benchmarks.speed.measure import ROUNDS, Row, measured
-from benchmarks.speed.results import kept, write
+from benchmarks.speed.results import FOLDER, kept, write
 from benchmarks.speed.score_rows import choice_row, judge_row
+from benchmarks.speed.shapes import SHAPES
 from benchmarks.speed.train_rows import dpo_row, sft_row
 
 from charactery.models.speaker import Models
@@ -34,7 +38,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--row")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--shape", choices=SHAPES)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tokenizer", type=Path, help="of a random model; by default the embedded model's folder")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where GPU.md and gpu.json go")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no row begins")
     options = parser.parse_args()
+    if options.shape:
+        measure(options.device, options.shape, options.tokenizer, options.out, options.budget, options.data,
+                options.row)  # fmt: skip
+        return
+    if options.device != "cpu":
+        parser.error("on a card a random model is measured: give --shape")
 
     full, data = options.full, options.data
     rows: dict[str, Callable[[], Row]] = {

@@ -1,7 +1,8 @@
 """What this machine gives at best: matrix products at the model's shapes, and reading memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -15,30 +16,53 @@ SHAPES = {
 }
 
 
-def best(work: Callable[[], object], rounds: int = 7) -> float:
+def synchronize(device: str) -> None:
+    """Wait for what a card has been given to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def best(work: Callable[[], object], rounds: int = 7, device: str = "cpu") -> float:
     work()
     times = []
     for _ in range(rounds):
+        synchronize(device)
         began = time.perf_counter()
         work()
+        synchronize(device)
         times.append(time.perf_counter() - began)
     return min(times)
 
 
-def ceiling() -> dict[str, float]:
+def shapes_of(config: Any) -> dict[str, tuple[int, int]]:
+    """The products of a Llama, as `SHAPES`."""
+    width, middle, head = config.hidden_size, config.intermediate_size, config.head_dim
+    mixed = (config.num_attention_heads + 2 * config.num_key_value_heads) * head
+    return {
+        "queries, keys, values": (mixed, width), "gate and up": (2 * middle, width), "down": (width, middle),
+        "vocabulary": (config.vocab_size, width),
+    }  # fmt: skip
+
+
+def ceiling(device: str = "cpu", shapes: Mapping[str, tuple[int, int]] = SHAPES) -> dict[str, float]:
     """Operations a second in float32 and bfloat16, the mean over the shapes by their work, and bytes a second."""
     found: dict[str, float] = {}
+    rows = ROWS if device == "cpu" else 8 * ROWS
     for dtype in (torch.float32, torch.bfloat16):
         operations = seconds = 0.0
-        for out, width in SHAPES.values():
-            x, weight = torch.randn(ROWS, width, dtype=dtype), torch.randn(out, width, dtype=dtype)
-            if dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-                held = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+        for out, width in shapes.values():
+            x, weight = (torch.randn(n, width, dtype=dtype, device=device) for n in (rows, out))
+            if device == "cpu" and dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+                held = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
                 seconds += best(lambda x=x, w=held: torch.ops.mkldnn._linear_pointwise(x, w, None, "none", [], ""))
             else:
-                seconds += best(lambda x=x, w=weight: functional.linear(x, w))
-            operations += 2.0 * ROWS * out * width
+                seconds += best(lambda x=x, w=weight: functional.linear(x, w), device=device)
+            operations += 2.0 * rows * out * width
         found[f"{str(dtype).removeprefix('torch.')} operations/s"] = operations / seconds
-    block = torch.ones(1 << 26, dtype=torch.float64)  # 512 MB, more than any cache
-    found["bytes/s"] = block.nbytes / best(lambda: block.sum())
+    if device == "cpu":
+        block = torch.ones(1 << 26, dtype=torch.float64)  # 512 MB, more than any cache
+        found["bytes/s"] = block.nbytes / best(lambda: block.sum())
+    else:
+        one, other = (torch.ones(1 << 30, dtype=torch.bfloat16, device=device) for _ in range(2))
+        found["bytes/s"] = 2 * one.nbytes / best(lambda: other.copy_(one), device=device)  # read, and written
     return found

@@ -152,7 +152,8 @@ def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
         ])  # fmt: skip
 
     def learn(times: int) -> None:
-        learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), Sft(epochs=float(times)), work), weights, len(rows))
+        settings = Sft(epochs=float(times))
+        learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), model, weights, len(rows))
 
     works: dict[str, tuple[Callable[[int], None], int]] = {
         "prompts": (generate, 100), "answers to each of 100 prompts": (partial(generate, 100), 1),

@@ -27,7 +27,7 @@ def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
     """
 
     def compare(ours: list[str], theirs: list[str]) -> str:
-        network = loaded(folder, "float32")
+        network = loaded(folder, "float32", model.device)
         words = []
         for name, said in (("ours", ours), ("theirs", theirs)):
             pairs = [
@@ -67,7 +67,10 @@ def answered(speaker: Speaker, requests: Sequence[Request], sampler: Sampler) ->
     return [out[i] for i in range(len(asks))]
 
 
-def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:
+def generate_row(
+    model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool, swept: Sequence[int] = ()
+) -> Row:
+    """On a card the peer is `swept` over these batch sizes alone."""
     text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
     messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
     speaker = Speaker(parse_subject("smollm2"), model, None, "bench")
@@ -81,7 +84,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         return Pass([a.text for a in out], sum(a.tokens for a in out))
 
     def peer(dtype: str, size: int, **settings: Any) -> Pass:
-        return transformers_answers(loaded(folder, dtype), folder, model, messages, size, **settings)
+        return transformers_answers(loaded(folder, dtype, model.device), folder, model, messages, size, **settings)
 
     whole = sizes(len(messages))[-1]
     tokens, arithmetic = needed(model, messages)
@@ -93,7 +96,8 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         unit="tokens",
         target=4.0 if constitution else 2.3,
         ours=ours,
-        peers={
+        peers={f"bfloat16, batches of {size}": lambda s=size: peer("bfloat16", s) for size in swept}
+        or {
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
             for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", whole)]
         }
@@ -107,6 +111,7 @@ def generate_row(model: LocalModel, folder: Path, prompts: int, each: int, const
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),
         arithmetic=arithmetic,
         sized=True,
+        device=model.device,
     )  # fmt: skip
 
 
@@ -122,6 +127,7 @@ def transformers_answers(
     for start in range(0, len(order), size):
         batch = order[start : start + size]
         inputs = tokenizer([strings[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = inputs.to(network.device)
         out = network.generate(
             **inputs, do_sample=True, temperature=WARMTH, top_k=0, top_p=1.0, max_new_tokens=LONGEST,
             pad_token_id=model.pad, **settings,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
-from benchmarks.speed.ceiling import ceiling
+import torch
+from benchmarks.speed.ceiling import ceiling, synchronize
 
 from charactery.runs import _give_back_memory
 
@@ -22,6 +23,7 @@ class Pass:
 
     output: Any
     amount: float
+    seconds: float | None = None  # where not all of the pass counts
 
 
 @dataclass(frozen=True)
@@ -45,22 +47,27 @@ class Row:
     arithmetic: str
     bytes_read: Callable[[Pass], float] = lambda done: 0.0
     sized: bool = False
+    tokens: float = 1.0  # of one of the unit
+    device: str = "cpu"
 
 
 @dataclass
 class Timed:
     """The passes of one side."""
 
+    device: str = "cpu"
     seconds: list[float] = field(default_factory=list)
     amounts: list[float] = field(default_factory=list)
     peak: float = 0.0  # bytes over what was held before
     last: Pass | None = None
 
     def run(self, work: Callable[[], Pass]) -> None:
-        with Peak() as memory:
+        with Peak() if self.device == "cpu" else CardPeak() as memory:
             began = time.perf_counter()
             done = work()
-            self.seconds.append(time.perf_counter() - began)
+            synchronize(self.device)
+            took = time.perf_counter() - began
+        self.seconds.append(took if done.seconds is None else done.seconds)
         self.amounts.append(done.amount)
         self.peak, self.last = max(self.peak, memory.over), done
 
@@ -98,16 +105,35 @@ class Peak:
         self.thread.join()
 
 
-def measured(row: Row, rounds: int = ROUNDS, known: str | None = None) -> dict[str, Any]:
+class CardPeak:
+    """The most memory of a card that tensors take meanwhile, over what they took before."""
+
+    def __enter__(self) -> "CardPeak":
+        _give_back_memory()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        self.before, self.over = torch.cuda.memory_allocated(), 0.0
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over = float(torch.cuda.max_memory_allocated() - self.before)
+
+
+def measured(
+    row: Row, rounds: int = ROUNDS, known: str | None = None, limits_now: Callable[[], dict[str, float]] = ceiling
+) -> dict[str, Any]:
     """Sweep the peer, then take both in turn. The ratio is of rates, so that unequal amounts count as they should.
 
     `known` is the setting that an earlier sweep at another size found best; a `sized` row is swept all the same. What
     the machine gives at best is the better of what it gave before and after.
     """
-    before, sweep = ceiling(), {}
+    before, sweep = limits_now(), {}
     peers = {known: row.peers[known]} if known in row.peers and not row.sized else row.peers
+    if row.device != "cpu" and len(peers) > 1:  # what a card makes once is not the first setting's
+        with suppress(Exception):
+            next(iter(peers.values()))()
     for name, work in peers.items() if len(peers) > 1 else ():
-        trial = Timed()
+        trial = Timed(row.device)
         try:
             trial.run(work)
         except Exception as error:  # a setting that the peer does not have after all
@@ -117,14 +143,14 @@ def measured(row: Row, rounds: int = ROUNDS, known: str | None = None) -> dict[s
         print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in {trial.seconds[0]:.1f} s", flush=True)
     best = max(sweep, key=sweep.__getitem__) if sweep else next(iter(peers))
     row.ours()  # what is made once is made
-    ours, peer = Timed(), Timed()
+    ours, peer = Timed(row.device), Timed(row.device)
     for _ in range(rounds):
         ours.run(row.ours)
         peer.run(row.peers[best])
         print(f"  ours {ours.seconds[-1]:.1f} s, {row.peer} {peer.seconds[-1]:.1f} s", flush=True)
     ratios = [a / b for a, b in zip(ours.rates(), peer.rates(), strict=True)]
     assert ours.last and peer.last
-    after = ceiling()
+    after = limits_now()
     limits = {key: max(before[key], after[key]) for key in before}
     least = max(  # at best both go on at once
         row.operations(ours.last) / limits["bfloat16 operations/s"], row.bytes_read(ours.last) / limits["bytes/s"]
@@ -137,6 +163,7 @@ def measured(row: Row, rounds: int = ROUNDS, known: str | None = None) -> dict[s
         "peer_name": f"{row.peer}, {best}",
         "best": best,
         "unit": f"{row.unit}/s",
+        "tokens": row.tokens,
         "ratio": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
         "target": row.target,
         "bound_share": least / statistics.median(ours.seconds),

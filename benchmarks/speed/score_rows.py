@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from benchmarks.speed import texts
 from benchmarks.speed.measure import Pass, Row
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM
 
 from charactery.models.chat import prompt_text
@@ -35,17 +33,21 @@ def scoring(model: LocalModel, pairs: Pairs, amount: int, make: Callable[[], Pai
         "ours": lambda: Pass([float(v.sum()) for v in model.score(make())], amount),
         "compare": close,
         "operations": lambda done: 2 * body(model) * tokens + 2 * head(model) * said,
+        "device": model.device,
         "arithmetic": f"2 × {body(model):.3g} parameters × {tokens:,} distinct tokens, and the vocabulary for {said:,}",
     }
 
 
 @cache
-def loaded(folder: Path, dtype: str) -> Any:
+def loaded(folder: Path, dtype: str, device: str = "cpu") -> Any:
     """A peer's network, kept for the next row."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().to(device)
 
 
 def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, str], questions: int) -> Row:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
     tokenizer = model.tokenizer
     asked = [text for both in texts.typology(data, questions) for text in both]
     frames = [prompt_text(tokenizer, texts.asked(text)) for text in asked]
@@ -63,7 +65,11 @@ def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, 
     def peer(dtype: str, size: int) -> Pass:
         if dtype not in models:
             models[dtype] = HFLM(
-                loaded(folder, dtype), backend="causal", tokenizer=tokenizer, batch_size=size, device="cpu"
+                loaded(folder, dtype, model.device),
+                backend="causal",
+                tokenizer=tokenizer,
+                batch_size=size,
+                device=model.device,
             )
         models[dtype].batch_size_per_gpu = size
         return Pass([value for value, _ in models[dtype].loglikelihood(requests, disable_tqdm=True)], len(asked))
@@ -84,7 +90,7 @@ def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, 
     )  # fmt: skip
 
 
-def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
+def judge_row(model: LocalModel, folder: Path, prompts: int, each: int, sizes: Sequence[int] = (1, 2, 4, 8)) -> Row:
     tokenizer = model.tokenizer
     kept = texts.answers(tokenizer, prompts * each, 64)
     asked = texts.prompts(prompts)
@@ -96,7 +102,7 @@ def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
     ]
 
     def peer(dtype: str, size: int) -> Pass:
-        return Pass(forward(loaded(folder, dtype), pairs, size, model.pad), len(pairs))
+        return Pass(forward(loaded(folder, dtype, model.device), pairs, size, model.pad), len(pairs))
 
     return Row(
         name="likelihood judge",
@@ -106,8 +112,11 @@ def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
         target=4.0,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype, size in (*(("bfloat16", size) for size in (1, 2, 4, 8)), ("float32", 4))
+            for dtype, size in [
+                *(("bfloat16", size) for size in sizes), *([("float32", 4)] if model.device == "cpu" else [])
+            ]
         },
+        tokens=sum(len(c) + len(k) for c, k in pairs) / len(pairs),
         **scoring(model, pairs, len(pairs), lambda: pairs),
     )  # fmt: skip
 
@@ -116,20 +125,21 @@ def judge_row(model: LocalModel, folder: Path, prompts: int, each: int) -> Row:
 def forward(network: Any, pairs: Pairs, size: int, pad: int) -> list[float]:
     """Summed log-probability of each continuation by whole rows, sorted by length, padded on the right."""
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    sums = [0.0] * len(pairs)
+    found: dict[int, torch.Tensor] = {}
     for start in range(0, len(order), size):
         batch = order[start : start + size]
         rows = [pairs[i][0] + pairs[i][1] for i in batch]
         width = max(map(len, rows))
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=network.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=network.device)
         hidden = network.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
         for row, i in enumerate(batch):
             context, continuation = pairs[i]
             piece = hidden[row, len(context) - 1 : len(context) + len(continuation) - 1]
             scores = network.lm_head(piece).float().log_softmax(-1)
-            sums[i] = float(scores.gather(1, torch.tensor(continuation)[:, None]).sum())
-    return sums
+            chosen = torch.tensor(continuation, device=network.device)[:, None]
+            found[i] = scores.gather(1, chosen).sum()
+    return torch.stack([found[i] for i in range(len(pairs))]).tolist() if found else []
 
 
 def body(model: LocalModel) -> int:

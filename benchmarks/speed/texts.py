@@ -8,9 +8,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from charactery import evals
 from charactery.constitution import find_character, foil_characters, system_prompt
 from charactery.data.prompts import neutral_prompts
-from charactery.evals.scored import prose
 from charactery.models.chat import Message, prompt_tokens, system, user
 
 CONSTITUTION = 600  # tokens
@@ -50,8 +50,16 @@ def prompts(count: int) -> list[str]:
 
 def answers(tokenizer: Any, count: int, length: int) -> list[list[int]]:
     """Stretches of the project's prose, as tokens."""
-    ids = tokenizer("\n\n".join(t.text for t in prose()), add_special_tokens=False)["input_ids"]
+    ids = tokenizer("\n\n".join(_prose()), add_special_tokens=False)["input_ids"]
     return [ids[n * 7 % (len(ids) - length) :][:length] for n in range(count)]
+
+
+def _prose() -> list[str]:
+    """Paragraphs of the project's prose, in the order of the eval that reads it, which is not to be had without
+    Inspect."""
+    folder = Path(evals.__file__).parent / "cost" / "prose"
+    names = [line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    return [line for name in names for line in (folder / name).read_text().splitlines() if line.strip()]
 
 
 def distinct(rows: Iterable[Sequence[int]]) -> int:

@@ -1,21 +1,24 @@
 """Training beside TRL's own trainers, on the same rows with the same adapter."""
 
-from collections.abc import Callable
+import copy
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from benchmarks.speed import texts
+from benchmarks.speed.ceiling import synchronize
 from benchmarks.speed.measure import Pass, Row
-from benchmarks.speed.score_rows import body, head
+from benchmarks.speed.score_rows import body, head, loaded
 from transformers import AutoModelForCausalLM
 
 from charactery.models.chat import assistant, prompt_tokens, user
 from charactery.models.local import LocalModel
 from charactery.runs import read_rows
 from charactery.train.settings import Dpo, Lora, Sft
-from charactery.train.trainers import Work, plan, train_dpo, train_sft
+from charactery.train.trainers import SAVES, Work, plan, train_dpo, train_sft
 
 ANSWER, SEED = 80, 0  # tokens; of the order and of the adapter's first weights
 
@@ -32,21 +35,35 @@ def examples(model: LocalModel, count: int) -> tuple[list[dict[str, Any]], list[
     return sft, pairs
 
 
-def own_folder(work: Callable[[Path], list[float]], rows: int) -> Pass:
-    """A pass over so many rows that writes into a folder of its own; its output is the losses."""
+def own_folder(work: Callable[[Path], list[float]], rows: int, device: str = "cpu") -> Pass:
+    """A pass over so many rows that writes into a folder of its own; its output is the losses.
+
+    On a card, where loading weights takes as long, the work alone counts.
+    """
     with TemporaryDirectory() as folder:
-        return Pass(work(Path(folder)), rows)
+        synchronize(device)
+        began = time.perf_counter()
+        said = work(Path(folder))
+        synchronize(device)
+        return Pass(said, rows, None if device == "cpu" else time.perf_counter() - began)
 
 
-def learnt(train: Callable[[LocalModel, Work], object], weights: Path, rows: int) -> Pass:
+def fresh_model(model: LocalModel, weights: Path) -> LocalModel:
+    """The model as it was loaded, to be used up."""
+    if model.device == "cpu":
+        return LocalModel.load(weights, model.name, "cpu", model.model.dtype)
+    return LocalModel(copy.deepcopy(model.model), model.tokenizer, model.name, model.device)
+
+
+def learnt(train: Callable[[LocalModel, Work], object], model: LocalModel, weights: Path, rows: int) -> Pass:
     """A pass of ours from fresh weights."""
-    fresh = LocalModel.load(weights, "smollm2", "cpu")
+    fresh = fresh_model(model, weights)
 
     def work(folder: Path) -> list[float]:
         train(fresh, Work(folder, SEED))
         return losses(folder)
 
-    return own_folder(work, rows)
+    return own_folder(work, rows, model.device)
 
 
 def losses(folder: Path) -> list[float]:
@@ -64,13 +81,14 @@ def beside(ours: list[float], theirs: list[float]) -> str:
     return f"{said}; those of a step, of the same rows, differ by {apart:.1%} at most"
 
 
-def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
+def sft_row(model: LocalModel, weights: Path, count: int, sizes: Sequence[int] = ()) -> Row:
+    """On a card the peer is swept over these rows at once alone."""
     rows, _ = examples(model, count)
     settings = Sft(epochs=1.0)
     planned = plan(rows, model.tokenizer, "completion", settings, SEED)
 
     def ours() -> Pass:
-        return learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), weights, len(rows))
+        return learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), model, weights, len(rows))
 
     def peer(packing: bool, size: int, dtype: torch.dtype = torch.bfloat16, **others: Any) -> Pass:
         from datasets import Dataset
@@ -78,26 +96,31 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
 
         data = Dataset.from_list([{k: r[k] for k in ("prompt", "completion")} for r in planned])
 
+        base = network(model, weights, dtype)
+
         def work(folder: Path) -> list[float]:
             config = SFTConfig(
-                **stock(folder, settings, size, len(rows)) | others, max_length=512, packing=packing,
+                **stock(folder, settings, size, len(rows), model.device) | others, max_length=512, packing=packing,
                 completion_only_loss=True,
             )  # fmt: skip
             torch.manual_seed(SEED)  # the adapter's first weights
-            return run(SFTTrainer(network(weights, dtype), config, train_dataset=data, processing_class=model.tokenizer,
+            return run(SFTTrainer(base, config, train_dataset=data, processing_class=model.tokenizer,
                                   peft_config=lora()))  # fmt: skip
 
-        return own_folder(work, len(rows))
+        return own_folder(work, len(rows), model.device)
 
     tokens = sum(len(prompt_tokens(model.tokenizer, r["prompt"])) for r in rows) + len(rows) * ANSWER
     return Row(
         name="SFT",
+        tokens=tokens / len(rows),
+        device=model.device,
         work=f"{count} answers of {ANSWER} tokens, one epoch, LoRA r16 on all linear layers",
         peer="TRL SFTTrainer",
         unit="answers",
         target=1.5,
         ours=ours,
-        peers={
+        peers={f"bfloat16, {size} rows at once": lambda s=size: peer(False, s) for size in sizes}
+        or {
             "bfloat16, 2 rows at once": lambda: peer(False, 2),
             "bfloat16, 8 rows at once": lambda: peer(False, 8),
             "bfloat16 without autocast, 8 rows at once": lambda: peer(False, 8, bf16=False),
@@ -111,19 +134,20 @@ def sft_row(model: LocalModel, weights: Path, count: int) -> Row:
     )
 
 
-def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
+def dpo_row(model: LocalModel, weights: Path, count: int, sizes: Sequence[int] = ()) -> Row:
+    """On a card the peer is swept over these pairs at once alone."""
     rows, pairs = examples(model, count)
     settings = Dpo(learning_rate=1e-4)
     planned = plan(pairs, model.tokenizer, "chosen", settings, SEED)
     made = TemporaryDirectory()  # goes when nobody asks `start` any more
-    fresh = LocalModel.load(weights, "smollm2", "cpu")
+    fresh = fresh_model(model, weights)
     train_sft(fresh, rows[:8], Lora(), Sft(epochs=1.0), Work(Path(made.name), SEED))
 
     def start() -> Path:
         return Path(made.name) / "adapter"
 
     def ours() -> Pass:
-        return learnt(lambda fresh, work: train_dpo(fresh, pairs, start(), settings, work), weights, len(pairs))
+        return learnt(lambda fresh, work: train_dpo(fresh, pairs, start(), settings, work), model, weights, len(pairs))
 
     def peer(size: int, dtype: torch.dtype = torch.bfloat16, **others: Any) -> Pass:
         from datasets import Dataset
@@ -132,23 +156,29 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
 
         data = Dataset.from_list([{k: p[k] for k in ("prompt", "chosen", "rejected")} for p in planned])
 
+        base = network(model, weights, dtype)
+
         def work(folder: Path) -> list[float]:
-            config = DPOConfig(**stock(folder, settings, size, len(pairs)) | others, max_length=512, beta=settings.beta)
-            adapted = PeftModel.from_pretrained(network(weights, dtype), start(), is_trainable=True)
+            told = stock(folder, settings, size, len(pairs), model.device) | others
+            config = DPOConfig(**told, max_length=512, beta=settings.beta)
+            adapted = PeftModel.from_pretrained(base, start(), is_trainable=True)
             return run(DPOTrainer(adapted, args=config, train_dataset=data, processing_class=model.tokenizer))
 
-        return own_folder(work, len(pairs))
+        return own_folder(work, len(pairs), model.device)
 
     prompt = sum(len(prompt_tokens(model.tokenizer, p["prompt"])) for p in pairs)
     tokens = prompt + 2 * len(pairs) * ANSWER
     return Row(
         name="DPO",
+        tokens=(2 * prompt + 2 * len(pairs) * ANSWER) / len(pairs),
+        device=model.device,
         work=f"{count} pairs of answers of {ANSWER} tokens, one epoch, LoRA r16 on all linear layers, with reference",
         peer="TRL DPOTrainer",
         unit="pairs",
         target=2.0,
         ours=ours,
-        peers={
+        peers={f"bfloat16, {size} pairs at once": lambda s=size: peer(s) for size in sizes}
+        or {
             "bfloat16, 2 pairs at once": lambda: peer(2),
             "bfloat16, 4 pairs at once": lambda: peer(4),
             "bfloat16, 8 pairs at once": lambda: peer(8),
@@ -162,8 +192,10 @@ def dpo_row(model: LocalModel, weights: Path, count: int) -> Row:
     )
 
 
-def network(weights: Path, dtype: torch.dtype) -> Any:
-    return AutoModelForCausalLM.from_pretrained(weights, dtype=dtype)
+def network(model: LocalModel, weights: Path, dtype: torch.dtype) -> Any:
+    if model.device == "cpu":
+        return AutoModelForCausalLM.from_pretrained(weights, dtype=dtype)
+    return copy.deepcopy(loaded(weights, str(dtype).removeprefix("torch."), model.device))
 
 
 def lora() -> Any:
@@ -173,15 +205,20 @@ def lora() -> Any:
     return LoraConfig(r=ours.rank, lora_alpha=ours.alpha, target_modules=ours.targets, task_type="CAUSAL_LM")
 
 
-def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int) -> dict[str, Any]:
-    """TRL's settings for the same steps, gradient checkpointing off. Rows come as ours plans them, of like length."""
+def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int, device: str = "cpu") -> dict[str, Any]:
+    """TRL's settings for the same steps, gradient checkpointing off. Rows come as ours plans them, of like length.
+
+    On a card, where a step takes no longer than writing a checkpoint, as many of these are written as ours writes.
+    """
+    every = {"save_strategy": "steps", "save_steps": max(1, -(-(rows // settings.batch) // SAVES))}
     return {
         "output_dir": str(folder), "num_train_epochs": 1, "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": size, "gradient_accumulation_steps": settings.batch // size,
         "lr_scheduler_type": "cosine", "warmup_steps": round(settings.warmup * (rows // settings.batch)),
-        "train_sampling_strategy": "sequential", "logging_steps": 1, "save_strategy": "no", "report_to": "none",
+        "train_sampling_strategy": "sequential", "logging_steps": 1, "report_to": "none",
         "disable_tqdm": True, "gradient_checkpointing": False, "activation_checkpointing": False, "bf16": True,
-        "use_cpu": True, "dataloader_pin_memory": False,
+        "use_cpu": device == "cpu", "dataloader_pin_memory": False,
+        **({"save_strategy": "no"} if device == "cpu" else every),
     }  # fmt: skip
 
 

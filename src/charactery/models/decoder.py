@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from charactery.models.gradients import Product, adapted, attend, gate, gated, norm, normed, turn, turned
+from charactery.models.gradients import Product, adapted, attend, gate, gated, norm, normed, split, turn, turned
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the processor's code for a product is made anew for each size
@@ -157,7 +157,8 @@ class Decoder:
                 return _learning(modules, packs)
             return _packed(modules, adapter) if packs else _beside(modules, adapter)
 
-        apply = norm if learns else normed
+        on_processor = network.device.type == "cpu"  # elsewhere torch has one call for the norm, and one back
+        apply = norm if learns and on_processor else normed
         self.turn: Callable[..., torch.Tensor] = turn if learns else turned
         self.gate: Product = gate if learns else gated
 
@@ -269,9 +270,12 @@ class Decoder:
                 torch.cat([old.expand(len(new), -1, -1, -1), new], 2)
                 for old, new in zip(before, (key, value), strict=True)
             )
-        return functional.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=mask is None, enable_gqa=self.heads > 1
-        )
+        if mask is None:
+            return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=self.heads > 1)
+        # no fast code knows both of masks and of heads that share keys: here such heads are further places of one head
+        places = query.reshape(len(query), self.groups, -1, self.width)
+        mask = torch.cat([mask] * self.heads, -2)
+        return functional.scaled_dot_product_attention(places, key, value, mask).reshape(query.shape)
 
     def step(self, token_B: torch.Tensor, states: Sequence[State]) -> torch.Tensor:
         """Logits after one more token of every row of these states, (B, V): one product for all of them."""
@@ -465,26 +469,50 @@ def _merged(module: Any, adapter: str | None) -> torch.Tensor:
 
 def _beside(modules: Sequence[Any], adapter: str | None) -> Product:
     """The same without a second copy of the weights, the adapter beside them."""
+    weight, bias = _in_one([_bare(module).weight for module in modules]), _bias(modules)
+    on = [(m, here) for m, here in zip(modules, _columns(modules), strict=True) if adapter in getattr(m, "lora_A", {})]
+    if not on:
+        return lambda x: functional.linear(x, weight, bias)
+    down = torch.cat([m.lora_A[adapter].weight for m, _ in on]).to(weight.dtype)
+    ups = [(m.scaling[adapter] * m.lora_B[adapter].weight).to(weight.dtype) for m, _ in on]
 
-    def part(module: Any) -> Product:
-        base = _bare(module)
-        if adapter is None or adapter not in getattr(module, "lora_A", {}):
-            return lambda x: functional.linear(x, base.weight, base.bias)
-        down, up, scale = module.lora_A[adapter].weight, module.lora_B[adapter].weight, module.scaling[adapter]
-        return lambda x: (
-            functional.linear(x, base.weight, base.bias)
-            + scale * functional.linear(functional.linear(x, down.to(x.dtype)), up.to(x.dtype))
-        )
+    def product(x: torch.Tensor) -> torch.Tensor:
+        out, heard = functional.linear(x, weight, bias), functional.linear(x, down)
+        for (_, here), up, part in zip(on, ups, split(heard, ups), strict=True):
+            out[:, here].addmm_(part, up.t())
+        return out
 
-    parts = [part(module) for module in modules]
-    return lambda x: torch.cat([one(x) for one in parts], -1) if len(parts) > 1 else parts[0](x)
+    return product
+
+
+@torch.inference_mode(False)  # the weights may have to learn from, later
+@torch.no_grad()
+def _in_one(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Weights one below the other, in one tensor whose parts they are from then on: there is no second copy."""
+    first, place = weights[0], weights[0].storage_offset()
+    for weight in weights:
+        here = weight.untyped_storage().data_ptr(), weight.storage_offset(), weight.is_contiguous()
+        if here != (first.untyped_storage().data_ptr(), place, True):
+            break
+        place += weight.numel()
+    else:
+        return first.detach().as_strided((sum(map(len, weights)), first.shape[1]), (first.shape[1], 1))
+    whole = torch.cat([*weights])
+    for weight, part in zip(weights, torch.split(whole, [*map(len, weights)]), strict=True):
+        weight.data = part
+    return whole
+
+
+def _columns(modules: Sequence[Any]) -> list[slice]:
+    """Where each module's part of their common product is."""
+    widths = [_bare(module).out_features for module in modules]
+    return [slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
 
 
 def _learning(modules: Sequence[Any], packs: bool) -> Product:
     """The product of a frozen base with whatever adapter is on beside it, which learns."""
     bias, (there, back) = _bias(modules), both_ways([_bare(module).weight for module in modules], packs)
-    ends = [*accumulate(module.out_features for module in map(_bare, modules))]
-    columns = [slice(end - _bare(module).out_features, end) for module, end in zip(modules, ends, strict=True)]
+    columns = _columns(modules)
 
     def product(x: torch.Tensor) -> torch.Tensor:
         on = [(m, a, here) for m, here in zip(modules, columns, strict=True) if (a := adapter_on(m))]
@@ -500,16 +528,8 @@ def both_ways(weights: Sequence[torch.Tensor], packs: bool) -> tuple[Product, Pr
     """The product with several weights, and with their transpose."""
     if packs:
         return _laid_out(torch.cat([*weights])), _laid_out(torch.cat([*weights]).t())
-    sizes = [len(weight) for weight in weights]
-
-    def back(grad: torch.Tensor) -> torch.Tensor:
-        pieces = torch.split(grad, sizes, -1)
-        out = pieces[0] @ weights[0]
-        for piece, weight in zip(pieces[1:], weights[1:], strict=True):
-            out += piece @ weight
-        return out
-
-    return lambda x: torch.cat([functional.linear(x, weight) for weight in weights], -1), back
+    weight = _in_one(weights)
+    return lambda x: functional.linear(x, weight), lambda grad: grad @ weight
 
 
 def adapter_on(module: Any) -> str | None:

@@ -17,6 +17,7 @@ QUERIES = 64  # positions that look back at once: what is after the last of them
 SCORES = 800_000  # pairs of a query and a key that are held at once: 1.6 MB in bfloat16
 WHOLE = 32  # keys are read in multiples of it: a softmax over any other number takes up to twice as long
 POSITIONS = 256  # whose logits are held at once: 25 MB in bfloat16 at 49,152 tokens
+ON_CARD = 4  # times as many on a graphics card, which many small calls hold up
 CACHED = 16  # rows of a vocabulary's width (50,000 float32) that stay in a processor's cache between steps
 
 
@@ -206,7 +207,7 @@ class _Adapted(torch.autograd.Function):
         heard = None
         if down is not None:
             heard = functional.linear(x, down)
-            for here, up, part in zip(columns, ups, _split(heard, ups), strict=True):
+            for here, up, part in zip(columns, ups, split(heard, ups), strict=True):
                 out[:, here].addmm_(part, up.t())
         ctx.save_for_backward(x, down, heard, *ups)
         return out
@@ -223,11 +224,12 @@ class _Adapted(torch.autograd.Function):
         to_heard = torch.cat([part @ up for part, up in zip(parts, ups, strict=True)], 1)
         if to_x is not None:
             to_x.addmm_(to_heard, down)
-        to_ups = [part.t() @ own for part, own in zip(parts, _split(heard, ups), strict=True)]
+        to_ups = [part.t() @ own for part, own in zip(parts, split(heard, ups), strict=True)]
         return to_x, None, None, None, to_heard.t() @ x, *to_ups
 
 
-def _split(heard: torch.Tensor, ups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def split(heard: torch.Tensor, ups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """What each adapter's first half says, (N, R), of all of them together."""
     return torch.split(heard, [up.shape[1] for up in ups], 1)
 
 
@@ -246,7 +248,8 @@ class _Chosen(torch.autograd.Function):
         """Of each row: log-probability of its token, entropy (nats), mean logit, and whether the token is on top."""
         learns = ctx.needs_input_grad[0]
         found, backs = [], []
-        for hidden, token_of in zip(torch.split(hidden_N_C, POSITIONS), torch.split(token_N, POSITIONS), strict=True):
+        rows = POSITIONS if hidden_N_C.device.type == "cpu" else ON_CARD * POSITIONS
+        for hidden, token_of in zip(torch.split(hidden_N_C, rows), torch.split(token_N, rows), strict=True):
             logits_N_V = head(hidden)
             for logits, token in zip(cached(logits_N_V), cached(token_of), strict=True):
                 most_N_1 = logits.amax(-1, keepdim=True).float()

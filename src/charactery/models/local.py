@@ -92,6 +92,11 @@ def pick_dtype(device: str) -> torch.dtype:
     return torch.float32
 
 
+def card_memory(device: str) -> float:
+    """Bytes of a graphics card of NVIDIA's; 0 for another device."""
+    return float(torch.cuda.get_device_properties(device).total_memory) if device == "cuda" else 0.0
+
+
 def _version(folder: Path) -> tuple[Path, int]:
     """What tells an adapter from another: trained again into the same folder, it is one."""
     folder = folder.resolve()
@@ -320,31 +325,32 @@ class LocalModel:
             logits.append(begun)
         logits_B_V = torch.cat(logits)
         out: list[list[int]] = [[] for _ in prompts]
-        live_B = torch.tensor([i for group in groups for i in group], device=self.device)
-        going_B = torch.ones(len(prompts), dtype=torch.bool, device=self.device)
-        ends = torch.tensor(self.ends, device=self.device)
+        live = [i for group in groups for i in group]
+        going = [True] * len(live)  # here and not on a card, which is then waited for once a step, for its tokens
+        live_B = torch.tensor(live, device=self.device)
         for step in range(sampler.max_tokens):
             next_B = _sample(logits_B_V, uniform_B_T[live_B, step], sampler)
-            for row, token, going in zip(live_B.tolist(), next_B.tolist(), going_B.tolist(), strict=True):
-                if going:
+            for n, (row, token) in enumerate(zip(live, next_B.tolist(), strict=True)):
+                if going[n]:
                     out[row].append(token)
                     if on_token:
                         on_token(row, token)
-            going_B &= ~torch.isin(next_B, ends)
-            if step == sampler.max_tokens - 1 or not going_B.any():
+                    going[n] = token not in self.ends
+            if step == sampler.max_tokens - 1 or not any(going):
                 break
             self._pass_on(reader)
-            if (~going_B).sum() * IDLE >= len(live_B):
-                start, kept = 0, []
+            if going.count(False) * IDLE >= len(live):
+                start, kept = 0, list[int]()
                 for state in states:
-                    stay = _closed_up(going_B[start : start + state.rows])
-                    kept.append(start + stay)
+                    stay = _closed_up(going[start : start + state.rows])
+                    kept += [start + n for n in stay]
                     start += state.rows
                     if len(stay) < state.rows:
-                        state.keep(stay)
+                        state.keep(torch.tensor(stay, dtype=torch.long, device=self.device))
                 states = [state for state in states if state.rows]
-                stay = torch.cat(kept)
-                live_B, next_B, going_B = live_B[stay], next_B[stay], going_B[stay]
+                live, going = [live[n] for n in kept], [True] * len(kept)
+                stay_B = torch.tensor(kept, device=self.device)
+                live_B, next_B = live_B[stay_B], next_B[stay_B]
             logits_B_V = reader.step(next_B, states)
         return out
 
@@ -399,6 +405,7 @@ class LocalModel:
         """
         assert all(context for context, _ in pairs)
         results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
+        found: list[torch.Tensor] = []
         fit = [i for i, (c, said) in enumerate(pairs) if said and len(c) + len(said) <= self.context]
         order = sorted(fit, key=lambda i: (pairs[i][0], len(pairs[i][1])))
         with self._reading(adapter) as reader:
@@ -406,10 +413,12 @@ class LocalModel:
             while start < len(order):
                 self._pass_on(reader)
                 batch = self._fill(order[start:], pairs, batch_tokens)
-                scores = fitting([pairs[i] for i in batch], lambda some: self._score(some, reader), "texts are scored")
-                for index, values in zip(batch, scores, strict=True):
-                    results[index] = values
+                found += fitting([pairs[i] for i in batch], lambda some: self._score(some, reader), "texts are scored")
                 start += len(batch)
+            if found:  # in one go: a card computes while the next batch is laid out
+                every = torch.cat(found).cpu()
+                for index, values in zip(order, torch.split(every, [*map(len, found)]), strict=True):
+                    results[index] = values
         return results
 
     def _fill(self, order: list[int], pairs: Sequence[tuple[list[int], list[int]]], room: int) -> list[int]:
@@ -442,7 +451,7 @@ class LocalModel:
         target_N = torch.tensor(wanted, dtype=torch.long, device=self.device)
         pieces = zip(torch.split(hidden_N_C, HEAD), torch.split(target_N, HEAD), strict=True)
         values_N = torch.cat([_log_probability(reader.head(h), t) for h, t in pieces])
-        return list(torch.split(values_N.cpu(), counts))
+        return list(torch.split(values_N, counts))
 
     def _body(self, network: Any) -> Any:
         """The network without its vocabulary head, adapters included."""
@@ -478,13 +487,11 @@ def _kin(systems: Sequence[str], lengths: Sequence[int], padding: int) -> list[l
     return groups
 
 
-def _closed_up(going_B: torch.Tensor) -> torch.Tensor:
+def _closed_up(going: Sequence[bool]) -> list[int]:
     """The rows that go on, in an order that moves as few as can be: the last take the places of those that ended."""
-    stay = going_B.nonzero()[:, 0]
-    count = len(stay)
-    order = torch.arange(count, device=going_B.device)
-    order[~going_B[:count]] = stay[stay >= count]
-    return order
+    count = sum(going)
+    late = (n for n in range(count, len(going)) if going[n])
+    return [n if going[n] else next(late) for n in range(count)]
 
 
 def _shared_prefix(rows: list[list[int]]) -> int:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from accelerate.utils.memory import clear_device_cache
 
 from charactery.memory import halved, out_of_memory
-from charactery.models.local import LocalModel
+from charactery.models.local import LocalModel, card_memory
 from charactery.runs import process_count
 from charactery.train.settings import Dpo, Grpo, Sft, at_once
 
@@ -32,11 +32,12 @@ def train_fitting(
             return train(model, start, settings)
         except (MemoryError, RuntimeError) as error:
             parameters = sum(p.numel() for p in model.model.parameters())
-            now = at_once(settings, batch, parameters)
+            card = card_memory(model.device)
+            now = at_once(settings, batch, parameters, card)
             if now == 1 or process_count() > 1 or not out_of_memory(error):
                 raise
         del model
         clear_device_cache(garbage_collection=True)
-        while (fewer := at_once(settings, batch, parameters)) == now:
+        while (fewer := at_once(settings, batch, parameters, card)) == now:
             settings = replace(settings, together=settings.together // 2)
         halved(f"a step trains on {fewer} rows at once, not {now}, from the last checkpoint on")

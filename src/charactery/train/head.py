@@ -1,4 +1,4 @@
-"""The network's forward in TRL's trainers on a processor: our decoder, and the vocabulary on completion positions only.
+"""The network's forward in TRL's trainers: our decoder, and the vocabulary on completion positions only.
 
 TRL's fused head scores every position when there is no Triton. On two CPU cores that made a step of supervised
 fine-tuning three times as long; the figures are in docs/lab-notebook.md.
@@ -38,11 +38,11 @@ def score_completions_only(network: Any) -> None:
         mask_B_T = target_B_T != -100
         spans = _spans(mask_B_T, *args, **kwargs)
         if decoder is not None and spans is not None:
-            with torch.autocast("cpu", enabled=False):
+            with torch.autocast(labels.device.type, enabled=False):
                 hidden_N_C = decoder.hidden((), *spans)
         else:
             hidden_N_C = self.base_model(*args, **kwargs).last_hidden_state[:, :-1][mask_B_T]
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(labels.device.type, enabled=False):
             log_probability_N, entropy_N, mean_N, top_N = chosen(hidden_N_C, target_B_T[mask_B_T], head, back)
 
         def spread(values_N: torch.Tensor) -> torch.Tensor:
@@ -64,12 +64,14 @@ def _spans(
     """Rows without padding, and where in each the completion is predicted; None for what is no plain batch of rows."""
     if input_ids is None or attention_mask is None or others.get("position_ids") is not None:
         return None
+    # each copied from a card at one go: what follows would wait for it at every step
+    input_ids, attention_mask, mask_B_T = (t.cpu() for t in (input_ids, attention_mask, mask_B_T))
     rows = [ids[real.bool()].tolist() for ids, real in zip(input_ids, attention_mask, strict=True)]
     counts = mask_B_T.sum(1)
     starts = mask_B_T.int().argmax(1)
     in_one_piece = (mask_B_T.cumsum(1) > 0).sum(1)  # from the first label to the row's end, padding included
     padded_before = attention_mask.int().argmax(1)
-    whole = torch.tensor([len(row) for row in rows], device=counts.device)
+    whole = torch.tensor([len(row) for row in rows])
     ends = padded_before + whole - 1 - starts  # labels from the first to the last token of a row
     if (counts == 0).any() or (counts != torch.minimum(ends, in_one_piece)).any():
         return None

@@ -6,6 +6,8 @@ from charactery.errors import CharacteryError
 from charactery.runs import process_count
 
 LARGE = 1e9  # parameters above which a quarter as many rows are in memory at once
+# On a graphics card it hangs on the card's bytes: so many of them a parameter for all rows, and for twice as many.
+CARD, ROOMY_CARD = 16, 40
 
 # In what order rows are learnt from, each epoch: batches of like length, in an order drawn anew (the fastest); rows
 # drawn anew; as they are given; the other way about; or sorted by a field of theirs, `by:FIELD`.
@@ -98,7 +100,12 @@ def share(batch: int) -> int:
     return batch // processes
 
 
-def at_once(settings: Sft | Dpo | Grpo, batch: int, parameters: float) -> int:
-    """How many rows (or pairs) of a process's `batch` are in memory at once: a divisor, smaller for a large model."""
-    most = settings.together if parameters <= LARGE else settings.together // 4
+def at_once(settings: Sft | Dpo | Grpo, batch: int, parameters: float, card: float = 0.0) -> int:
+    """How many rows (or pairs) of a process's `batch` are in memory at once: a divisor, smaller for a large model.
+
+    `card` is the memory of a graphics card, in bytes.
+    """
+    most = settings.together if parameters <= max(LARGE, card / CARD) else settings.together // 4
+    if parameters <= card / ROOMY_CARD:
+        most *= 2
     return next(n for n in range(max(1, min(most, batch)), 0, -1) if batch % n == 0)

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from charactery.errors import BadData, CharacteryWarning
 from charactery.models.chat import prompt_text
-from charactery.models.local import LocalModel
+from charactery.models.local import LocalModel, card_memory
 from charactery.models.reasoning import leaves_something, leaving_reasoning
 from charactery.runs import Row, remove_partial, write_json, write_rows
 from charactery.train.documents import as_read
@@ -27,6 +27,7 @@ from charactery.train.optimizers import optimizer, tensors
 from charactery.train.preferences import trainer_of_pairs
 from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Grpo, Lora, Sft, at_once, share
 
+ON_CARDS = True  # whether networks that learn read through our forward on graphics cards, too
 SAVES = 4  # checkpoints a stage keeps, at equal distances
 ADAPTER, MODEL = "adapter", "model"  # the folder of what a stage trained: an adapter, or all weights
 OF_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -244,7 +245,8 @@ def _on_one_device(config: Any) -> Any:
 def _common(work: Work, settings: Sft | Dpo | Grpo, batch: int, rows: int, model: LocalModel) -> Row:
     steps = rows // batch
     mine = share(batch)
-    together = at_once(settings, mine, sum(p.numel() for p in model.model.parameters()))
+    parameters = sum(p.numel() for p in model.model.parameters())
+    together = at_once(settings, mine, parameters, card_memory(model.device))
     return {
         "output_dir": str(work.folder),
         "max_steps": steps,
@@ -280,7 +282,7 @@ def _run(trainer: Any, work: Work, settings: Sft | Dpo | Grpo, lora: Lora, token
     with trainer.accelerator.main_process_first():  # it deletes what is half written
         last = last_checkpoint(work.folder)
     trainer.remove_callback(_printer())
-    if trainer.accelerator.device.type != "cuda" and adapted:
+    if adapted and _reads_ours(trainer):
         score_completions_only(trainer.model.get_base_model())
     about = _about(trainer, settings, lora, tokens)
     for said in about["warnings"] if trainer.is_world_process_zero() else ():
@@ -304,6 +306,14 @@ def _run(trainer: Any, work: Work, settings: Sft | Dpo | Grpo, lora: Lora, token
         _keep(last, kept)
     trainer.accelerator.wait_for_everyone()
     return kept
+
+
+def _reads_ours(trainer: Any) -> bool:
+    """Whether a trainer's network is to read through our forward. Not where its weights are spread over processes: what
+    a layer then multiplies with is gathered by its own forward alone."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return False
+    return ON_CARDS or trainer.accelerator.device.type != "cuda"
 
 
 def _about(trainer: Any, settings: Sft | Dpo | Grpo, lora: Lora, tokens: int | None) -> Row:
