@@ -111,8 +111,10 @@ class Making(Common):
                 folder,
             )
         write_rows(folder / "sft.jsonl", [*learn, *(r for r in self.rows("pairs", "sft") if r["kind"] == "task")])
-        write_rows(folder / "pairs.jsonl", matched(pairs) if self.recipe.match_lengths else pairs)
-        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, self.recipe.match_lengths))
+        match = self.recipe.match_lengths
+        pairs = matched(pairs) if match else pairs
+        write_rows(folder / "pairs.jsonl", pairs)
+        write_json(folder / "confounds.json", confounds(pairs, self.order.seed, match))
 
     def reflections(self, folder: Path, name: str) -> None:
         """What the model as trained so far says of itself with the character in its prompt, or plain answers."""
