@@ -24,7 +24,7 @@ from benchmarks.speed import texts
 from benchmarks.speed.card import measure
 from benchmarks.speed.generate_rows import generate_row, inspect_row
 from benchmarks.speed.measure import ROUNDS, Row, measured
-from benchmarks.speed.results import FOLDER, kept, write
+from benchmarks.speed.results import kept, write
 from benchmarks.speed.score_rows import choice_row, judge_row
 from benchmarks.speed.shapes import SHAPES
 from benchmarks.speed.train_rows import dpo_row, sft_row
@@ -41,10 +41,12 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--tokenizer", type=Path, help="of a random model; by default the embedded model's folder")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="where GPU.md and gpu.json go")
+    parser.add_argument("--out", type=Path, help="with --shape: where GPU.md and gpu.json go")
     parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no row begins")
     options = parser.parse_args()
     if options.shape:
+        if not options.out:
+            parser.error("say where GPU.md and gpu.json are to go: --out DIR")
         measure(options.device, options.shape, options.tokenizer, options.out, options.budget, options.data,
                 options.row)  # fmt: skip
         return

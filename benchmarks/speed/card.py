@@ -7,6 +7,7 @@ it is measured.
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 import traceback
@@ -146,9 +147,12 @@ def measure(
             "cores": os.cpu_count(), "torch": torch.__version__, "shape": shape,
             "parameters in products": f"{parameters / 1e9:.3f} × 10⁹", "type": str(model.model.dtype),
         }  # fmt: skip
-        found: list[dict[str, Any]] = []
+        if only and only not in makers:
+            sys.exit(f"no row {only!r}; there are: {', '.join(makers)}")
+        failed = [line for line in checked if "FAILED" in line or "NOT THE SAME" in line or "TOO MUCH" in line]
+        kept = out / "gpu.json"
+        found = json.loads(kept.read_text())["rows"] if only and kept.exists() else []
         best: dict[str, str] = {}
-        write(out, found, machine, checked)
         for name in [only] if only else [*makers]:
             if time.monotonic() - began > budget:
                 print(f"{name}: not begun, {budget:.0f} s are over", flush=True)
@@ -161,13 +165,19 @@ def measure(
                     result = measured(row, ROUNDS, known, lambda: ceiling(device, shapes))  # noqa: B023 - called here
             except Exception:  # the other rows' time is not lost for it
                 traceback.print_exc()
+                failed.append(name)
                 continue
             finally:
                 if device == "cuda":
                     torch.cuda.empty_cache()
             best[name] = result["best"]
-            found.append(result | {"row": name, "day": date.today().isoformat(), "code": code_revision()})
+            found = [row for row in found if row["row"] != name]
+            found.append(
+                result | {"row": name, "tokens": row.tokens, "day": date.today().isoformat(), "code": code_revision()}
+            )
             write(out, found, machine, checked)
+    if failed:
+        sys.exit(f"failed: {'; '.join(failed)}")
 
 
 def write(out: Path, rows: list[dict[str, Any]], machine: dict[str, Any], checked: list[str]) -> None:
@@ -178,7 +188,7 @@ def write(out: Path, rows: list[dict[str, Any]], machine: dict[str, Any], checke
 def markdown(rows: list[dict[str, Any]], machine: dict[str, Any], checked: list[str]) -> str:
     lines = [
         "# Speed on a graphics card", "",
-        "Written by `python -m benchmarks.speed --device cuda --shape 1b` on a randomly initialised Llama; `gpu.json` "
+        "Written by `python -m benchmarks.speed --device cuda --shape 1b --out DIR` on a randomly initialised Llama; `gpu.json` "
         "holds every pass and the peer's sweep.", "",
         f"The machine: {', '.join(f'{name} {value}' for name, value in machine.items())}.", "",
         "Ours and the peer's best setting in turn, medians; the ratio is the median of the rounds' own, with lowest "

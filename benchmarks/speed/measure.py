@@ -163,7 +163,6 @@ def measured(
         "peer_name": f"{row.peer}, {best}",
         "best": best,
         "unit": f"{row.unit}/s",
-        "tokens": row.tokens,
         "ratio": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
         "target": row.target,
         "bound_share": least / statistics.median(ours.seconds),

@@ -17,7 +17,6 @@ from charactery.data.questions import SAMPLER
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import LIKELIHOOD_ASKED
 from charactery.judges.labelled import labelled_pairs
-from charactery.models.local import card_memory, pick_device
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.counts import TOKENS_ASKED, Counts
@@ -189,8 +188,7 @@ def _memory(order: Order, counts: Counts, parameters: float) -> float:
     recipe = order.recipe
     sft, dpo, length = recipe.sft, recipe.dpo, recipe.sampler.max_tokens
     # rows; the longest are conversations of three turns
-    card = card_memory(pick_device(order.device))
-    together = max(at_once(sft, sft.batch, parameters, card), 2 * at_once(dpo, dpo.batch, parameters, card))
+    together = max(at_once(sft, sft.batch, parameters), 2 * at_once(dpo, dpo.batch, parameters))
     longest = max(
         3 * ASKED_A_TURN + 2 * min(recipe.told, length) + length,
         recipe.documents.tokens if counts.documents else 0,
