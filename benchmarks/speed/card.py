@@ -188,8 +188,8 @@ def write(out: Path, rows: list[dict[str, Any]], machine: dict[str, Any], checke
 def markdown(rows: list[dict[str, Any]], machine: dict[str, Any], checked: list[str]) -> str:
     lines = [
         "# Speed on a graphics card", "",
-        "Written by `python -m benchmarks.speed --device cuda --shape 1b --out DIR` on a randomly initialised Llama; `gpu.json` "
-        "holds every pass and the peer's sweep.", "",
+        "Written by `python -m benchmarks.speed --device cuda --shape 1b --out DIR` on a randomly initialised Llama; "
+        "`gpu.json` holds every pass and the peer's sweep.", "",
         f"The machine: {', '.join(f'{name} {value}' for name, value in machine.items())}.", "",
         "Ours and the peer's best setting in turn, medians; the ratio is the median of the rounds' own, with lowest "
         "and highest. Tokens are those of the rows as they are given, what they share counted each time; generated "
