@@ -224,7 +224,7 @@ def test_a_reference_that_is_read_once_for_each_pair_is_the_one_read_at_every_st
     for name, other in (("one epoch", replace(settings, epochs=1)), ("kl", replace(settings, kl=0.1))):
         steps(name, other)
         assert read == [0], name
-    monkeypatch.setattr(trainers, "reference_once", lambda trainer: None)
+    monkeypatch.setattr(trainers, "reference_once", lambda *_: None)
     each = steps("each", settings)
     assert read == [0] and len(once) == len(each) == 6
     for key in ("loss", "grad_norm", "rewards/margins"):

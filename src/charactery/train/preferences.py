@@ -46,12 +46,14 @@ def trainer_of_pairs(settings: Dpo, common: Row, pairs: Sequence[Row], context: 
     return _near_reference(settings.kl), config, dataset(pairs, "prompt", "chosen", "rejected")
 
 
-def reference_once(trainer: Any) -> None:
+def reference_once(trainer: Any, settings: Dpo) -> None:
     """Where TRL's DPOTrainer is to meet pairs more than once: read each under the reference now, and keep that with it.
 
-    To be called before the first step, where the reference is what it will be in all of them. Its sums are the same in
-    whatever order pairs come, so a training that is gone on with finds its own again.
+    To be called before a checkpoint is loaded. Where the reference is asked for its single tokens (`settings.kl`), or
+    there is none, nothing is kept; nor where each pair is met once, which would cost as much.
     """
+    if settings.kl or settings.loss not in ("dpo", "ipo"):
+        return
     keys = [tuple(tuple(row[ids]) for ids in IDS) for row in trainer.train_dataset]
     rows = dict(zip(keys, trainer.train_dataset, strict=True))
     if len(rows) == len(keys):

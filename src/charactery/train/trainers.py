@@ -292,12 +292,8 @@ def _run(trainer: Any, work: Work, settings: Sft | Dpo | Grpo, lora: Lora, token
         # PEFT would widen every input first, for autocast to narrow
         with disable_input_dtype_casting(trainer.model) if adapted else contextlib.nullcontext():
             if not (last and stopped(work.folder, last, settings)):
-                if (
-                    isinstance(settings, Dpo)
-                    and settings.loss in ("dpo", "ipo")
-                    and not (settings.kl or _spread(trainer))
-                ):
-                    reference_once(trainer)
+                if isinstance(settings, Dpo) and not _spread(trainer):
+                    reference_once(trainer, settings)
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         signal.signal(signal.SIGINT, previous)
