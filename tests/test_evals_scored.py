@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from charactery.errors import CharacteryWarning
 from charactery.evals.scored import Text, option_scores, text_bits
 from charactery.models.chat import user
 from charactery.models.local import LocalModel
@@ -24,4 +25,5 @@ def test_a_question_longer_than_the_context_has_no_bits_and_no_option(speaker: S
     assert {"b": pytest.approx(both["b"], rel=1e-5)} == fits and math.isfinite(both["b"])
     assert ("a" in both) == (count == 900)  # in windows of what room there is
     rows = [{"id": i, "question": q, "options": [" A", " B"]} for i, q in (("a", "tea " * 2000), ("b", short))]
-    assert [*option_scores(speaker, rows)] == ["b"]
+    with pytest.warns(CharacteryWarning, match="2 of 4 texts are not scored"):
+        assert [*option_scores(speaker, rows)] == ["b"]

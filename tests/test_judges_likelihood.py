@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from charactery.constitution import Character, Section, Trait, find_character, system_prompt
-from charactery.errors import CharacteryError
+from charactery.errors import CharacteryError, CharacteryWarning
 from charactery.judges.likelihood import FOILS, READ, Evidence, each_margin, evidence, margins
 from charactery.models.chat import Message, prompt_tokens, system, user
 from charactery.models.local import LocalModel
@@ -68,6 +68,10 @@ def test_an_empty_answer_is_no_number(tiny_model: LocalModel) -> None:
     found_E_N = margins(tiny_model, CASES, EVIDENCES)
     assert np.isnan(found_E_N[:, 1]).all() and np.isfinite(np.delete(found_E_N, 1, axis=1)).all()
     assert np.isnan(margins(tiny_model, [CASES[1]], EVIDENCES)).all()
+    long = replace(EVIDENCES[1], foils=("tea " * 2000, "You cheer.", "You bow."))
+    with pytest.warns(CharacteryWarning, match="not scored"):
+        found_E_N = margins(tiny_model, CASES[2:], [EVIDENCES[0], long])
+    assert np.isnan(found_E_N).tolist() == [[False] * 2, [True] * 2]
     assert margins(tiny_model, [], EVIDENCES).shape == (3, 0)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from charactery import cli
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import decoder, local
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
@@ -219,10 +221,25 @@ def test_a_prompt_that_leaves_no_room_says_so_and_the_others_are_answered(tiny_m
     streamed: set[int] = set()
     tiny_model.generate(requests([long, SHARING[0]]), sampler, on_token=lambda row, token: streamed.add(row))
     assert streamed == {1}  # by its place among all that were asked for
-    pairs = [([1] * 10, [5] * 3), ([1] * 1000, [5] * 25), ([1] * 999, [5] * 25)]
-    values = tiny_model.score(pairs)
-    assert [len(v) for v in values] == [3, 25, 25]
-    assert [bool(v.isnan().any()) for v in values] == [False, True, False] and values[1].isnan().all()
+    pairs = [([1] * 10, [5] * 3), ([1] * 1000, [5] * 25), ([1] * 999, [5] * 25), ([1] * 1024, [])]
+    with pytest.warns(CharacteryWarning) as said:
+        values = tiny_model.score(pairs)
+    [one] = said
+    assert str(one.message) == (
+        "1 of 4 texts are not scored: the first is 1025 tokens long with what it follows, and tiny's context holds 1024"
+    )
+    assert [len(v) for v in values] == [3, 25, 25, 0]
+    assert [bool(v.isnan().any()) for v in values] == [False, True, False, False] and values[1].isnan().all()
+
+
+def test_the_command_line_says_a_warning_in_a_line(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda **_: tiny_model.score([([1] * 1000, [5] * 25), ([1], [5])]))
+    with warnings.catch_warnings():
+        cli.main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("charactery: 1 of 2 texts are not scored: the first is 1025 tokens long")
 
 
 def test_a_folder_that_is_no_model_says_what_to_do(tiny_model_folder: Path, tmp_path: Path) -> None:

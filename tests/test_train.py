@@ -371,6 +371,20 @@ def test_a_base_in_bfloat16_is_trained_as_one_in_float32(tiny_model_folder: Path
     assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.03, abs=0.03)
 
 
+def test_a_logger_of_trls_hears_every_step(tiny_model: LocalModel, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    settings = Sft(epochs=1, batch=6)
+    train_sft(tiny_model, killed.sft_rows(), killed.LORA, settings, Work(tmp_path, 3, report_to="tensorboard"))
+    [file] = tmp_path.rglob("events.out.tfevents.*")
+    told = {(e.step, v.tag): v.tensor.float_val for e in EventFileLoader(str(file)).Load() for v in e.summary.value}
+    log = read_rows(tmp_path / "log.jsonl")
+    assert len(log) == 2
+    for row in log:
+        assert told[row["step"], "train/loss"] == [pytest.approx(row["loss"], rel=1e-6)]
+
+
 @pytest.mark.parametrize(("batch", "parameters", "wanted"), [(8, 135e6, 8), (6, 135e6, 6), (8, 7e9, 2), (3, 7e9, 1)])
 def test_rows_in_memory_at_once_divide_the_batch(batch: int, parameters: float, wanted: int) -> None:
     assert at_once(Sft(together=8), batch, parameters) == wanted

@@ -13,6 +13,7 @@ from charactery.errors import CharacteryError, CharacteryWarning
 from charactery.models.chat import assistant, prompt_tokens
 from charactery.models.local import Adapter, LocalModel
 from charactery.runs import Row, read_rows
+from charactery.train import trainers
 from charactery.train.optimizers import Together, check_optimizer, optimizer, split
 from charactery.train.preferences import unpaired
 from charactery.train.settings import Dpo, Lora, Sft
@@ -132,6 +133,45 @@ def test_preferences_over_all_weights_begin_at_their_reference(tiny_model_folder
 
 
 # -- losses of pairs
+
+
+@pytest.mark.parametrize(("start", "rank", "loss"), [(True, 4, "dpo"), (False, 4, "ipo"), (False, 0, "dpo")])
+def test_a_reference_that_is_read_once_for_each_pair_is_the_one_read_at_every_step(
+    start: bool, rank: int, loss: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import DPOTrainer
+
+    lora, read = replace(killed.LORA, rank=rank), [0]
+    begun = (
+        train_sft(killed.load(tiny_model_folder), killed.sft_rows(), killed.LORA, killed.SFT, Work(tmp_path / "sft", 3))
+        if start
+        else None
+    )
+    kept = DPOTrainer.compute_ref_log_probs
+
+    def counted(self: Any, network: Any, batch: Row) -> Any:
+        read[0] += len(batch["input_ids"]) // 2
+        return kept(self, network, batch)
+
+    monkeypatch.setattr(DPOTrainer, "compute_ref_log_probs", counted)
+
+    def steps(name: str, settings: Dpo) -> list[Row]:
+        read[0] = 0
+        train_dpo(killed.load(tiny_model_folder), killed.dpo_rows(), begun, settings, Work(tmp_path / name, 3), lora)
+        return read_rows(tmp_path / name / "log.jsonl")
+
+    settings = Dpo(learning_rate=1e-3, epochs=2, batch=4, loss=loss)
+    once = steps("once", settings)
+    assert read == [12]
+    for name, other in (("one epoch", replace(settings, epochs=1)), ("kl", replace(settings, kl=0.1))):
+        steps(name, other)
+        assert read == [0], name
+    monkeypatch.setattr(trainers, "reference_once", lambda *_: None)
+    each = steps("each", settings)
+    assert read == [0] and len(once) == len(each) == 6
+    for key in ("loss", "grad_norm", "rewards/margins"):
+        assert [row[key] for row in once] == pytest.approx([row[key] for row in each], rel=1e-5), key
+    assert len({row["loss"] for row in each}) > 4, "the steps differ, or this shows nothing"
 
 
 def preferences(model_folder: Path, out: Path, settings: Dpo) -> list[Row]:

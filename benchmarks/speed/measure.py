@@ -124,10 +124,13 @@ def measured(
 ) -> dict[str, Any]:
     """Sweep the peer, then take both in turn. The ratio is of rates, so that unequal amounts count as they should.
 
-    `known` is the setting that an earlier sweep at another size found best; a `sized` row is swept all the same. What
-    the machine gives at best is the better of what it gave before and after.
+    `known` is the setting that an earlier sweep at another size found best; a `sized` row is swept all the same. Of a
+    setting that fails, the sweep has the error in place of a rate. What the machine gives at best is the better of what
+    it gave before and after.
     """
-    before, sweep = limits_now(), {}
+    before = limits_now()
+    sweep: dict[str, float] = {}
+    failed: dict[str, str] = {}
     peers = {known: row.peers[known]} if known in row.peers and not row.sized else row.peers
     if row.device != "cpu" and len(peers) > 1:  # what a card makes once is not the first setting's
         with suppress(Exception):
@@ -137,7 +140,8 @@ def measured(
         try:
             trial.run(work)
         except Exception as error:  # a setting that the peer does not have after all
-            print(f"  {row.peer}, {name}: left out, {error}", flush=True)
+            failed[name] = f"{type(error).__name__}: {error}"
+            print(f"  {row.peer}, {name}: left out, {failed[name]}", flush=True)
             continue
         sweep[name] = trial.rates()[0]
         print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in {trial.seconds[0]:.1f} s", flush=True)
@@ -171,6 +175,6 @@ def measured(
         "ceiling": limits,
         "seconds": {"ours": ours.seconds, "peer": peer.seconds},
         "peak_bytes": {"ours": ours.peak, "peer": peer.peak},
-        "sweep": sweep,
+        "sweep": sweep | failed,
         "outputs": row.compare(ours.last.output, peer.last.output),
     }

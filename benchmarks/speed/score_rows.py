@@ -84,7 +84,7 @@ def choice_row(model: LocalModel, folder: Path, data: Path, options: tuple[str, 
         target=1.8 if one else 2.5,
         peers={
             f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype, size in (*(("bfloat16", size) for size in (4, 8, 16, 32)), ("float32", 16))
+            for dtype, size in (*(("bfloat16", size) for size in (2, 4, 8, 16, 32)), ("float32", 16))
         },
         **scoring(model, make(), len(asked), make),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from charactery.errors import ModelNotFound
+from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.memory import fitting
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
@@ -401,9 +402,10 @@ class LocalModel:
 
         `pairs` are (context ids, continuation ids); a context has at least one token. Rows are sorted so that those
         with the same context meet in a batch, where what they share is computed once; a batch that memory does not
-        hold is scored in two halves. A row longer than the model's context has NaN for every token.
+        hold is scored in two halves. A row longer than the model's context has NaN for every token, with a warning.
         """
         assert all(context for context, _ in pairs)
+        warn_of_long(self.name, pairs, self.context)
         results = [torch.full((len(continuation),), math.nan) for _, continuation in pairs]
         found: list[torch.Tensor] = []
         fit = [i for i, (c, said) in enumerate(pairs) if said and len(c) + len(said) <= self.context]
@@ -464,6 +466,16 @@ def too_long(name: str, prompt: int, answer: int, context: int) -> str:
         f"a prompt of {prompt} tokens and an answer of {answer} do not fit {name}'s context of {context}; shorten the "
         "prompt or lower --max-tokens"
     )
+
+
+def warn_of_long(name: str, pairs: Sequence[tuple[list[int], list[int]]], most: int) -> None:
+    """Say how many of the texts to score are longer than `most` tokens with what they follow."""
+    long = [len(context) + len(said) for context, said in pairs if said and len(context) + len(said) > most]
+    if long:
+        warnings.warn(
+            f"{len(long)} of {len(pairs)} texts are not scored: the first is {long[0]} tokens long with what it "
+            f"follows, and {name}'s context holds {most}", CharacteryWarning, stacklevel=1,
+        )  # fmt: skip
 
 
 def _common(a: list[int], b: list[int]) -> int:

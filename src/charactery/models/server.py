@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models.chat import BASE_TEMPLATE, prompt_tokens
-from charactery.models.local import Adapter, Answer, Request, Sampler, too_long
+from charactery.models.local import Adapter, Answer, Request, Sampler, too_long, warn_of_long
 from charactery.models.weights import cache_folder
 from charactery.runs import digest, file_digest
 
@@ -103,15 +103,16 @@ class ServerModel:
     def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None) -> list[torch.Tensor]:
         """Log-probability of every token of each continuation given its context, natural log, float32.
 
-        A row longer than the model's context has NaN for every token, as on this machine; so has one that the server
-        refuses, with a warning.
+        A row longer than the model's context has NaN for every token, as on this machine, and so has one that the
+        server refuses; with a warning.
         """
-        model = self._served(adapter)
+        model, most = self._served(adapter), self.context - 1  # the server adds a token
+        warn_of_long(self.name, pairs, most)
 
         def one(pair: tuple[list[int], list[int]]) -> torch.Tensor:
             context, continuation = pair
             ids = context + continuation
-            if len(ids) >= self.context:  # the server adds a token
+            if len(ids) > most:
                 return torch.full((len(continuation),), math.nan)
             said = self._call("POST", "completions", {
                 "model": model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1,

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from charactery.runs import Row
 from charactery.train.settings import Dpo
+
+IDS = ("prompt_ids", "chosen_ids", "rejected_ids")  # of a pair, as TRL has made it
 
 
 def dataset(rows: Sequence[Row], *columns: str) -> Any:
@@ -41,6 +44,29 @@ def trainer_of_pairs(settings: Dpo, common: Row, pairs: Sequence[Row], context: 
     losses, weights = ([loss, "sft"], [1.0, settings.nll]) if settings.nll else ([loss], [1.0])
     config = DPOConfig(**common, max_length=None, beta=settings.beta, loss_type=losses, loss_weights=weights)
     return _near_reference(settings.kl), config, dataset(pairs, "prompt", "chosen", "rejected")
+
+
+def reference_once(trainer: Any, settings: Dpo) -> None:
+    """Where TRL's DPOTrainer is to meet pairs more than once: read each under the reference now, and keep that with it.
+
+    To be called before a checkpoint is loaded. Where the reference is asked for its single tokens (`settings.kl`), or
+    there is none, nothing is kept; nor where each pair is met once, which would cost as much.
+    """
+    if settings.kl or settings.loss not in ("dpo", "ipo"):
+        return
+    keys = [tuple(tuple(row[ids]) for ids in IDS) for row in trainer.train_dataset]
+    rows = dict(zip(keys, trainer.train_dataset, strict=True))
+    if len(rows) == len(keys):
+        return
+    loader = trainer.accelerator.prepare(
+        DataLoader([*rows.values()], trainer.args.per_device_train_batch_size, collate_fn=trainer.data_collator)  # type: ignore[arg-type]
+    )
+    network, gathered = trainer.ref_model or trainer.model, trainer.accelerator.gather_for_metrics
+    sides = zip(*(gathered(trainer.compute_ref_log_probs(network, batch)) for batch in loader), strict=True)
+    for side, sums in zip(("chosen", "rejected"), sides, strict=True):
+        known = dict(zip(rows, torch.cat(sums).tolist(), strict=True))
+        trainer.train_dataset = trainer.train_dataset.add_column(f"ref_{side}_logps", [known[key] for key in keys])
+    trainer.precompute_ref_logps = True
 
 
 def unpaired(pairs: Sequence[Row], together: int) -> list[Row]:

@@ -24,7 +24,7 @@ from charactery.train.documents import as_read
 from charactery.train.head import score_completions_only
 from charactery.train.matched import Matched, looks, reached, stopped
 from charactery.train.optimizers import optimizer, tensors
-from charactery.train.preferences import trainer_of_pairs
+from charactery.train.preferences import reference_once, trainer_of_pairs
 from charactery.train.settings import FAR, FULL_RATE, ORDERS, Dpo, Grpo, Lora, Sft, at_once, share
 
 ON_CARDS = True  # whether networks that learn read through our forward on graphics cards, too
@@ -292,6 +292,8 @@ def _run(trainer: Any, work: Work, settings: Sft | Dpo | Grpo, lora: Lora, token
         # PEFT would widen every input first, for autocast to narrow
         with disable_input_dtype_casting(trainer.model) if adapted else contextlib.nullcontext():
             if not (last and stopped(work.folder, last, settings)):
+                if isinstance(settings, Dpo) and not _spread(trainer):
+                    reference_once(trainer, settings)
                 trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -311,9 +313,12 @@ def _run(trainer: Any, work: Work, settings: Sft | Dpo | Grpo, lora: Lora, token
 def _reads_ours(trainer: Any) -> bool:
     """Whether a trainer's network is to read through our forward. Not where its weights are spread over processes: what
     a layer then multiplies with is gathered by its own forward alone."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        return False
-    return ON_CARDS or trainer.accelerator.device.type != "cuda"
+    return not _spread(trainer) and (ON_CARDS or trainer.accelerator.device.type != "cuda")
+
+
+def _spread(trainer: Any) -> bool:
+    """Whether weights are spread over processes, by FSDP or DeepSpeed."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
 
 def _about(trainer: Any, settings: Sft | Dpo | Grpo, lora: Lora, tokens: int | None) -> Row:
