@@ -1,11 +1,14 @@
 """A model on a server: a stand-in that answers with vLLM's JSON, by the tiny model, against that model here."""
 
+import _thread
 import json
 import shutil
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -297,15 +300,19 @@ def test_a_scaled_adapter_is_whole_or_not_there(
     assert len(made) == 2 and [*(tmp_path / "scaled").iterdir()] == [out]
 
 
+@pytest.mark.parametrize("wakes", [True, False])
 def test_an_interrupt_waits_for_no_request_that_runs(
-    interrupt: Callable[[], None], interrupted: type[BaseException]
+    wakes: bool, interrupt: Callable[[], None], interrupted: type[BaseException]
 ) -> None:
+    if not wakes:  # as where it comes between the last look for one and the wait
+        interrupt = partial(_thread.interrupt_main, signal.SIGINT)
     end, begun, ended, daemons = threading.Event(), [], [], []
 
     def one(row: int) -> int:
         begun.append(row)
         daemons.append(threading.current_thread().daemon)  # else the program would wait for them at its end
         if row == 2:
+            time.sleep(0 if wakes else 0.3)
             interrupt()
         end.wait(10)
         ended.append(row)

@@ -5,12 +5,14 @@ OpenAI's own API does not have. An adapter goes by its name on the server; a run
 """
 
 import math
+import multiprocessing
 import os
 import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from charactery.models.weights import cache_folder
 from charactery.runs import digest, file_digest
 
 KEY = "CHARACTERY_SERVER_KEY"  # the environment's variable for a server that asks for a key
+LOOKS_UP = 0.2  # seconds
 IN_FLIGHT = 64  # requests at once; the server batches them as it likes
 TRIES, BUSY = 6, (429, 502, 503, 504)
 LOST = 3  # times that a request is sent whose reply does not come: each may take as long as an answer
@@ -185,8 +188,12 @@ def _each(one: Callable[[Any], Any], asked: Sequence[Any]) -> list[Any]:
             return error
 
     # its threads are not waited for: after an interrupt, or one row's failure, others may take as long as an answer
+    told: list[Any] = []
     with ThreadPool(min(IN_FLIGHT, len(asked)) or 1) as pool:
-        told = list(pool.imap(kept, asked))
+        answers = pool.imap(kept, asked)
+        while len(told) < len(asked):
+            with suppress(multiprocessing.TimeoutError):  # an interrupt that comes just before a wait does not end it
+                told.append(answers.next(LOOKS_UP))
     if len(told) > 1 and all(isinstance(t, _Refused) for t in told):
         raise told[0]
     return told
