@@ -4,7 +4,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +151,28 @@ def test_what_other_code_began_is_not_gone_on_with(
             (tmp_path / "kept.json", tmp_path / "page.md"),
         )  # fmt: skip
     assert "begun by other code" in capsys.readouterr().out and json.loads((run / "manifest.json").read_text()) == made
+
+
+def test_two_that_fill_it_at_once_lose_no_row(
+    recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, page = tmp_path / "kept.json", tmp_path / "page.md"
+
+    def ran(*_: Any, **__: Any) -> Any:  # while this one trains, another is done
+        kept.write_text(json.dumps({"companion distill 0": row(0.5) | {"cores": 1}}))
+        finished(tmp_path / "captain-distill-0")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(sys, "argv", ["recipe_table.py", "--out", str(tmp_path), "--only", "captain distill 0"])
+    monkeypatch.setattr("subprocess.run", ran)
+    recipes.fill_cells(
+        "", "", recipes.cells(), recipes._folder, recipes.command, lambda run: row(0.7), recipes.table, (kept, page)
+    )  # fmt: skip
+    found = json.loads(kept.read_text())
+    assert {name: values["trained"]["value"] for name, values in found.items()} == {
+        "captain distill 0": pytest.approx(0.7), "companion distill 0": 0.5,
+    }  # fmt: skip
+    assert "each run on 1 or 2 processor cores" in page.read_text()
 
 
 def test_axes_from_a_trial_to_the_page(
