@@ -358,14 +358,14 @@ def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: p
     for length in (512, 2048):
         largest = 0
         with torch.inference_mode():
-            Decoder(made).begin([], [[n % 50 for n in range(length)]], 0)
+            Decoder(made, learns=True).hidden([], [[n % 50 for n in range(length)]], [0], [length])
         sizes[length] = largest
     assert sizes[2048] == 4 * sizes[512] > 0
 
 
 @pytest.mark.parametrize("folded", [False, True], ids=["rows", "lines"])
-@pytest.mark.parametrize("shared", [0, 5])
-def test_attention_on_a_card_is_attention_by_products(folded: bool, shared: int) -> None:
+@pytest.mark.parametrize("shared", [0, 5, 9])
+def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: int) -> None:
     """The way that a card takes, here on a processor."""
     made = Decoder(network("llama"))
     with torch.random.fork_rng():
@@ -378,6 +378,26 @@ def test_attention_on_a_card_is_attention_by_products(folded: bool, shared: int)
     expected = made._attend(query, key, value, apart, before)
     made.device = torch.device("cuda")
     torch.testing.assert_close(made._attend(query, key, value, apart, before), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shared", [0, 5])
+def test_a_step_on_a_card_attends_as_one_on_a_processor(shared: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        query, key, value = torch.randn(3, 4, 1, 16), torch.randn(3, 2, 7, 16), torch.randn(3, 2, 7, 16)
+        before = [torch.randn(2, shared, 16), torch.randn(2, shared, 16)] if shared else []
+    mask = torch.zeros(3, 1, 1, 7)
+    mask[0, ..., 4:] = mask[1, ..., 2:6] = float("-inf")
+    keys, values = (
+        torch.cat([*(t.expand(3, -1, -1, -1) for t in before[n : n + 1]), own], 2).repeat_interleave(2, 1)
+        for n, own in enumerate((key, value))
+    )
+    expected = functional.scaled_dot_product_attention(query, keys, values, functional.pad(mask, (shared, 0)))
+    for found in (
+        decoder._fused(query, key, value, before, attn_mask=mask),
+        decoder._by_products(query, key, value, before, mask),
+    ):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_siblings_weights_are_parts_of_one_tensor_and_stay_what_they_were() -> None:

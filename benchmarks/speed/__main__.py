@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from datetime import date
@@ -85,6 +86,7 @@ def main() -> None:
     found, failed = kept(), []
     for name in wanted:
         print(name, flush=True)
+        began = time.monotonic()
         try:
             result = measured(rows[name](), 1 if full else ROUNDS, found.get(name, {}).get("best") if full else None)
         except Exception:  # the other rows' hour is not lost for it
@@ -92,7 +94,10 @@ def main() -> None:
             failed.append(name)
             continue
         row = f"{name}, full" if full else name
-        found[row] = result | {"row": row, "day": date.today().isoformat(), "code": code_revision()}
+        took = time.monotonic() - began
+        found[row] = result | {
+            "row": row, "day": date.today().isoformat(), "code": code_revision(), "took": round(took),
+        }  # fmt: skip
         write([*found.values()], machine)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -10,6 +10,7 @@ from torch.nn import functional
 ROWS = 1024
 SHAPES = {
     "queries, keys, values": (960, 576),
+    "out of attention": (576, 576),
     "gate and up": (3072, 576),
     "down": (576, 1536),
     "vocabulary": (49152, 576),
@@ -39,7 +40,8 @@ def shapes_of(config: Any) -> dict[str, tuple[int, int]]:
     width, middle, head = config.hidden_size, config.intermediate_size, config.head_dim
     mixed = (config.num_attention_heads + 2 * config.num_key_value_heads) * head
     return {
-        "queries, keys, values": (mixed, width), "gate and up": (2 * middle, width), "down": (width, middle),
+        "queries, keys, values": (mixed, width), "out of attention": (width, config.num_attention_heads * head),
+        "gate and up": (2 * middle, width), "down": (width, middle),
         "vocabulary": (config.vocab_size, width),
     }  # fmt: skip
 

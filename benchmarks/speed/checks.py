@@ -22,8 +22,9 @@ from benchmarks.speed.score_rows import loaded
 from benchmarks.speed.train_rows import examples, learnt, lora
 from torch.nn import functional
 
-from charactery.models import decoder
+from charactery.models import decoder as decoder_module
 from charactery.models.chat import prompt_tokens
+from charactery.models.decoder import Decoder, State
 from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
@@ -32,7 +33,7 @@ from charactery.train.settings import Lora, Sft
 from charactery.train.trainers import train_sft
 
 FOLDER = Path(__file__).parent.parent
-ROUNDS = 5
+ROUNDS, STEPS = 5, 16
 
 
 @torch.inference_mode()
@@ -100,35 +101,101 @@ def in_turn(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dic
 
 
 def adapters(weights: Path) -> dict[str, Any]:
-    """A layer's products for 128 rows with the adapter in the weights and beside them, and what putting it in takes."""
+    """The base and two adapters answering at once: each adapter merged, or all in one batch, adapters beside the base.
+
+    Seconds of a step for all three by the rows of each, the adapter in the weights (three steps, one after another) and
+    beside them (one step of all rows, each adapter's products on its own rows), and what putting one in takes. A mixed
+    batch is no way that the product has; it is made here to be measured.
+    """
     from peft import get_peft_model
 
     model = LocalModel.load(weights, "smollm2", "cpu")
-    rows, found = torch.randn(128, model.model.config.hidden_size, dtype=model.model.dtype), {}
-    with TemporaryDirectory() as folder:
-        get_peft_model(LocalModel.load(weights, "smollm2", "cpu").model, lora()).save_pretrained(folder)
-        began = time.perf_counter()
-        with model.adapted(Adapter(Path(folder))) as network:
-            loading = time.perf_counter() - began
+    found = dict[str, Any]()
+    prompts = [prompt_tokens(model.tokenizer, texts.asked(p)) for p in texts.prompts(128)]
+    decoders, names = [Decoder(model.model)], []
+    with TemporaryDirectory() as folder, torch.inference_mode():
+        for n in range(2):
+            on = Path(folder) / str(n)
+            with torch.inference_mode(False):
+                fresh = get_peft_model(LocalModel.load(weights, "smollm2", "cpu").model, lora())
+                for parameter in (p for name, p in fresh.named_parameters() if "lora_B" in name):
+                    torch.nn.init.normal_(parameter, std=0.01)
+                fresh.save_pretrained(on)
             began = time.perf_counter()
-            model._reader(network, Adapter(Path(folder)), Slot())
-            found["seconds to load"], found["seconds to merge"] = loading, time.perf_counter() - began
-            layer = network.get_base_model().model.layers[0].mlp
-            name = next(iter(layer.gate_proj.lora_A))
-            modules = (layer.gate_proj, layer.up_proj)
-            merged = decoder._packed(modules, name)
-            base = decoder._packed(modules, None)
-            down = torch.cat([m.lora_A[name].weight for m in modules])
-            up = torch.block_diag(*[m.scaling[name] * m.lora_B[name].weight for m in modules])  # type: ignore[no-untyped-call]
-            with torch.inference_mode():
-                seconds = in_turn({
-                    "merged": lambda: [merged(rows) for _ in range(300)],
-                    "beside": lambda: [
-                        base(rows) + functional.linear(functional.linear(rows, down), up) for _ in range(300)
-                    ],
-                })  # fmt: skip
-    found |= {side: statistics.median(values) / 300 for side, values in seconds.items()}
+            with model.adapted(Adapter(on)) as network:
+                found["seconds to load"] = time.perf_counter() - began
+                began = time.perf_counter()
+                decoders.append(model._reader(network, Adapter(on), Slot()))  # type: ignore[arg-type]
+                found["seconds to merge"] = time.perf_counter() - began
+            names.append(model._adapter(on))
+
+        def started(count: int, room: int) -> list[State]:
+            return [reader.begin([], prompts[:count], room)[1] for reader in decoders]
+
+        def stepped(readers: Sequence[Decoder], states: Sequence[State], count: int) -> torch.Tensor:
+            token = torch.zeros(count, dtype=torch.long)
+            if len(readers) == 1:
+                return readers[0].step(token.repeat(len(states)), states)
+            return torch.cat([reader.step(token, [state]) for reader, state in zip(readers, states, strict=True)])
+
+        def seconds_of(readers: Sequence[Decoder], count: int) -> float:
+            states = started(count, STEPS)
+            began = time.perf_counter()
+            for _ in range(STEPS):
+                stepped(readers, states, count)
+            return (time.perf_counter() - began) / STEPS
+
+        for count in (8, 32, 128):
+            sides = {"merged": decoders, "beside": [_mixed(model, names, count)]}
+            told = [stepped(side, started(count, 1), count).float().log_softmax(-1) for side in sides.values()]
+            seconds: dict[str, list[float]] = {name: [] for name in sides}
+            for n in range(ROUNDS + 1):
+                for name, readers in sides.items():
+                    took = seconds_of(readers, count)
+                    if n:  # what is made once is made
+                        seconds[name].append(took)
+            found[str(count)] = {name: statistics.median(values) for name, values in seconds.items()} | {
+                "apart": float((told[0] - told[1]).abs().mean())
+            }
     return found
+
+
+def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
+    """A decoder whose steps are of so many rows by the base, then as many by each adapter beside the base's weights."""
+    decoder = Decoder(model.model)
+
+    def product(base: decoder_module.Product, modules: Sequence[Any]) -> decoder_module.Product:
+        columns = decoder_module._columns(modules)
+        ranks = []
+        for name in names:
+            down = torch.cat([m.lora_A[name].weight for m in modules])
+            ups = [m.scaling[name] * m.lora_B[name].weight for m in modules]
+            ranks.append((down, ups))
+
+        def added(x: torch.Tensor) -> torch.Tensor:
+            out = base(x)
+            for n, (down, ups) in enumerate(ranks, 1):
+                rows = slice(n * count, (n + 1) * count)
+                heard = functional.linear(x[rows], down).split([up.shape[1] for up in ups], -1)
+                for here, up, part in zip(columns, ups, heard, strict=True):
+                    out[rows, here].addmm_(part, up.t())
+            return out
+
+        return added
+
+    for mine, layer in zip(decoder.layers, model.model.model.layers, strict=True):
+        attention, mlp = layer.self_attn, layer.mlp
+        mine.query_key_value = product(mine.query_key_value, (attention.q_proj, attention.k_proj, attention.v_proj))
+        mine.out = product(mine.out, (attention.o_proj,))
+        mine.gate_up = product(mine.gate_up, (mlp.gate_proj, mlp.up_proj))
+        mine.down = product(mine.down, (mlp.down_proj,))
+    return decoder
+
+
+def straight(points: Sequence[tuple[int, float]]) -> float:
+    """How far three sizes are from a line through the first and the last, as a share of the last."""
+    (x0, y0), (x1, y1), (x2, y2) = points
+    return abs(y1 - y0 - (y2 - y0) * (x1 - x0) / (x2 - x0)) / y2
 
 
 def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
@@ -198,12 +265,22 @@ def markdown(found: dict[str, Any]) -> str:
         "The share of 32 answers (48 tokens, temperature 0.7, seeds kept) that are the same as in one batch of 32.", "",
         "| | same |", "|---|---|", *(f"| {name} | {share:.2f} |" for name, share in found["same"].items()),
         "", "## An adapter in the weights, or beside them", "",
-        "One layer's gate and up for 128 rows, rank 16: merged {merged:.3g} s, beside {beside:.3g} s. To load one "
-        "takes {seconds to load:.2g} s, to merge it {seconds to merge:.2g} s, once for all its batches.".format_map(
-            found["adapters"]
+        "Seconds of a step in which the base and two adapters (rank 16) answer: each adapter merged into weights of "
+        "its own, one of the three after another; and all rows in one batch, each adapter's products beside the base's "
+        "on its own rows, which is made for this measurement alone. Apart: the mean difference between the two sides' "
+        "log-probabilities, of all tokens, in bfloat16. To load an adapter takes {seconds to load:.2g} s, to merge it "
+        "{seconds to merge:.2g} s, once for all its batches.".format_map(found["adapters"]), "",
+        "| rows of each | merged | beside, in one batch | merged over beside | apart, nats |", "|---|---|---|---|---|",
+        *(
+            f"| {n} | {r['merged']:.3g} s | {r['beside']:.3g} s | {r['merged'] / r['beside']:.2f} | {r['apart']:.2f} |"
+            for n, r in found["adapters"].items() if n.isdigit()
         ),
         "", "## Growth", "", "![Seconds by how much is written, scored and learnt](growth.svg)", "",
-        *(f"- {name}: " + ", ".join(f"{n} in {s:.1f} s" for n, s in ps) for name, ps in found["growth"].items()),
+        "Off is how far the middle size is from a line through the other two, of the largest's seconds.", "",
+        *(
+            f"- {name}: {', '.join(f'{n} in {s:.1f} s' for n, s in ps)}; off {straight(ps):.0%}"
+            for name, ps in found["growth"].items()
+        ),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

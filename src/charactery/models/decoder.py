@@ -3,7 +3,7 @@
 transformers' code is made to be read and changed, a model at a time; on a processor its many small operations take as
 long as the matrix products. Here siblings that read one input (queries, keys and values; gate and up) are one product,
 an adapter is added to the weights beforehand, weights are laid out once as the processor wants them, tokens that rows
-share are computed once, no padding goes through a product, and keys are kept transposed, as attention reads them.
+share are computed once, and no padding goes through a product.
 `tests/test_models_decoder.py` holds it against transformers' own.
 
 Axes: B rows, L tokens of a row, N distinct tokens of a batch, P tokens that all rows share, K keys, G groups of heads
@@ -12,6 +12,7 @@ that share keys, H heads of a group, D width of a head, C width of the network.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.nn import functional
 from charactery.models.gradients import Product, adapted, attend, gate, gated, norm, normed, split, turn, turned
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-STRIDE = 16  # keys are read in multiples of it: the processor's code for a product is made anew for each size
+STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
 ROWS = 64  # rows that weights are laid out for
 LOOKS = 10_000  # pairs of places, one looking at the other in vain, that cost less than one more group of lines
 PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
@@ -78,18 +79,22 @@ class State:
         """`own` holds distinct rows, of which the B rows with these lengths are `row_B`."""
         key, rows = own[0][0], len(row_B)
         width = key.shape[2]
-        self.shared = [(k[0].transpose(1, 2).contiguous(), v[0]) for k, v in shared]
+        self.shared = [(k[0], v[0]) for k, v in shared]
         self.rows, self.width = rows, width
         # as long as need be and no longer: of anything but a whole tensor a product copies what it reads, every time
         held = -(-(width + 1) // STRIDE) * STRIDE
-        self.keys = [functional.pad(k[row_B].transpose(2, 3), (0, held - width)) for k, _ in own]
-        self.values = [functional.pad(v[row_B], (0, 0, 0, held - width)) for _, v in own]
+        self.keys, self.values = (
+            [functional.pad(layer[n][row_B], (0, 0, 0, held - width)) for layer in own] for n in range(2)
+        )
         before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
         self.position_B = length_B + before
         # shorter rows end in what is no token, and all of them in what is none yet
         places = torch.arange(width + room + STRIDE, device=key.device)
-        self.hidden_B_1_1_K = (places >= length_B[:, None])[:, None, None]
+        hidden_B_K = places >= length_B[:, None]
+        self.mask_B_1_1_K = torch.zeros_like(hidden_B_K, dtype=key.dtype).masked_fill_(hidden_B_K, float("-inf"))[
+            :, None, None
+        ]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone, in this order. Only those that change place are copied."""
@@ -98,36 +103,59 @@ class State:
         for held in (*self.keys, *self.values):
             held[moved] = held[rows[moved]]
         self.position_B = self.position_B[rows]
-        self.hidden_B_1_1_K = self.hidden_B_1_1_K[rows]
+        self.mask_B_1_1_K = self.mask_B_1_1_K[rows]
         self.rows = count
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Take in the next key and value of every row, (B, G, D), and attend with a scaled query (B, G, H, D).
+        """Take in the next key and value of every row, (B, G, D), and attend with a query (B, G * H, D).
 
         Returns (B, G * H * D).
         """
-        rows, groups, heads, width = query.shape
-        if self.width == self.keys[layer].shape[-1]:
-            self.keys[layer] = functional.pad(self.keys[layer][:rows], (0, STRIDE))
+        rows = len(query)
+        if self.width == self.keys[layer].shape[2]:
+            self.keys[layer] = functional.pad(self.keys[layer][:rows], (0, 0, 0, STRIDE))
             self.values[layer] = functional.pad(self.values[layer][:rows], (0, 0, 0, STRIDE))
         keys, values = self.keys[layer][:rows], self.values[layer][:rows]
-        keys[..., self.width], values[:, :, self.width] = key, value
-        end = keys.shape[-1]
-        score_B_G_H_K = torch.bmm(query.view(-1, heads, width), keys.flatten(0, 1)).view(*query.shape[:3], -1)
-        score_B_G_H_K.masked_fill_(self.hidden_B_1_1_K[..., :end], float("-inf"))
-        if not self.shared:
-            weight_B_G_H_K = torch.softmax(score_B_G_H_K, -1)
-            return torch.bmm(weight_B_G_H_K.view(-1, heads, end), values.flatten(0, 1)).view(rows, -1)
-        key_G_D_P, value_G_P_D = self.shared[layer]
-        shared = value_G_P_D.shape[1]
-        query_G_N_D = query.transpose(0, 1).reshape(groups, -1, width)
-        score_B_G_H_P = torch.bmm(query_G_N_D, key_G_D_P).view(groups, rows, heads, shared).transpose(0, 1)
-        weight = torch.softmax(torch.cat([score_B_G_H_P, score_B_G_H_K], -1), -1)
-        own = weight[..., shared:].reshape(-1, heads, end)
-        before = weight[..., :shared].transpose(0, 1).reshape(groups, -1, shared)
-        out = torch.bmm(own, values.flatten(0, 1)).view(rows, groups, heads, width)
-        out += torch.bmm(before, value_G_P_D).view(groups, rows, heads, width).transpose(0, 1)
-        return out.view(rows, -1)
+        keys[:, :, self.width], values[:, :, self.width] = key, value
+        mask = self.mask_B_1_1_K[..., : keys.shape[2]]
+        attend = partial(_fused, attn_mask=mask) if query.is_cpu else partial(_by_products, mask=mask)
+        return attend(query[:, :, None], keys, values, self.shared[layer] if self.shared else ()).reshape(rows, -1)
+
+
+def _fused(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Sequence[torch.Tensor], **how: Any
+) -> torch.Tensor:
+    """Attention of (B, G * H, L, D) to (B, G, K, D) and to `shared`, (G, P, D) of keys and of values, on a processor.
+
+    Each of the two is attended to by itself, and they are added up in the shares that their weights have.
+    """
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch's public call keeps the sums to itself
+    own, total = attend(query, key, value, **how)
+    if not shared:
+        return own  # type: ignore[no-any-return]
+    rows, heads, length, width = query.shape
+    line = query.transpose(0, 1).reshape(1, heads, -1, width)
+    apart = attend(line, *(t[None] for t in shared))
+    before, total_before = (t.view(heads, rows, length, -1).transpose(0, 1) for t in apart)
+    return torch.lerp(own, before, torch.sigmoid(total_before - total[..., None]).to(own.dtype))
+
+
+def _by_products(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Sequence[torch.Tensor], mask: torch.Tensor
+) -> torch.Tensor:
+    """The same of one place a row, elsewhere: no fast code knows of masks and of heads that share keys."""
+    rows, groups = key.shape[:2]
+    query_B_G_H_D = query.view(rows, groups, -1, query.shape[-1]) * query.shape[-1] ** -0.5
+    score_B_G_H_K = query_B_G_H_D @ key.transpose(2, 3) + mask
+    if not shared:
+        return (torch.softmax(score_B_G_H_K, -1) @ value).view(query.shape)
+    key_G_P_D, value_G_P_D = shared
+    query_G_N_D = query_B_G_H_D.transpose(0, 1).flatten(1, 2)
+    score_B_G_H_P = torch.bmm(query_G_N_D, key_G_P_D.transpose(1, 2)).view(groups, rows, -1, key_G_P_D.shape[1])
+    weight = torch.softmax(torch.cat([score_B_G_H_P.transpose(0, 1), score_B_G_H_K], -1), -1)
+    before, own = weight[..., : key_G_P_D.shape[1]], weight[..., key_G_P_D.shape[1] :]
+    heard = torch.bmm(before.transpose(0, 1).flatten(1, 2), value_G_P_D).view(groups, rows, -1, query.shape[-1])
+    return (own @ value + heard.transpose(0, 1)).view(query.shape)
 
 
 def merges(network: Any) -> bool:
@@ -258,7 +286,11 @@ class Decoder:
     ) -> torch.Tensor:
         """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
         if self.device.type == "cpu":
-            return attend(query, key, value, apart, *[t[0] for t in before or ()])
+            all_share = [t[0] for t in before or ()]
+            # its way back is slow, and for a few places in front of many its second call is
+            if self.learns or apart is not None or (before and before[0].shape[2] < query.shape[2]):
+                return attend(query, key, value, apart, *all_share)
+            return _fused(query, key, value, all_share, is_causal=True)
         mask = None
         if before or apart is not None:
             length, shared = query.shape[2], before[0].shape[2] if before else 0
@@ -284,12 +316,11 @@ class Decoder:
         counts = [state.rows for state in states]
         cos_B_1_D, sin_B_1_D = self._turns(x_B_C, torch.cat([state.position_B for state in states]))
         for state in states:
-            state.hidden_B_1_1_K[..., state.width] = False
+            state.mask_B_1_1_K[..., state.width] = 0
         for n, layer in enumerate(self.layers):
             turned_B_S_D, value_B_G_D = self._mixed(layer, x_B_C, cos_B_1_D, sin_B_1_D)
             query_B_S_D, key_B_G_D = turned_B_S_D[:, : groups * heads], turned_B_S_D[:, groups * heads :]
-            query_B_G_H_D = query_B_S_D.reshape(-1, groups, heads, self.width) * self.width**-0.5
-            parts = (split(counts) for split in (query_B_G_H_D.split, key_B_G_D.split, value_B_G_D.split))
+            parts = (torch.split(whole, counts) for whole in (query_B_S_D, key_B_G_D, value_B_G_D))
             heard = [state.attend(n, *part) for state, *part in zip(states, *parts, strict=True)]
             x_B_C = self._after(layer, x_B_C, torch.cat(heard) if len(heard) > 1 else heard[0])
         for state in states:
