@@ -1,5 +1,6 @@
 """The decoder of our own gives what transformers' code gives: logits, hidden states, and an adapter's gradients."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -260,7 +261,7 @@ def test_attention_by_products_is_attention(
     )
     mask = torch.ones(length, before + length, dtype=torch.bool).tril(before)
     expected = functional.scaled_dot_product_attention(query, keys, values, mask, enable_gqa=True)
-    found = attend(query, key, value, None, *shared)
+    found = attend(query, key, value, *shared)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     if not before:
         there = torch.randn(expected.shape, generator=draw)
@@ -375,16 +376,26 @@ def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: i
     apart = torch.zeros(3, 1, 7, 7, dtype=torch.bool) if folded else None
     if apart is not None:
         apart[:, :, 5:, 2:5] = True
-    expected = made._attend(query, key, value, apart, before)
-    made.device = torch.device("cuda")
-    torch.testing.assert_close(made._attend(query, key, value, apart, before), expected, atol=1e-5, rtol=0)
+    lines = decoder._Lines(torch.zeros(3, 7, dtype=torch.long), apart)
+    hidden = torch.ones(7, shared + 7, dtype=torch.bool).triu(shared + 1).expand(3, 1, -1, -1)
+    if apart is not None:
+        hidden = hidden | functional.pad(apart, (shared, 0))
+    keys, values = (
+        torch.cat([*(t.expand(3, -1, -1, -1) for t in (before or ())[n : n + 1]), own], 2).repeat_interleave(2, 1)
+        for n, own in enumerate((key, value))
+    )
+    expected = functional.scaled_dot_product_attention(query, keys, values, ~hidden)
+    for made.device in (torch.device("cpu"), torch.device("cuda")):
+        mask = made._mask(lines, decoder.Keys([before] if before else []), torch.float32)
+        torch.testing.assert_close(made._attend(query, key, value, mask, before), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shared", [0, 5])
 def test_a_step_on_a_card_attends_as_one_on_a_processor(shared: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        query, key, value = torch.randn(3, 4, 1, 16), torch.randn(3, 2, 7, 16), torch.randn(3, 2, 7, 16)
+        query = torch.randn(3, 9, 16)[:, 5:][:, :, None]  # a part of a tensor, as there
+        key, value = torch.randn(3, 2, 7, 16), torch.randn(3, 2, 7, 16)
         before = [torch.randn(2, shared, 16), torch.randn(2, shared, 16)] if shared else []
     mask = torch.zeros(3, 1, 1, 7)
     mask[0, ..., 4:] = mask[1, ..., 2:6] = float("-inf")
@@ -398,6 +409,17 @@ def test_a_step_on_a_card_attends_as_one_on_a_processor(shared: int) -> None:
         decoder._by_products(query, key, value, before, mask),
     ):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("less", ["own", "shared"])
+def test_of_two_parts_attended_to_the_lesser_is_not_lost(less: str) -> None:
+    """A thousandth of the weight, in bfloat16."""
+    one = torch.ones(1, 1, 1, 64, dtype=torch.bfloat16)
+    score = math.log(1000) / math.sqrt(64)
+    key, before = (one * 0, one[0] * score) if less == "own" else (one * score, one[0] * 0)
+    value, value_before = (one, one[0] * 0) if less == "own" else (one * 0, one[0])
+    found = decoder._fused(one, key, value, [before, value_before])
+    assert found[0, 0, 0, 0].item() == pytest.approx(1 / 1001, rel=0.05)
 
 
 def test_siblings_weights_are_parts_of_one_tensor_and_stay_what_they_were() -> None:

@@ -110,6 +110,7 @@ def adapters(weights: Path) -> dict[str, Any]:
     from peft import get_peft_model
 
     model = LocalModel.load(weights, "smollm2", "cpu")
+    assert decoder_module.merges(model.model)
     found = dict[str, Any]()
     prompts = [prompt_tokens(model.tokenizer, texts.asked(p)) for p in texts.prompts(128)]
     decoders, names = [Decoder(model.model)], []
@@ -132,11 +133,11 @@ def adapters(weights: Path) -> dict[str, Any]:
         def started(count: int, room: int) -> list[State]:
             return [reader.begin([], prompts[:count], room)[1] for reader in decoders]
 
-        def stepped(readers: Sequence[Decoder], states: Sequence[State], count: int) -> torch.Tensor:
+        def stepped(readers: Sequence[Decoder], states: Sequence[State], count: int) -> list[torch.Tensor]:
             token = torch.zeros(count, dtype=torch.long)
             if len(readers) == 1:
-                return readers[0].step(token.repeat(len(states)), states)
-            return torch.cat([reader.step(token, [state]) for reader, state in zip(readers, states, strict=True)])
+                return [readers[0].step(token.repeat(len(states)), states)]
+            return [reader.step(token, [state]) for reader, state in zip(readers, states, strict=True)]
 
         def seconds_of(readers: Sequence[Decoder], count: int) -> float:
             states = started(count, STEPS)
@@ -147,7 +148,9 @@ def adapters(weights: Path) -> dict[str, Any]:
 
         for count in (8, 32, 128):
             sides = {"merged": decoders, "beside": [_mixed(model, names, count)]}
-            told = [stepped(side, started(count, 1), count).float().log_softmax(-1) for side in sides.values()]
+            told = [
+                torch.cat(stepped(side, started(count, 1), count)).float().log_softmax(-1) for side in sides.values()
+            ]
             seconds: dict[str, list[float]] = {name: [] for name in sides}
             for n in range(ROUNDS + 1):
                 for name, readers in sides.items():

@@ -49,7 +49,7 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         lines += [
             f"**{r['row']}**: {r['work']}. At least {r['arithmetic']}; at best {best}: {r['bound_seconds']:.1f} s, and "
             f"ours took {statistics.median(r['seconds']['ours']):.1f}. Outputs: {r['outputs']}. {r['day']}, code "
-            f"{r['code']}" + (f", in {r['took'] / 60:.0f} minutes with the sweep" if "took" in r else "") + ".", "",
+            f"{r['code']}" + (f", {r['took']} s in all" if "took" in r else "") + ".", "",
         ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.whole --out runs/captain-timed
 
-Writes benchmarks/CAPTAIN.md. Counted are the products with the weights, of adapters, of attention (its masked half too,
-which is computed) and of the judges' encoder, forwards and back; what lies between products, sampling and Inspect are
-not, so the bound is lower than what can be had.
+Writes benchmarks/CAPTAIN.md. Counted are the products with the weights, of adapters, of attention (what lies ahead,
+too, where it is computed) and of the judges' encoder, forwards and back; what lies between products, sampling and
+Inspect are not, so the bound is lower than what can be had.
 """
 
 import argparse
@@ -56,8 +56,22 @@ def counting_of_two(product: Callable[..., torch.Tensor], columns: int) -> Calla
     return counts
 
 
+def counting_attention(attend: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The fused kernel, of whose two products what lies ahead is left out, by halves."""
+
+    def counts(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Any, is_causal: bool = False, **how: Any
+    ) -> torch.Tensor:
+        seen = key.shape[2] / (1 + is_causal) + (shared[0].shape[1] if len(shared) else 0)
+        counted[0] += 4.0 * query.numel() * seen
+        return attend(query, key, value, shared, **({"is_causal": True} if is_causal else {}), **how)
+
+    return counts
+
+
 def count_products() -> None:
     """From now on."""
+    decoder._fused = counting_attention(decoder._fused)
     decoder._laid_out = counting(decoder._laid_out)  # type: ignore[assignment]
     torch.bmm = counting_of_two(torch.bmm, -1)
     torch.Tensor.__matmul__ = counting_of_two(torch.Tensor.__matmul__, -1)  # type: ignore[method-assign, assignment]

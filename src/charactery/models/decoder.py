@@ -24,6 +24,7 @@ from charactery.models.gradients import Product, adapted, attend, gate, gated, n
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
 ROWS = 64  # rows that weights are laid out for
+LONG = 1024  # places of a line up to which what is before it is attended to in one go with it
 LOOKS = 10_000  # pairs of places, one looking at the other in vain, that cost less than one more group of lines
 PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
 
@@ -81,7 +82,7 @@ class State:
         width = key.shape[2]
         self.shared = [(k[0], v[0]) for k, v in shared]
         self.rows, self.width = rows, width
-        # as long as need be and no longer: of anything but a whole tensor a product copies what it reads, every time
+        # as long as need be and no longer: of anything but a whole tensor a card's product copies what it reads
         held = -(-(width + 1) // STRIDE) * STRIDE
         self.keys, self.values = (
             [functional.pad(layer[n][row_B], (0, 0, 0, held - width)) for layer in own] for n in range(2)
@@ -129,15 +130,17 @@ def _fused(
 
     Each of the two is attended to by itself, and they are added up in the shares that their weights have.
     """
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch's public call keeps the sums to itself
-    own, total = attend(query, key, value, **how)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch's public call keeps the sums to itself
+    own, total = kernel(query, key, value, **how)
     if not shared:
         return own  # type: ignore[no-any-return]
     rows, heads, length, width = query.shape
     line = query.transpose(0, 1).reshape(1, heads, -1, width)
-    apart = attend(line, *(t[None] for t in shared))
+    apart = kernel(line, *(t[None] for t in shared))
     before, total_before = (t.view(heads, rows, length, -1).transpose(0, 1) for t in apart)
-    return torch.lerp(own, before, torch.sigmoid(total_before - total[..., None]).to(own.dtype))
+    more = total_before - total[..., None]
+    share, share_before = torch.sigmoid(-more).to(own.dtype), torch.sigmoid(more).to(own.dtype)  # small ones stay exact
+    return torch.addcmul(own * share, before, share_before)
 
 
 def _by_products(
@@ -258,15 +261,16 @@ class Decoder:
         x_N_C = self.embed(batch.token_N)
         cos_N_1_D, sin_N_1_D = self._turns(x_N_C, batch.position_N)
         queries = self.groups * self.heads
+        masks = [self._mask(lines, before, x_N_C.dtype) for lines in batch.lines]
         for n, layer in enumerate(self.layers):
             mixed = self._mixed(layer, x_N_C, cos_N_1_D, sin_N_1_D)
             heard = []
-            for lines in batch.lines:
+            for lines, mask in zip(batch.lines, masks, strict=True):
                 turned, value = (batch.spread(t, lines).transpose(1, 2) for t in mixed)
                 query, key = turned[:, :queries], turned[:, queries:]
                 if keep is not None:
                     keep.append((key, value))
-                out_B_S_L_D = self._attend(query, key, value, lines.apart, before[n] if before else None)
+                out_B_S_L_D = self._attend(query, key, value, mask, before[n] if before else None)
                 heard.append(out_B_S_L_D.transpose(1, 2))
             here = None
             if n == len(self.layers) - 1:  # nothing reads the other places any more
@@ -276,32 +280,43 @@ class Decoder:
         normed_N_C: torch.Tensor = self.last_norm(x_N_C)
         return normed_N_C
 
+    def _mask(self, lines: "_Lines", before: Keys, dtype: torch.dtype) -> torch.Tensor | None:
+        """What is added to the scores of lines, (L, P + L) or (B, 1, L, P + L), if it hides more than what lies ahead.
+
+        On a processor there is none, either, where what is before is attended to by itself: where it is many places,
+        which would be copied to every line, or lines are long, of which a mask is the square.
+        """
+        length, shared = lines.index_B_L.shape[1], before[0][0].shape[2] if before else 0
+        by_itself = self.device.type == "cpu" and (length <= shared or length > LONG)
+        if lines.apart is None and (by_itself or not shared):
+            return None
+        ahead = torch.full((length, shared + length), float("-inf"), dtype=dtype, device=lines.index_B_L.device)
+        mask = ahead.triu_(shared + 1)
+        if lines.apart is None:
+            return mask
+        return mask.masked_fill(functional.pad(lines.apart, (shared, 0)), float("-inf"))
+
     def _attend(
         self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        apart: torch.Tensor | None,
+        mask: torch.Tensor | None,
         before: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
         """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
-        if self.device.type == "cpu":
-            all_share = [t[0] for t in before or ()]
-            # its way back is slow, and for a few places in front of many its second call is
-            if self.learns or apart is not None or (before and before[0].shape[2] < query.shape[2]):
-                return attend(query, key, value, apart, *all_share)
-            return _fused(query, key, value, all_share, is_causal=True)
-        mask = None
-        if before or apart is not None:
-            length, shared = query.shape[2], before[0].shape[2] if before else 0
-            mask = torch.ones(length, shared + length, dtype=torch.bool, device=query.device).tril(shared)
-            if apart is not None:
-                mask = mask & ~functional.pad(apart, (shared, 0))
+        on_processor = self.device.type == "cpu"
+        if on_processor and self.learns:  # the fused kernel's way back takes three times as long
+            return attend(query, key, value, *[t[0] for t in before or ()])
+        if on_processor and mask is None:
+            return _fused(query, key, value, [t[0] for t in before or ()], is_causal=True)
         if before:
             key, value = (
                 torch.cat([old.expand(len(new), -1, -1, -1), new], 2)
                 for old, new in zip(before, (key, value), strict=True)
             )
+        if on_processor:
+            return _fused(query, key, value, (), attn_mask=mask)
         if mask is None:
             return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=self.heads > 1)
         # no fast code knows both of masks and of heads that share keys: here such heads are further places of one head
