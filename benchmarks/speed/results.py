@@ -26,7 +26,7 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     lines = [
         "# Speed", "",
         "Written by `make bench`; `results.json` holds every pass and every peer's sweep of settings.", "",
-        f"The machine: {said}.", "",
+        f"The machine: {said}. Rows of other days may be from another: what it gave at best is with each.", "",
         "Ours and the peer's best setting in turn, medians; the ratio is the median of the rounds' own, with lowest "
         "and highest. The share is of the time that the work's least operations (and reading the weights, where "
         "tokens come one by one) would take at what the machine gave at best, in products of the model's shapes, just "
