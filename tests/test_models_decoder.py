@@ -364,6 +364,14 @@ def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: p
     assert sizes[2048] == 4 * sizes[512] > 0
 
 
+def test_long_lines_are_read_without_a_mask_that_is_the_square_of_their_length() -> None:
+    made, before = Decoder(network("llama")), decoder.Keys([(torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16))])
+    masks = [made._mask(decoder._Lines(torch.zeros(1, n, dtype=torch.long), None), before, torch.float32)
+             for n in (decoder.LONG, decoder.LONG + 1)]  # fmt: skip
+    assert masks[0] is not None
+    assert masks[1] is None
+
+
 @pytest.mark.parametrize("folded", [False, True], ids=["rows", "lines"])
 @pytest.mark.parametrize("shared", [0, 5, 9])
 def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: int) -> None:
