@@ -10,8 +10,9 @@ import transformers
 from torch.nn import functional
 
 from charactery.models import decoder, gradients
-from charactery.models.decoder import FAMILIES, Decoder, _Batch, adds_plainly, decodes
+from charactery.models.decoder import FAMILIES, Decoder, adds_plainly, decodes
 from charactery.models.gradients import QUERIES, attend, chosen
+from charactery.models.lines import Batch, Lines
 from charactery.train.head import _spans
 
 NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
@@ -125,7 +126,7 @@ OPTIONS = [
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(family: str, shared: list[int]) -> None:
-    folded, apart = _Batch(OPTIONS, 0, "cpu", folds=True), _Batch(OPTIONS, 0, "cpu")
+    folded, apart = Batch(OPTIONS, 0, "cpu", folds=True), Batch(OPTIONS, 0, "cpu")
     assert len(folded.lines[0].index_B_L) == 4 < len(apart.lines[0].index_B_L)
     made = network(family)
     rows = [OPTIONS[n] for n in (7, 0, 3, 9, 1, 5, 2, 8, 4, 6)]
@@ -137,7 +138,7 @@ def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(fam
 
 def test_lines_without_padding_that_are_not_in_order_are_put_in_order() -> None:
     rows = [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [1, 2, 3, 4, 12]]  # the first and the last are one line of six
-    batch = _Batch(rows, 0, "cpu", folds=True)
+    batch = Batch(rows, 0, "cpu", folds=True)
     [lines] = batch.lines
     assert lines.index_B_L.shape == (2, 6)
     values = torch.arange(12.0)
@@ -148,12 +149,12 @@ def test_lines_without_padding_that_are_not_in_order_are_put_in_order() -> None:
 
 def test_rows_that_part_early_stay_rows() -> None:
     rows = [[1, 2, 3, 4, 5, 6], [1, 7, 8, 9, 10, 11]]
-    [lines] = _Batch(rows, 0, "cpu", folds=True).lines
+    [lines] = Batch(rows, 0, "cpu", folds=True).lines
     assert lines.index_B_L.shape == (2, 6) and lines.apart is None
 
 
 def test_tokens_with_the_same_past_are_computed_once() -> None:
-    batch = _Batch(ROWS, 4, "cpu")
+    batch = Batch(ROWS, 4, "cpu")
     assert batch.token_N.tolist() == [10, 11, 12, 13, 14, 15, 16, 17, 18]
     assert batch.position_N.tolist() == [4, 5, 6, 6, 7, 8, 4, 5, 6]
     assert batch.places[3] == batch.places[0] and not batch.whole
@@ -164,9 +165,9 @@ def test_tokens_with_the_same_past_are_computed_once() -> None:
 
 @pytest.mark.parametrize("folds", [False, True])
 def test_lines_of_other_lengths_are_attended_to_apart(folds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "LOOKS", 0)
+    monkeypatch.setattr("charactery.models.lines.LOOKS", 0)
     rows = [*map(tuple, OPTIONS), (70, 71, 72)]
-    batch = _Batch(rows, 4, "cpu", splits=True, folds=folds)
+    batch = Batch(rows, 4, "cpu", splits=True, folds=folds)
     widths = [lines.index_B_L.shape[1] for lines in batch.lines]
     assert widths == sorted({*widths}) and len(widths) > 2 and not batch.whole
     values = torch.arange(len(batch.token_N) * 2.0).view(-1, 2)
@@ -366,7 +367,7 @@ def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: p
 
 def test_long_lines_are_read_without_a_mask_that_is_the_square_of_their_length() -> None:
     made, before = Decoder(network("llama")), decoder.Keys([(torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16))])
-    masks = [made._mask(decoder._Lines(torch.zeros(1, n, dtype=torch.long), None), before, torch.float32)
+    masks = [made._mask(Lines(torch.zeros(1, n, dtype=torch.long), None), before, torch.float32)
              for n in (decoder.LONG, decoder.LONG + 1)]  # fmt: skip
     assert masks[0] is not None
     assert masks[1] is None
@@ -384,7 +385,7 @@ def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: i
     apart = torch.zeros(3, 1, 7, 7, dtype=torch.bool) if folded else None
     if apart is not None:
         apart[:, :, 5:, 2:5] = True
-    lines = decoder._Lines(torch.zeros(3, 7, dtype=torch.long), apart)
+    lines = Lines(torch.zeros(3, 7, dtype=torch.long), apart)
     hidden = torch.ones(7, shared + 7, dtype=torch.bool).triu(shared + 1).expand(3, 1, -1, -1)
     if apart is not None:
         hidden = hidden | functional.pad(apart, (shared, 0))

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from charactery import cli
 from charactery.errors import CharacteryWarning, ModelNotFound
-from charactery.models import decoder, local
+from charactery.models import decoder, local, products
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.held import Held, Slot
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
@@ -640,8 +640,8 @@ def test_an_adapter_in_packed_bfloat16_is_added_to_the_weights(
     tiny_model_folder: Path, tiny_adapters: list[Path], monkeypatch: pytest.MonkeyPatch, strength: float
 ) -> None:
     laid_out: list[torch.Size] = []
-    lay_out = decoder._laid_out
-    monkeypatch.setattr(decoder, "_laid_out", lambda w: laid_out.append(w.shape) or lay_out(w))
+    lay_out = products.laid_out
+    monkeypatch.setattr(products, "laid_out", lambda w: laid_out.append(w.shape) or lay_out(w))
     model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
     exact = merged_by_hand(tiny_model_folder, tiny_adapters[0], strength)
     adapter = Adapter(tiny_adapters[0], strength)

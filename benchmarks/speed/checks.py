@@ -22,11 +22,12 @@ from benchmarks.speed.score_rows import loaded
 from benchmarks.speed.train_rows import examples, learnt, lora
 from torch.nn import functional
 
-from charactery.models import decoder as decoder_module
 from charactery.models.chat import prompt_tokens
 from charactery.models.decoder import Decoder, State
+from charactery.models.gradients import Product
 from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
+from charactery.models.products import columns_of, merges
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import parse_subject
 from charactery.train.settings import Lora, Sft
@@ -110,7 +111,7 @@ def adapters(weights: Path) -> dict[str, Any]:
     from peft import get_peft_model
 
     model = LocalModel.load(weights, "smollm2", "cpu")
-    assert decoder_module.merges(model.model)
+    assert merges(model.model)
     found = dict[str, Any]()
     prompts = [prompt_tokens(model.tokenizer, texts.asked(p)) for p in texts.prompts(128)]
     decoders, names = [Decoder(model.model)], []
@@ -167,8 +168,8 @@ def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
     """A decoder whose steps are of so many rows by the base, then as many by each adapter beside the base's weights."""
     decoder = Decoder(model.model)
 
-    def product(base: decoder_module.Product, modules: Sequence[Any]) -> decoder_module.Product:
-        columns = decoder_module._columns(modules)
+    def product(base: Product, modules: Sequence[Any]) -> Product:
+        columns = columns_of(modules)
         ranks = []
         for name in names:
             down = torch.cat([m.lora_A[name].weight for m in modules])

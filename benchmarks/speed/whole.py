@@ -18,7 +18,7 @@ from benchmarks.speed.ceiling import ceiling
 from torch.nn import functional
 
 from charactery.constitution import find_character
-from charactery.models import decoder
+from charactery.models import decoder, products
 from charactery.pipeline.distil import Watch, train
 from charactery.pipeline.order import Order
 from charactery.runs import Run
@@ -31,10 +31,10 @@ WANTED = 300  # seconds
 counted = [0.0]
 
 
-def counting(laid_out: Callable[[torch.Tensor], decoder.Product]) -> Callable[[torch.Tensor], decoder.Product]:
-    """`_laid_out` whose products add up their multiplications and additions."""
+def counting(laid_out: Callable[[torch.Tensor], products.Product]) -> Callable[[torch.Tensor], products.Product]:
+    """`laid_out` whose products add up their multiplications and additions."""
 
-    def count(weight: torch.Tensor) -> decoder.Product:
+    def count(weight: torch.Tensor) -> products.Product:
         product, size = laid_out(weight), weight.numel()
 
         def counts(x: torch.Tensor) -> torch.Tensor:
@@ -72,7 +72,7 @@ def counting_attention(attend: Callable[..., torch.Tensor]) -> Callable[..., tor
 def count_products() -> None:
     """From now on."""
     decoder._fused = counting_attention(decoder._fused)
-    decoder._laid_out = counting(decoder._laid_out)  # type: ignore[assignment]
+    products.laid_out = counting(products.laid_out)  # type: ignore[assignment]
     torch.bmm = counting_of_two(torch.bmm, -1)
     torch.Tensor.__matmul__ = counting_of_two(torch.Tensor.__matmul__, -1)  # type: ignore[method-assign, assignment]
     functional.linear = counting_of_two(functional.linear, 0)  # type: ignore[assignment]

@@ -13,20 +13,18 @@ that share keys, H heads of a group, D width of a head, C width of the network.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from charactery.models.gradients import Product, adapted, attend, gate, gated, norm, normed, split, turn, turned
+from charactery.models.gradients import Product, attend, gate, gated, norm, normed, turn, turned
+from charactery.models.lines import Batch, Lines
+from charactery.models.products import bare, beside, both_ways, learning, merges, packed
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
-ROWS = 64  # rows that weights are laid out for
 LONG = 1024  # places of a line up to which what is before it is attended to in one go with it
-LOOKS = 10_000  # pairs of places, one looking at the other in vain, that cost less than one more group of lines
-PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
 
 
 def decodes(config: Any) -> bool:
@@ -161,16 +159,6 @@ def _by_products(
     return (own @ value + heard.transpose(0, 1)).view(query.shape)
 
 
-def merges(network: Any) -> bool:
-    """Whether a Decoder holds its weights by itself, an adapter merged, laid out as the processor wants them."""
-    return bool(
-        network.device.type == "cpu"
-        and network.dtype == torch.bfloat16
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        and network.num_parameters() <= PACKED
-    )
-
-
 class Decoder:
     """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
 
@@ -185,8 +173,8 @@ class Decoder:
 
         def product(*modules: Any) -> Product:
             if learns:
-                return _learning(modules, packs)
-            return _packed(modules, adapter) if packs else _beside(modules, adapter)
+                return learning(modules, packs)
+            return packed(modules, adapter) if packs else beside(modules, adapter)
 
         on_processor = network.device.type == "cpu"  # elsewhere torch has one call for the norm, and one back
         apply = norm if learns and on_processor else normed
@@ -194,7 +182,7 @@ class Decoder:
         self.gate: Product = gate if learns else gated
 
         def weighted(module: Any) -> Product:
-            module = _bare(module)
+            module = bare(module)
             weight, epsilon = module.weight, module.variance_epsilon
             return lambda x: apply(x, weight, epsilon)
 
@@ -213,7 +201,7 @@ class Decoder:
             for layer in body.layers
         ]
         self.device, self.learns = network.device, learns
-        self.embed, self.rotary, self.last_norm = _bare(body.embed_tokens), body.rotary_emb, weighted(body.norm)
+        self.embed, self.rotary, self.last_norm = bare(body.embed_tokens), body.rotary_emb, weighted(body.norm)
         if learns:
             self.head, self.head_back = both_ways([network.get_output_embeddings().weight], packs)
         else:
@@ -225,7 +213,7 @@ class Decoder:
         unique = list(dict.fromkeys(map(tuple, rows)))  # several answers to a prompt: it is read once
         place = {row: n for n, row in enumerate(unique)}
         row_B = self._tensor([place[tuple(row)] for row in rows])
-        batch = _Batch(unique, len(shared), self.device)
+        batch = Batch(unique, len(shared), self.device)
         before, own = self._before(shared), Keys()
         last_B_C = self._through(batch, before, own, [places[-1] for places in batch.places])
         return self.head(last_B_C)[row_B], State(before, own, row_B, [len(row) for row in rows], room)
@@ -237,7 +225,7 @@ class Decoder:
         unique = list(dict.fromkeys(map(tuple, rows)))  # options of one token to a question: attended to once
         # a group of lines more is a dozen calls, which cost a graphics card more than padding does
         splits = self.device.type == "cpu"
-        batch = _Batch(unique, len(shared), self.device, splits, folds=not self.learns)
+        batch = Batch(unique, len(shared), self.device, splits, folds=not self.learns)
         places = dict(zip(unique, batch.places, strict=True))
         asked = [p for row, s, n in zip(rows, starts, counts, strict=True) for p in places[tuple(row)][s : s + n]]
         wanted = {place: n for n, place in enumerate(dict.fromkeys(asked))}
@@ -252,11 +240,11 @@ class Decoder:
         if tuple(shared) != self._shared[0]:
             keys = Keys()
             if shared:
-                self._through(_Batch([shared], 0, self.device), Keys(), keys, [])
+                self._through(Batch([shared], 0, self.device), Keys(), keys, [])
             self._shared = tuple(shared), keys
         return self._shared[1]
 
-    def _through(self, batch: "_Batch", before: Keys, keep: Keys | None, wanted: Sequence[int]) -> torch.Tensor:
+    def _through(self, batch: Batch, before: Keys, keep: Keys | None, wanted: Sequence[int]) -> torch.Tensor:
         """What the last layer says at the wanted places, (N, C)."""
         x_N_C = self.embed(batch.token_N)
         cos_N_1_D, sin_N_1_D = self._turns(x_N_C, batch.position_N)
@@ -280,7 +268,7 @@ class Decoder:
         normed_N_C: torch.Tensor = self.last_norm(x_N_C)
         return normed_N_C
 
-    def _mask(self, lines: "_Lines", before: Keys, dtype: torch.dtype) -> torch.Tensor | None:
+    def _mask(self, lines: Lines, before: Keys, dtype: torch.dtype) -> torch.Tensor | None:
         """What is added to the scores of lines, (L, P + L) or (B, 1, L, P + L), if it hides more than what lies ahead.
 
         On a processor there is none, either, where what is before is attended to by itself: where it is many places,
@@ -364,222 +352,3 @@ class Decoder:
         """What follows attention in a layer."""
         x_N_C = x_N_C + layer.out(heard_N_C)
         return x_N_C + layer.down(self.gate(layer.gate_up(layer.norm_after(x_N_C))))
-
-
-@dataclass
-class _Lines:
-    """Lines that are attended to together, as long as the longest of them."""
-
-    index_B_L: torch.Tensor  # where their tokens are; nought behind a line's end
-    apart: torch.Tensor | None  # (B, 1, L, L), true where a place does not look at one before it
-
-
-class _Batch:
-    """Rows of tokens as their distinct tokens, those with the same past being one, and where each row has them.
-
-    What is attended to together is a line: a row, or, where it `folds`, several that part near their ends (options to a
-    question), the end of each after that of the one before, which it does not look at. Where it `splits`, lines of
-    other lengths are attended to apart; else all together, in their order.
-    """
-
-    def __init__(
-        self, rows: Sequence[Sequence[int]], before: int, device: Any, splits: bool = False, folds: bool = False
-    ) -> None:
-        found: dict[tuple[int, int], int] = {}  # (the token before in its row, itself) to its place
-        token: list[int] = []
-        position: list[int] = []
-        self.places: list[list[int]] = []
-        for row in rows:
-            places, last = [], -1
-            for n, one in enumerate(row):
-                place = found.setdefault((last, one), len(token))
-                if place == len(token):
-                    token.append(one)
-                    position.append(before + n)
-                places.append(place)
-                last = place
-            self.places.append(places)
-
-        def tensor(values: Any) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.long, device=device)
-
-        every = _folded(self.places) if folds else [[(0, places)] for places in self.places]
-        laid = [[place for start, places in line for place in places[start:]] for line in every]
-        self.lines: list[_Lines] = []
-        first: dict[int, int] = {}  # of each place, the first time that a line has it
-        end = 0
-        for some in _alike([*map(len, laid)], before) if splits else [[*range(len(laid))]]:
-            width = max(len(laid[r]) for r in some)
-            for r in some:
-                for n, place in enumerate(laid[r]):
-                    first.setdefault(place, end + n)
-                end += width
-            index_B_L = tensor([laid[r] + [0] * (width - len(laid[r])) for r in some])
-            self.lines.append(_Lines(index_B_L, _apart([every[r] for r in some], width, device)))
-        self.token_N, self.position_N = tensor(token), tensor(position)
-        self.first_N = tensor([first[place] for place in range(len(token))])
-        # nothing is shared and nothing padded, and lines are together and in the tokens' order
-        self.whole = len(self.lines) == 1 and end == len(token) and [p for line in laid for p in line] == [*range(end)]
-
-    def spread(self, values_N: torch.Tensor, lines: _Lines) -> torch.Tensor:
-        """From distinct tokens to lines."""
-        if not self.whole:
-            values_N = values_N.index_select(0, lines.index_B_L.flatten())
-        return values_N.view(*lines.index_B_L.shape, *values_N.shape[1:])
-
-    def gather(self, values: Sequence[torch.Tensor], wanted: torch.Tensor | None = None) -> torch.Tensor:
-        """From all lines, a tensor (B, L, …) for each of `lines`, back to distinct tokens, or to those wanted."""
-        flat = [values_B_L.flatten(0, 1) for values_B_L in values]
-        flat_N = flat[0] if len(flat) == 1 else torch.cat(flat)
-        if wanted is not None:
-            return flat_N.index_select(0, self.first_N[wanted])
-        return flat_N if self.whole else flat_N.index_select(0, self.first_N)
-
-
-def _alike(lengths: Sequence[int], before: int) -> list[list[int]]:
-    """Lines by their number in groups of about one length: in each, little is attended to that is no token."""
-    groups: list[list[int]] = []
-    for n in sorted(range(len(lengths)), key=lambda n: lengths[n]):
-        length, last = lengths[n], groups[-1] if groups else []
-        if not last or sum(length * (before + length) - lengths[m] * (before + lengths[m]) for m in last) > LOOKS:
-            groups.append([])
-        groups[-1].append(n)
-    return groups
-
-
-def _apart(lines: Sequence[list[tuple[int, list[int]]]], width: int, device: Any) -> torch.Tensor | None:
-    """See `_Lines`; None where each of them is one row."""
-    if all(len(line) == 1 for line in lines):
-        return None
-    apart = torch.zeros(len(lines), 1, width, width, dtype=torch.bool)
-    for r, line in enumerate(lines):
-        end = len(line[0][1])
-        for start, places in line[1:]:
-            tail = len(places) - start
-            apart[r, 0, end : end + tail, start:end] = True
-            end += tail
-    return apart.to(device)
-
-
-def _folded(rows: list[list[int]]) -> list[list[tuple[int, list[int]]]]:
-    """Rows of places in lines: the whole of a first row, then others from where they part from it.
-
-    A row goes into the line of the one before it, in order, where attending to the line is less than to both.
-    """
-    lines: list[list[tuple[int, list[int]]]] = []
-    length = 0
-    for row in sorted(rows):
-        if lines:
-            first = lines[-1][0][1]
-            start = next((n for n, (a, b) in enumerate(zip(first, row, strict=False)) if a != b), len(first))
-            if start < len(row) and (length + len(row) - start) ** 2 <= length**2 + len(row) ** 2:
-                lines[-1].append((start, row))
-                length += len(row) - start
-                continue
-        lines.append([(0, row)])
-        length = len(row)
-    return lines
-
-
-def _bare(module: Any) -> Any:
-    """The layer itself, out of what PEFT may have put around it."""
-    return getattr(module, "original_module", getattr(module, "base_layer", module))
-
-
-def _bias(modules: Sequence[Any]) -> torch.Tensor | None:
-    biases = [_bare(module).bias for module in modules]
-    return torch.cat(biases) if biases[0] is not None else None
-
-
-def _laid_out(weight: torch.Tensor) -> Product:
-    """The product with a weight, copied into the layout that the processor multiplies in."""
-    held = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
-    product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
-    return lambda x: product(x, held, None, "none", [], "")
-
-
-def _packed(modules: Sequence[Any], adapter: str | None) -> Product:
-    """The product with the weights of several modules, adapter added, in the processor's layout."""
-    product, bias = _laid_out(torch.cat([_merged(module, adapter) for module in modules])), _bias(modules)
-    return product if bias is None else lambda x: product(x).add_(bias)
-
-
-def _merged(module: Any, adapter: str | None) -> torch.Tensor:
-    weight: torch.Tensor = _bare(module).weight
-    if adapter is None or adapter not in getattr(module, "lora_A", {}):
-        return weight
-    up, down = module.lora_B[adapter].weight.float(), module.lora_A[adapter].weight.float()
-    merged: torch.Tensor = weight.float() + module.scaling[adapter] * (up @ down)
-    return merged.to(weight.dtype)
-
-
-def _beside(modules: Sequence[Any], adapter: str | None) -> Product:
-    """The same without a second copy of the weights, the adapter beside them."""
-    weight, bias = _in_one([_bare(module).weight for module in modules]), _bias(modules)
-    on = [(m, here) for m, here in zip(modules, _columns(modules), strict=True) if adapter in getattr(m, "lora_A", {})]
-    if not on:
-        return lambda x: functional.linear(x, weight, bias)
-    down = torch.cat([m.lora_A[adapter].weight for m, _ in on]).to(weight.dtype)
-    ups = [(m.scaling[adapter] * m.lora_B[adapter].weight).to(weight.dtype) for m, _ in on]
-
-    def product(x: torch.Tensor) -> torch.Tensor:
-        out, heard = functional.linear(x, weight, bias), functional.linear(x, down)
-        for (_, here), up, part in zip(on, ups, split(heard, ups), strict=True):
-            out[:, here].addmm_(part, up.t())
-        return out
-
-    return product
-
-
-@torch.inference_mode(False)  # the weights may have to learn from, later
-@torch.no_grad()
-def _in_one(weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Weights one below the other, in one tensor whose parts they are from then on: there is no second copy."""
-    first, place = weights[0], weights[0].storage_offset()
-    for weight in weights:
-        here = weight.untyped_storage().data_ptr(), weight.storage_offset(), weight.is_contiguous()
-        if here != (first.untyped_storage().data_ptr(), place, True):
-            break
-        place += weight.numel()
-    else:
-        return first.detach().as_strided((sum(map(len, weights)), first.shape[1]), (first.shape[1], 1))
-    whole = torch.cat([*weights])
-    for weight, part in zip(weights, torch.split(whole, [*map(len, weights)]), strict=True):
-        weight.data = part
-    return whole
-
-
-def _columns(modules: Sequence[Any]) -> list[slice]:
-    """Where each module's part of their common product is."""
-    widths = [_bare(module).out_features for module in modules]
-    return [slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True)]
-
-
-def _learning(modules: Sequence[Any], packs: bool) -> Product:
-    """The product of a frozen base with whatever adapter is on beside it, which learns."""
-    bias, (there, back) = _bias(modules), both_ways([_bare(module).weight for module in modules], packs)
-    columns = _columns(modules)
-
-    def product(x: torch.Tensor) -> torch.Tensor:
-        on = [(m, a, here) for m, here in zip(modules, columns, strict=True) if (a := adapter_on(m))]
-        down = [torch.cat([m.lora_A[a].weight for m, a, _ in on]).to(x.dtype)] if on else []
-        ups = [(m.scaling[a] * m.lora_B[a].weight).to(x.dtype) for m, a, _ in on]
-        out = adapted(x, there, back, [here for *_, here in on], *down, *ups)
-        return out if bias is None else out + bias
-
-    return product
-
-
-def both_ways(weights: Sequence[torch.Tensor], packs: bool) -> tuple[Product, Product]:
-    """The product with several weights, and with their transpose."""
-    if packs:
-        return _laid_out(torch.cat([*weights])), _laid_out(torch.cat([*weights]).t())
-    weight = _in_one(weights)
-    return lambda x: functional.linear(x, weight), lambda grad: grad @ weight
-
-
-def adapter_on(module: Any) -> str | None:
-    """The adapter that is on in one of PEFT's layers; None for a bare layer, too."""
-    if getattr(module, "disable_adapters", True):
-        return None
-    return next((name for name in module.active_adapters if name in module.lora_A), None)

@@ -20,10 +20,11 @@ from charactery.memory import fitting
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
-from charactery.models.decoder import Decoder, adds_plainly, decodes, merges
+from charactery.models.decoder import Decoder, adds_plainly, decodes
 from charactery.models.gradients import LOG2_E, cached
 from charactery.models.held import Held, Slot
 from charactery.models.network import Network
+from charactery.models.products import merges
 from charactery.models.turns import Turns
 
 IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache

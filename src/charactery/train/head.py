@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
-from charactery.models.decoder import Decoder, adds_plainly, both_ways, decodes
+from charactery.models.decoder import Decoder, adds_plainly, decodes
 from charactery.models.gradients import chosen
 from charactery.models.network import changes_logits
+from charactery.models.products import both_ways
 
 
 def score_completions_only(network: Any) -> None:

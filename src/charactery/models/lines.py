@@ -1,0 +1,127 @@
+"""A batch of rows as its distinct tokens, and the lines in which they are attended to.
+
+Axes: B lines, L tokens of a line, N distinct tokens of a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+LOOKS = 10_000  # pairs of places, one looking at the other in vain, that cost less than one more group of lines
+
+
+@dataclass
+class Lines:
+    """Lines that are attended to together, as long as the longest of them."""
+
+    index_B_L: torch.Tensor  # where their tokens are; nought behind a line's end
+    apart: torch.Tensor | None  # (B, 1, L, L), true where a place does not look at one before it
+
+
+class Batch:
+    """Rows of tokens as their distinct tokens, those with the same past being one, and where each row has them.
+
+    What is attended to together is a line: a row, or, where it `folds`, several that part near their ends (options to a
+    question), the end of each after that of the one before, which it does not look at. Where it `splits`, lines of
+    other lengths are attended to apart; else all together, in their order.
+    """
+
+    def __init__(
+        self, rows: Sequence[Sequence[int]], before: int, device: Any, splits: bool = False, folds: bool = False
+    ) -> None:
+        found: dict[tuple[int, int], int] = {}  # (the token before in its row, itself) to its place
+        token: list[int] = []
+        position: list[int] = []
+        self.places: list[list[int]] = []
+        for row in rows:
+            places, last = [], -1
+            for n, one in enumerate(row):
+                place = found.setdefault((last, one), len(token))
+                if place == len(token):
+                    token.append(one)
+                    position.append(before + n)
+                places.append(place)
+                last = place
+            self.places.append(places)
+
+        def tensor(values: Any) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.long, device=device)
+
+        every = _folded(self.places) if folds else [[(0, places)] for places in self.places]
+        laid = [[place for start, places in line for place in places[start:]] for line in every]
+        self.lines: list[Lines] = []
+        first: dict[int, int] = {}  # of each place, the first time that a line has it
+        end = 0
+        for some in _alike([*map(len, laid)], before) if splits else [[*range(len(laid))]]:
+            width = max(len(laid[r]) for r in some)
+            for r in some:
+                for n, place in enumerate(laid[r]):
+                    first.setdefault(place, end + n)
+                end += width
+            index_B_L = tensor([laid[r] + [0] * (width - len(laid[r])) for r in some])
+            self.lines.append(Lines(index_B_L, _apart([every[r] for r in some], width, device)))
+        self.token_N, self.position_N = tensor(token), tensor(position)
+        self.first_N = tensor([first[place] for place in range(len(token))])
+        # nothing is shared and nothing padded, and lines are together and in the tokens' order
+        self.whole = len(self.lines) == 1 and end == len(token) and [p for line in laid for p in line] == [*range(end)]
+
+    def spread(self, values_N: torch.Tensor, lines: Lines) -> torch.Tensor:
+        """From distinct tokens to lines."""
+        if not self.whole:
+            values_N = values_N.index_select(0, lines.index_B_L.flatten())
+        return values_N.view(*lines.index_B_L.shape, *values_N.shape[1:])
+
+    def gather(self, values: Sequence[torch.Tensor], wanted: torch.Tensor | None = None) -> torch.Tensor:
+        """From all lines, a tensor (B, L, …) for each of `lines`, back to distinct tokens, or to those wanted."""
+        flat = [values_B_L.flatten(0, 1) for values_B_L in values]
+        flat_N = flat[0] if len(flat) == 1 else torch.cat(flat)
+        if wanted is not None:
+            return flat_N.index_select(0, self.first_N[wanted])
+        return flat_N if self.whole else flat_N.index_select(0, self.first_N)
+
+
+def _alike(lengths: Sequence[int], before: int) -> list[list[int]]:
+    """Lines by their number in groups of about one length: in each, little is attended to that is no token."""
+    groups: list[list[int]] = []
+    for n in sorted(range(len(lengths)), key=lambda n: lengths[n]):
+        length, last = lengths[n], groups[-1] if groups else []
+        if not last or sum(length * (before + length) - lengths[m] * (before + lengths[m]) for m in last) > LOOKS:
+            groups.append([])
+        groups[-1].append(n)
+    return groups
+
+
+def _apart(lines: Sequence[list[tuple[int, list[int]]]], width: int, device: Any) -> torch.Tensor | None:
+    """See `Lines`; None where each of them is one row."""
+    if all(len(line) == 1 for line in lines):
+        return None
+    apart = torch.zeros(len(lines), 1, width, width, dtype=torch.bool)
+    for r, line in enumerate(lines):
+        end = len(line[0][1])
+        for start, places in line[1:]:
+            tail = len(places) - start
+            apart[r, 0, end : end + tail, start:end] = True
+            end += tail
+    return apart.to(device)
+
+
+def _folded(rows: list[list[int]]) -> list[list[tuple[int, list[int]]]]:
+    """Rows of places in lines: the whole of a first row, then others from where they part from it.
+
+    A row goes into the line of the one before it, in order, where attending to the line is less than to both.
+    """
+    lines: list[list[tuple[int, list[int]]]] = []
+    length = 0
+    for row in sorted(rows):
+        if lines:
+            first = lines[-1][0][1]
+            start = next((n for n, (a, b) in enumerate(zip(first, row, strict=False)) if a != b), len(first))
+            if start < len(row) and (length + len(row) - start) ** 2 <= length**2 + len(row) ** 2:
+                lines[-1].append((start, row))
+                length += len(row) - start
+                continue
+        lines.append([(0, row)])
+        length = len(row)
+    return lines
