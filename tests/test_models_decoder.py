@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from charactery.models import decoder, gradients
 from charactery.models.decoder import FAMILIES, Decoder, adds_plainly, decodes
-from charactery.models.gradients import QUERIES, attend, chosen
+from charactery.models.gradients import QUERIES, attended, chosen
 from charactery.models.lines import Batch, Lines
 from charactery.train.head import _spans
 
@@ -249,26 +249,42 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_transformers(learns: bool) -> N
 
 @pytest.mark.parametrize("scores", [1, 12_000, gradients.SCORES])  # a row at a time; two at a time, in places; all
 @pytest.mark.parametrize("length", [1, 7, QUERIES, 2 * QUERIES + 5])
-@pytest.mark.parametrize("before", [0, 9, 150])  # more than a row has of its own: in larger pieces
-def test_attention_by_products_is_attention(
-    length: int, before: int, scores: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("alike", ["apart", "whole", "padded", "split"])
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_tokens_hear_is_attention_and_has_its_gradients(
+    length: int, alike: str, asked: bool, scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gradients, "SCORES", scores)
+    monkeypatch.setattr("charactery.models.lines.LOOKS", 0)
+    if alike == "whole":
+        rows = [[100 * n + k for k in range(length)] for n in range(3)]
+    else:  # what two rows begin with is one; the third is shorter, or as long and in another order
+        rows = [[*range(length)], [*range(length // 2), *range(200, 200 + length)], [500 + k for k in range(length)]]
+        rows = rows[::-1] if alike == "apart" else rows
+    batch = Batch(rows, 4, "cpu", splits=alike == "split")
+    assert batch.whole or (alike != "whole" and len(batch.again_A) == length // 2)
     draw = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(3, n, length, 16, generator=draw, requires_grad=not before) for n in (6, 2, 2))
-    shared = [torch.randn(2, before, 16, generator=draw) for _ in range(2 * bool(before))]
-    keys, values = (
-        torch.cat([*(s.expand(3, -1, -1, -1) for s in shared[n : n + 1]), own], 2) for n, own in enumerate((key, value))
-    )
-    mask = torch.ones(length, before + length, dtype=torch.bool).tril(before)
-    expected = functional.scaled_dot_product_attention(query, keys, values, mask, enable_gqa=True)
-    found = attend(query, key, value, *shared)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    if not before:
-        there = torch.randn(expected.shape, generator=draw)
-        grads = (torch.autograd.grad(out, (query, key, value), there) for out in (found, expected))
-        for mine, theirs in zip(*grads, strict=True):
-            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    heads, groups, width, count = 6, 2, 16, len(batch.token_N)
+    mixed = torch.randn(count, heads + 2 * groups, width, generator=draw, requires_grad=True)
+    angle = torch.randn(count, 1, width // 2, generator=draw)
+    cos, sin = torch.cat([angle.cos()] * 2, -1), torch.cat([-angle.sin(), angle.sin()], -1)
+    places = torch.tensor([count - 1, 0] if asked else [*range(count)])
+
+    expected = torch.zeros(count, heads * width)
+    both = gradients.turned(mixed[:, :-groups], cos, sin)
+    for row in reversed(batch.places):  # what rows share is heard in the first of them
+        query, key, value = (
+            t[row].transpose(0, 1)[None] for t in (both[:, :heads], both[:, heads:], mixed[:, -groups:])
+        )
+        heard = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        expected = expected.index_put((torch.tensor(row),), heard[0].transpose(0, 1).flatten(1))
+    found = attended(mixed, cos, sin, batch, heads, places if asked else None)
+    torch.testing.assert_close(found, expected[places], atol=1e-5, rtol=0)
+    there = torch.randn(found.shape, generator=draw)
+    mine, theirs = (torch.autograd.grad(out, mixed, there)[0] for out in (found, expected[places]))
+    torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(attended(mixed, cos, sin, batch, heads, None)[places], found)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5, 100])

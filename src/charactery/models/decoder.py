@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from charactery.models.gradients import Product, attend, gate, gated, norm, normed, turn, turned
+from charactery.models.gradients import Product, attended, gate, gated, norm, normed, turn, turned
 from charactery.models.lines import Batch, Lines
 from charactery.models.products import bare, beside, both_ways, learning, merges, packed
 
@@ -249,22 +249,30 @@ class Decoder:
         x_N_C = self.embed(batch.token_N)
         cos_N_1_D, sin_N_1_D = self._turns(x_N_C, batch.position_N)
         queries = self.groups * self.heads
-        masks = [self._mask(lines, before, x_N_C.dtype) for lines in batch.lines]
+        assert not (before and self.learns and torch.is_grad_enabled()), "no gradients flow through what rows share"
+        # without gradients, too: a reference that reads by other code would differ from what it is the reference of
+        back = self.learns and self.device.type == "cpu" and not before and keep is None
+        masks = [None if back else self._mask(lines, before, x_N_C.dtype) for lines in batch.lines]
         for n, layer in enumerate(self.layers):
-            mixed = self._mixed(layer, x_N_C, cos_N_1_D, sin_N_1_D)
-            heard = []
-            for lines, mask in zip(batch.lines, masks, strict=True):
-                turned, value = (batch.spread(t, lines).transpose(1, 2) for t in mixed)
-                query, key = turned[:, :queries], turned[:, queries:]
-                if keep is not None:
-                    keep.append((key, value))
-                out_B_S_L_D = self._attend(query, key, value, mask, before[n] if before else None)
-                heard.append(out_B_S_L_D.transpose(1, 2))
+            mixed_N_S_D = self._mixed(layer, x_N_C)
             here = None
             if n == len(self.layers) - 1:  # nothing reads the other places any more
                 here = self._tensor(wanted)
                 x_N_C = x_N_C.index_select(0, here)
-            x_N_C = self._after(layer, x_N_C, batch.gather(heard, here).flatten(1))
+            if back:
+                heard_N_C = attended(mixed_N_S_D, cos_N_1_D, sin_N_1_D, batch, queries, here)
+            else:
+                parts = self._turned(mixed_N_S_D, cos_N_1_D, sin_N_1_D)
+                outs = []
+                for lines, mask in zip(batch.lines, masks, strict=True):
+                    both, value = (batch.spread(part, lines).transpose(1, 2) for part in parts)
+                    query, key = both[:, :queries], both[:, queries:]
+                    if keep is not None:
+                        keep.append((key, value))
+                    out_B_S_L_D = self._attend(query, key, value, mask, before[n] if before else None)
+                    outs.append(out_B_S_L_D.transpose(1, 2))
+                heard_N_C = batch.gather(outs, here).flatten(1)
+            x_N_C = self._after(layer, x_N_C, heard_N_C)
         normed_N_C: torch.Tensor = self.last_norm(x_N_C)
         return normed_N_C
 
@@ -294,8 +302,6 @@ class Decoder:
     ) -> torch.Tensor:
         """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
         on_processor = self.device.type == "cpu"
-        if on_processor and self.learns:  # the fused kernel's way back takes three times as long
-            return attend(query, key, value, *[t[0] for t in before or ()])
         if on_processor and mask is None:
             return _fused(query, key, value, [t[0] for t in before or ()], is_causal=True)
         if before:
@@ -321,7 +327,7 @@ class Decoder:
         for state in states:
             state.mask_B_1_1_K[..., state.width] = 0
         for n, layer in enumerate(self.layers):
-            turned_B_S_D, value_B_G_D = self._mixed(layer, x_B_C, cos_B_1_D, sin_B_1_D)
+            turned_B_S_D, value_B_G_D = self._turned(self._mixed(layer, x_B_C), cos_B_1_D, sin_B_1_D)
             query_B_S_D, key_B_G_D = turned_B_S_D[:, : groups * heads], turned_B_S_D[:, groups * heads :]
             parts = (torch.split(whole, counts) for whole in (query_B_S_D, key_B_G_D, value_B_G_D))
             heard = [state.attend(n, *part) for state, *part in zip(states, *parts, strict=True)]
@@ -331,22 +337,25 @@ class Decoder:
         return self.head(self.last_norm(x_B_C))
 
     def _turns(self, x: torch.Tensor, position_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of the rotary positions, the first half of the sines negated: see `_mixed`."""
+        """Cosines and sines of the rotary positions, the first half of the sines negated: see `turned`."""
         cos, sin = self.rotary(x, position_N[None])
         low, high = sin[0, :, None].chunk(2, -1)
         return cos[0, :, None], torch.cat([-low, high], -1)
 
-    def _mixed(
-        self, layer: _Layer, x_N_C: torch.Tensor, cos_N_1_D: torch.Tensor, sin_N_1_D: torch.Tensor
+    def _mixed(self, layer: _Layer, x_N_C: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values side by side, (N, G * H + G + G, D)."""
+        mixed_N_S_D = layer.query_key_value(layer.norm(x_N_C)).view(len(x_N_C), -1, self.width)
+        if not layer.head_norms:
+            return mixed_N_S_D
+        query, key, value = torch.split(mixed_N_S_D, [self.groups * self.heads, self.groups, self.groups], 1)
+        norm_query, norm_key = layer.head_norms
+        return torch.cat([norm_query(query), norm_key(key), value], 1)
+
+    def _turned(
+        self, mixed_N_S_D: torch.Tensor, cos_N_1_D: torch.Tensor, sin_N_1_D: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries and keys turned to their positions, (N, G * H + G, D), and values, (N, G, D)."""
-        mixed_N_S_D = layer.query_key_value(layer.norm(x_N_C)).view(len(x_N_C), -1, self.width)
-        queries = self.groups * self.heads
-        both, value = mixed_N_S_D[:, : queries + self.groups], mixed_N_S_D[:, queries + self.groups :]
-        if layer.head_norms:
-            parts = both[:, :queries], both[:, queries:]
-            both = torch.cat([norm(part) for norm, part in zip(layer.head_norms, parts, strict=True)], 1)
-        return self.turn(both, cos_N_1_D, sin_N_1_D), value
+        return self.turn(mixed_N_S_D[:, : -self.groups], cos_N_1_D, sin_N_1_D), mixed_N_S_D[:, -self.groups :]
 
     def _after(self, layer: _Layer, x_N_C: torch.Tensor, heard_N_C: torch.Tensor) -> torch.Tensor:
         """What follows attention in a layer."""

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from charactery.models.lines import Batch
+
 Product = Callable[[torch.Tensor], torch.Tensor]
 LOG2_E = 1 / math.log(2)
 QUERIES = 64  # positions that look back at once: what is after the last of them is not computed
@@ -110,123 +112,142 @@ class _Gate(torch.autograd.Function):
         return out
 
 
-class _Attend(torch.autograd.Function):
-    """Causal attention of rows without padding before their tokens, by products; heads of a group share their keys.
+class _Attended(torch.autograd.Function):
+    """What tokens hear of those before them: rotary positions, causal attention, from tokens to lines and back.
 
-    The way back of torch's fused attention takes three times as long on a processor for rows of a hundred tokens.
+    One function of all, so that no part has to make a tensor of noughts for the gradient of what it reads a slice of,
+    and what several lines have in common is added up alone.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *before: torch.Tensor,
-    ) -> torch.Tensor:
-        """query (B, S, L, D), key and value (B, G, L, D), and before: keys and values that all rows share, (G, P, D).
-
-        Returns (B, S, L, D). No gradients for what is before.
-        """
-        rows, heads, length, width = query.shape
-        shared = before[0].shape[1] if before else 0
-        over = key.new_zeros(1, 1, 1, 1).expand(rows, key.shape[1], -(shared + length) % WHOLE, width)
-        key, value = (
-            torch.cat([*(old.expand(rows, -1, -1, -1) for old in before[n : n + 1]), own, over], 2)
-            for n, own in enumerate((key, value))
-        )
-        query = query * width**-0.5
-        out = query.new_empty(rows, length, heads, width).transpose(1, 2)  # laid out as tokens are
-        weights = []
-        later = query.new_full((2 * QUERIES, 2 * QUERIES + WHOLE), -math.inf).triu_(1)
-        for some, here, end in _blocks(rows, heads, length, shared):
-            count = here.stop - here.start
-            key_R_K_D, value_R_K_D = key[some, :, :end].flatten(0, 1), value[some, :, :end].flatten(0, 1)
-            query_R_N_D = query[some, :, here].reshape(len(key_R_K_D), -1, width)
-            score = torch.bmm(query_R_N_D, key_R_K_D.transpose(1, 2)).view(-1, heads, count, end)
-            score[..., shared + here.start :] += later[:count, : end - shared - here.start]
-            weight_R_N_K = torch.softmax(score, -1).view(len(key_R_K_D), -1, end)
-            out[some, :, here] = torch.bmm(weight_R_N_K, value_R_K_D).view(-1, heads, count, width)
-            if any(ctx.needs_input_grad):  # kept, they take as much room as the square of the length
-                weights.append(weight_R_N_K)
-        ctx.save_for_backward(query, key, value, *weights)
-        ctx.before = len(before)
-        return out
+        ctx: Any, mixed: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, batch: Batch, heads: int,
+        wanted: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Queries, keys and values side by side (N, S + 2 G, D), of the batch's distinct tokens: at the wanted of them,
+        or all, (N, S * D). cos and sin as for `turned`."""
+        groups = (mixed.shape[1] - heads) // 2
+        parts = turned(mixed[:, :-groups], cos, sin), mixed[:, -groups:]
+        heard, ctx.kept = [], []
+        for lines in batch.lines:
+            both, value = (batch.spread(part, lines).transpose(1, 2) for part in parts)
+            out, *kept = _attend(both[:, :heads], both[:, heads:], value, ctx.needs_input_grad[0])
+            heard.append(out.transpose(1, 2))
+            ctx.kept.append(kept)
+        ctx.save_for_backward(cos, sin)
+        ctx.batch, ctx.heads, ctx.groups, ctx.wanted = batch, heads, groups, wanted
+        return batch.gather(heard, wanted).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of queries, keys and values."""
-        query, key, value, *weights = ctx.saved_tensors
-        assert not ctx.before, "no gradients flow through what rows share"
-        rows, heads, length, width = query.shape
-        to_query = torch.empty_like(query)
-        to_key, to_value = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (key, value))
-        for weight_R_N_K, (some, here, end) in zip(weights, _blocks(rows, heads, length, 0), strict=True):
-            key_R_K_D, value_R_K_D = (t[some, :, :end].flatten(0, 1) for t in (key, value))
-            grad_R_N_D, query_R_N_D = (t[some, :, here].reshape(len(key_R_K_D), -1, width) for t in (grads[0], query))
-            to_weight = torch.bmm(grad_R_N_D, value_R_K_D.transpose(1, 2))
-            to_score = torch._softmax_backward_data(to_weight, weight_R_N_K, -1, weight_R_N_K.dtype)
-            here_G_K_D = to_key[some, :, :end].shape
-            to_value[some, :, :end] += torch.bmm(weight_R_N_K.transpose(1, 2), grad_R_N_D).view(here_G_K_D)
-            to_key[some, :, :end] += torch.bmm(to_score.transpose(1, 2), query_R_N_D).view(here_G_K_D)
-            heard = torch.bmm(to_score, key_R_K_D).mul_(width**-0.5)
-            to_query[some, :, here] = heard.view(-1, heads, here.stop - here.start, width)
-        return to_query, to_key[:, :, :length], to_value[:, :, :length], *[None] * ctx.before
+        cos, sin = ctx.saved_tensors
+        batch, heads, groups = ctx.batch, ctx.heads, ctx.groups
+        grad_M_S_D = batch.gather_back(grads[0].view(len(grads[0]), heads, -1), ctx.wanted)
+        to_M_S_D = grad_M_S_D.new_empty(len(grad_M_S_D), heads + 2 * groups, grad_M_S_D.shape[-1])
+        for lines, here, kept in zip(batch.lines, batch.slices, ctx.kept, strict=True):
+            grad, to = (
+                t[here].view(*lines.index_B_L.shape, *t.shape[1:]).transpose(1, 2) for t in (grad_M_S_D, to_M_S_D)
+            )
+            _attend_back(grad, *kept, *torch.split(to, [heads, groups, groups], 1))
+        to_N_S_D = batch.spread_back(to_M_S_D)
+        both = to_N_S_D[:, :-groups]
+        both.copy_(turned(both, cos, -sin))
+        return to_N_S_D, *[None] * 5
 
 
-def _blocks(rows: int, heads: int, length: int, shared: int) -> Iterator[tuple[slice, slice, int]]:
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keep: bool) -> tuple[Any, ...]:
+    """Causal attention of rows without padding before their tokens, by products; heads of a group share their keys.
+
+    query is (B, S, L, D), key and value are (B, G, L, D). Returns (B, S, L, D), and what the way back asks for. That of
+    torch's fused attention takes three times as long on a processor for rows of a hundred tokens.
+    """
+    rows, heads, length, width = query.shape
+    over = key.new_zeros(1, 1, 1, 1).expand(rows, key.shape[1], -length % WHOLE, width)
+    key, value = (torch.cat([own, over], 2) for own in (key, value))
+    query = query * width**-0.5
+    out = query.new_empty(rows, length, heads, width).transpose(1, 2)  # laid out as tokens are
+    weights = []
+    later = query.new_full((QUERIES, QUERIES + WHOLE), -math.inf).triu_(1)
+    for some, here, end in _blocks(rows, heads, length):
+        count = here.stop - here.start
+        key_R_K_D, value_R_K_D = key[some, :, :end].flatten(0, 1), value[some, :, :end].flatten(0, 1)
+        query_R_N_D = query[some, :, here].reshape(len(key_R_K_D), -1, width)
+        score = torch.bmm(query_R_N_D, key_R_K_D.transpose(1, 2)).view(-1, heads, count, end)
+        score[..., here.start :] += later[:count, : end - here.start]
+        weight_R_N_K = torch.softmax(score, -1).view(len(key_R_K_D), -1, end)
+        out[some, :, here] = torch.bmm(weight_R_N_K, value_R_K_D).view(-1, heads, count, width)
+        if keep:  # they take as much room as the square of the length
+            weights.append(weight_R_N_K)
+    return out, query, key, value, weights
+
+
+def _attend_back(
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, weights: Sequence[torch.Tensor],
+    to_query: torch.Tensor, to_key: torch.Tensor, to_value: torch.Tensor,
+) -> None:  # fmt: skip
+    """The way back of `_attend`, into the last three."""
+    rows, heads, length, width = query.shape
+    sums = torch.empty_like(key), torch.empty_like(value)
+    for weight_R_N_K, (some, here, end) in zip(weights, _blocks(rows, heads, length), strict=True):
+        key_R_K_D, value_R_K_D = (t[some, :, :end].flatten(0, 1) for t in (key, value))
+        grad_R_N_D, query_R_N_D = (t[some, :, here].reshape(len(key_R_K_D), -1, width) for t in (grad, query))
+        to_weight = torch.bmm(grad_R_N_D, value_R_K_D.transpose(1, 2))
+        to_score = torch._softmax_backward_data(to_weight, weight_R_N_K, -1, weight_R_N_K.dtype)
+        for total, factor, other in zip(sums, (to_score, weight_R_N_K), (query_R_N_D, grad_R_N_D), strict=True):
+            part, whole = total[some, :, :end], factor.transpose(1, 2)
+            if here.stop == length:  # the first of these rows, and of all their keys
+                torch.bmm(whole, other, out=part.view(-1, end, width))
+            else:
+                part += torch.bmm(whole, other).view(part.shape)
+        heard = torch.bmm(to_score, key_R_K_D).mul_(width**-0.5)
+        to_query[some, :, here] = heard.view(-1, heads, here.stop - here.start, width)
+    for to, total in zip((to_key, to_value), sums, strict=True):
+        to.copy_(total[:, :, :length])
+
+
+def _blocks(rows: int, heads: int, length: int) -> Iterator[tuple[slice, slice, int]]:
     """Rows, and positions in them, whose scores stay in a processor's cache from product to product, and how many keys
-    these look at, what rows share in front."""
-    queries = QUERIES if shared < length else 2 * QUERIES  # there, little of what is read lies ahead
-    together = max(1, SCORES // (heads * min(length, queries) * (shared + length)))
+    these look at; the last positions of rows first, which look at all."""
+    together = max(1, SCORES // (heads * min(length, QUERIES) * length))
     for first in range(0, rows, together):
-        for start in range(0, length, queries):
-            stop = min(start + queries, length)
-            yield slice(first, min(first + together, rows)), slice(start, stop), -(-(shared + stop) // WHOLE) * WHOLE
+        for start in reversed(range(0, length, QUERIES)):
+            stop = min(start + QUERIES, length)
+            yield slice(first, min(first + together, rows)), slice(start, stop), -(-stop // WHOLE) * WHOLE
 
 
 class _Adapted(torch.autograd.Function):
-    """A product with weights that do not learn and, beside it, adapters that do (Hu et al. 2021, arXiv 2106.09685).
+    """A product with weights that do not learn and, beside it, an adapter that does (Hu et al. 2021, arXiv 2106.09685).
 
-    Each adapter has columns of its own. Backwards the product is that with the weights' transpose.
+    Backwards the product is that with the weights' transpose.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, there: Product, back: Product, columns: Sequence[slice],
-        down: torch.Tensor | None = None, *ups: torch.Tensor,
+        ctx: Any, x: torch.Tensor, there: Product, back: Product, down: torch.Tensor | None = None,
+        up: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """x (N, C); `down` (R, C) of all adapters, one after the other, and of each its columns and its `up` (S, R),
-        the scale in it. Returns (N, the sum of all S)."""
-        ctx.back, ctx.columns = back, columns
-        out = there(x)
-        heard = None
-        if down is not None:
+        """x (N, C), `down` (R, C) and `up` (S, R), the scale in it. Returns (N, S)."""
+        ctx.back = back
+        out, heard = there(x), None
+        if down is not None and up is not None:
             heard = functional.linear(x, down)
-            for here, up, part in zip(columns, ups, split(heard, ups), strict=True):
-                out[:, here].addmm_(part, up.t())
-        ctx.save_for_backward(x, down, heard, *ups)
+            out.addmm_(heard, up.t())
+        ctx.save_for_backward(x, down, up, heard)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Of x, down and each up."""
-        x, down, heard, *ups = ctx.saved_tensors
+        """Of x, down and up."""
+        x, down, up, heard = ctx.saved_tensors
         grad = grads[0].contiguous()
         to_x = ctx.back(grad) if ctx.needs_input_grad[0] else None
         if down is None:
-            return to_x, None, None, None
-        parts = [grad[:, here] for here in ctx.columns]
-        to_heard = torch.cat([part @ up for part, up in zip(parts, ups, strict=True)], 1)
+            return to_x, None, None, None, None
+        to_heard = grad @ up
         if to_x is not None:
             to_x.addmm_(to_heard, down)
-        to_ups = [part.t() @ own for part, own in zip(parts, split(heard, ups), strict=True)]
-        return to_x, None, None, None, to_heard.t() @ x, *to_ups
-
-
-def split(heard: torch.Tensor, ups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """What each adapter's first half says, (N, R), of all of them together."""
-    return torch.split(heard, [up.shape[1] for up in ups], 1)
+        return to_x, None, None, to_heard.t() @ x, (heard.t() @ grad).t()
 
 
 class _Chosen(torch.autograd.Function):
@@ -278,7 +299,7 @@ class _Chosen(torch.autograd.Function):
 norm: Callable[..., torch.Tensor] = _Norm.apply
 turn: Callable[..., torch.Tensor] = _Turn.apply
 gate: Callable[..., torch.Tensor] = _Gate.apply
-attend: Callable[..., torch.Tensor] = _Attend.apply
+attended: Callable[..., torch.Tensor] = _Attended.apply
 adapted: Callable[..., torch.Tensor] = _Adapted.apply
 
 

@@ -52,18 +52,23 @@ class Batch:
         every = _folded(self.places) if folds else [[(0, places)] for places in self.places]
         laid = [[place for start, places in line for place in places[start:]] for line in every]
         self.lines: list[Lines] = []
+        self.slices: list[slice] = []  # of all lines one after the other, M places, where those of each are
         first: dict[int, int] = {}  # of each place, the first time that a line has it
+        again: list[tuple[int, int]] = []  # the other times, and the place
         end = 0
         for some in _alike([*map(len, laid)], before) if splits else [[*range(len(laid))]]:
-            width = max(len(laid[r]) for r in some)
+            width, start = max(len(laid[r]) for r in some), end
             for r in some:
-                for n, place in enumerate(laid[r]):
-                    first.setdefault(place, end + n)
+                for n, place in enumerate(laid[r], end):
+                    if first.setdefault(place, n) != n:
+                        again.append((n, place))
                 end += width
+            self.slices.append(slice(start, end))
             index_B_L = tensor([laid[r] + [0] * (width - len(laid[r])) for r in some])
             self.lines.append(Lines(index_B_L, _apart([every[r] for r in some], width, device)))
         self.token_N, self.position_N = tensor(token), tensor(position)
         self.first_N = tensor([first[place] for place in range(len(token))])
+        self.again_A, self.again_place_A = (tensor([pair[n] for pair in again]) for n in range(2))
         # nothing is shared and nothing padded, and lines are together and in the tokens' order
         self.whole = len(self.lines) == 1 and end == len(token) and [p for line in laid for p in line] == [*range(end)]
 
@@ -80,6 +85,22 @@ class Batch:
         if wanted is not None:
             return flat_N.index_select(0, self.first_N[wanted])
         return flat_N if self.whole else flat_N.index_select(0, self.first_N)
+
+    def spread_back(self, values_M: torch.Tensor) -> torch.Tensor:
+        """The way back of all lines' `spread`: of what several of them have, the sum."""
+        if self.whole:
+            return values_M
+        values_N = values_M.index_select(0, self.first_N)
+        if len(self.again_A):
+            values_N.index_add_(0, self.again_place_A, values_M.index_select(0, self.again_A))
+        return values_N
+
+    def gather_back(self, values_N: torch.Tensor, wanted: torch.Tensor | None = None) -> torch.Tensor:
+        """The way back of `gather`: noughts at what was not taken."""
+        if self.whole and wanted is None:
+            return values_N
+        values_M = values_N.new_zeros(self.slices[-1].stop, *values_N.shape[1:])
+        return values_M.index_copy_(0, self.first_N if wanted is None else self.first_N[wanted], values_N)
 
 
 def _alike(lengths: Sequence[int], before: int) -> list[list[int]]:

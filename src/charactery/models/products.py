@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from charactery.models.gradients import Product, adapted, split
+from charactery.models.gradients import Product, adapted
 
 ROWS = 64  # rows that weights are laid out for
 PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
@@ -71,7 +71,7 @@ def beside(modules: Sequence[Any], adapter: str | None) -> Product:
 
     def product(x: torch.Tensor) -> torch.Tensor:
         out, heard = functional.linear(x, weight, bias), functional.linear(x, down)
-        for (_, here), up, part in zip(on, ups, split(heard, ups), strict=True):
+        for (_, here), up, part in zip(on, ups, torch.split(heard, [up.shape[1] for up in ups], 1), strict=True):
             out[:, here].addmm_(part, up.t())
         return out
 
@@ -105,16 +105,24 @@ def columns_of(modules: Sequence[Any]) -> list[slice]:
 def learning(modules: Sequence[Any], packs: bool) -> Product:
     """The product of a frozen base with whatever adapter is on beside it, which learns."""
     bias, (there, back) = _bias(modules), both_ways([bare(module).weight for module in modules], packs)
-    columns = columns_of(modules)
 
     def product(x: torch.Tensor) -> torch.Tensor:
-        on = [(m, a, here) for m, here in zip(modules, columns, strict=True) if (a := _adapter_on(m))]
-        down = [torch.cat([m.lora_A[a].weight for m, a, _ in on]).to(x.dtype)] if on else []
-        ups = [(m.scaling[a] * m.lora_B[a].weight).to(x.dtype) for m, a, _ in on]
-        out = adapted(x, there, back, [here for *_, here in on], *down, *ups)
+        out = adapted(x, there, back, *_together(modules, x.dtype))
         return out if bias is None else out + bias
 
     return product
+
+
+def _together(modules: Sequence[Any], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """The adapters that are on as one: what comes first (R, C), and after it (S, R), the scales in it. Noughts beside
+    each module's own columns cost less than a product for each. Empty where none is on."""
+    on = [(module, _adapter_on(module)) for module in modules]
+    downs = [m.lora_A[name].weight for m, name in on if name]
+    if not downs:
+        return ()
+    ups = [m.scaling[name] * m.lora_B[name].weight if name else bare(m).weight[:, :0] for m, name in on]
+    up: torch.Tensor = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
+    return torch.cat(downs).to(dtype), up.to(dtype)
 
 
 def both_ways(weights: Sequence[torch.Tensor], packs: bool) -> tuple[Product, Product]:
