@@ -641,13 +641,13 @@ def test_an_adapter_in_packed_bfloat16_is_added_to_the_weights(
 ) -> None:
     laid_out: list[torch.Size] = []
     lay_out = products.laid_out
-    monkeypatch.setattr(products, "laid_out", lambda w: laid_out.append(w.shape) or lay_out(w))
+    monkeypatch.setattr(products, "laid_out", lambda w, bias: laid_out.append(w.shape) or lay_out(w, bias))
     model = LocalModel.load(tiny_model_folder, "tiny", "cpu", torch.bfloat16)
     exact = merged_by_hand(tiny_model_folder, tiny_adapters[0], strength)
     adapter = Adapter(tiny_adapters[0], strength)
     pairs = [pair for some in scoring_pairs(model).values() for pair in some if pair[1]]
     found = torch.cat(model.score(pairs, adapter))
-    assert len(laid_out) == 2 * 4 + 1
+    assert len(laid_out) == 2 * 5 + 1
     expected = torch.cat([plain_score(exact, *pair) for pair in pairs])
     prompts = [prompt_tokens(model.tokenizer, p) for p in SHARING]
     with torch.inference_mode(), model.adapted(adapter) as network:

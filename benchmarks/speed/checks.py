@@ -24,10 +24,10 @@ from torch.nn import functional
 
 from charactery.models.chat import prompt_tokens
 from charactery.models.decoder import Decoder, State
-from charactery.models.gradients import Product
+from charactery.models.gradients import Product, gated
 from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
-from charactery.models.products import columns_of, merges
+from charactery.models.products import columns_of, merges, packed
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import parse_subject
 from charactery.train.settings import Lora, Sft
@@ -168,8 +168,11 @@ def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
     """A decoder whose steps are of so many rows by the base, then as many by each adapter beside the base's weights."""
     decoder = Decoder(model.model)
 
-    def product(base: Product, modules: Sequence[Any]) -> Product:
-        columns = columns_of(modules)
+    def onto(product: Product, x: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        return before + product(x)
+
+    def product(*modules: Any) -> Product:
+        base, columns = packed(modules, None), columns_of(modules)
         ranks = []
         for name in names:
             down = torch.cat([m.lora_A[name].weight for m in modules])
@@ -189,10 +192,10 @@ def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
 
     for mine, layer in zip(decoder.layers, model.model.model.layers, strict=True):
         attention, mlp = layer.self_attn, layer.mlp
-        mine.query_key_value = product(mine.query_key_value, (attention.q_proj, attention.k_proj, attention.v_proj))
-        mine.out = product(mine.out, (attention.o_proj,))
-        mine.gate_up = product(mine.gate_up, (mlp.gate_proj, mlp.up_proj))
-        mine.down = product(mine.down, (mlp.down_proj,))
+        mine.query_key_value = product(attention.q_proj, attention.k_proj, attention.v_proj)
+        mine.out = partial(onto, product(attention.o_proj))
+        gate_up, down = product(mlp.gate_proj, mlp.up_proj), product(mlp.down_proj)
+        mine.mlp = partial(onto, lambda x, first=gate_up, last=down: last(gated(first(x))))
     return decoder
 
 

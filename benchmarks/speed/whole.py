@@ -31,15 +31,15 @@ WANTED = 300  # seconds
 counted = [0.0]
 
 
-def counting(laid_out: Callable[[torch.Tensor], products.Product]) -> Callable[[torch.Tensor], products.Product]:
+def counting(laid_out: Callable[..., Callable[..., torch.Tensor]]) -> Callable[..., Callable[..., torch.Tensor]]:
     """`laid_out` whose products add up their multiplications and additions."""
 
-    def count(weight: torch.Tensor) -> products.Product:
-        product, size = laid_out(weight), weight.numel()
+    def count(weight: torch.Tensor, *bias: Any) -> Callable[..., torch.Tensor]:
+        product, size = laid_out(weight, *bias), weight.numel()
 
-        def counts(x: torch.Tensor) -> torch.Tensor:
+        def counts(x: torch.Tensor, *then: Any) -> torch.Tensor:
             counted[0] += 2.0 * size * x.numel() / x.shape[-1]
-            return product(x)
+            return product(x, *then)
 
         return counts
 
@@ -72,7 +72,7 @@ def counting_attention(attend: Callable[..., torch.Tensor]) -> Callable[..., tor
 def count_products() -> None:
     """From now on."""
     decoder._fused = counting_attention(decoder._fused)
-    products.laid_out = counting(products.laid_out)  # type: ignore[assignment]
+    products.laid_out = counting(products.laid_out)
     torch.bmm = counting_of_two(torch.bmm, -1)
     torch.Tensor.__matmul__ = counting_of_two(torch.Tensor.__matmul__, -1)  # type: ignore[method-assign, assignment]
     functional.linear = counting_of_two(functional.linear, 0)  # type: ignore[assignment]

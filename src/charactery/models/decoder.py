@@ -20,7 +20,17 @@ from torch.nn import functional
 
 from charactery.models.gradients import Product, attended, gate, gated, norm, normed, turn, turned
 from charactery.models.lines import Batch, Lines
-from charactery.models.products import bare, beside, both_ways, learning, merges, packed
+from charactery.models.products import (
+    Onto,
+    bare,
+    beside,
+    both_ways,
+    learning,
+    merges,
+    packed,
+    packed_gated,
+    packed_onto,
+)
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
@@ -61,10 +71,9 @@ class _Layer:
     norm: Product
     query_key_value: Product
     head_norms: tuple[Product, ...]  # Qwen3's, of queries and of keys
-    out: Product
+    out: Onto
     norm_after: Product
-    gate_up: Product
-    down: Product
+    mlp: Onto
 
 
 class Keys(list[tuple[torch.Tensor, torch.Tensor]]):
@@ -128,7 +137,9 @@ def _fused(
 
     Each of the two is attended to by itself, and they are added up in the shares that their weights have.
     """
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch's public call keeps the sums to itself
+    kernel = (
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+    )  # torch's public call keeps the sums to itself
     own, total = kernel(query, key, value, **how)
     if not shared:
         return own  # type: ignore[no-any-return]
@@ -179,7 +190,18 @@ class Decoder:
         on_processor = network.device.type == "cpu"  # elsewhere torch has one call for the norm, and one back
         apply = norm if learns and on_processor else normed
         self.turn: Callable[..., torch.Tensor] = turn if learns else turned
-        self.gate: Product = gate if learns else gated
+
+        def onto(module: Any) -> Onto:
+            if packs and not learns:
+                return packed_onto(module, adapter)
+            apart = product(module)
+            return lambda x, before: before + apart(x)
+
+        def between(mlp: Any) -> Onto:
+            if packs and not learns:
+                return packed_gated(mlp, adapter)
+            gate_up, down, through = product(mlp.gate_proj, mlp.up_proj), onto(mlp.down_proj), gate if learns else gated
+            return lambda x, before: down(through(gate_up(x)), before)
 
         def weighted(module: Any) -> Product:
             module = bare(module)
@@ -193,10 +215,9 @@ class Decoder:
                 (weighted(layer.self_attn.q_norm), weighted(layer.self_attn.k_norm))
                 if config.model_type == "qwen3"
                 else (),
-                product(layer.self_attn.o_proj),
+                onto(layer.self_attn.o_proj),
                 weighted(layer.post_attention_layernorm),
-                product(layer.mlp.gate_proj, layer.mlp.up_proj),
-                product(layer.mlp.down_proj),
+                between(layer.mlp),
             )
             for layer in body.layers
         ]
@@ -359,5 +380,5 @@ class Decoder:
 
     def _after(self, layer: _Layer, x_N_C: torch.Tensor, heard_N_C: torch.Tensor) -> torch.Tensor:
         """What follows attention in a layer."""
-        x_N_C = x_N_C + layer.out(heard_N_C)
-        return x_N_C + layer.down(self.gate(layer.gate_up(layer.norm_after(x_N_C))))
+        x_N_C = layer.out(heard_N_C, x_N_C)
+        return layer.mlp(layer.norm_after(x_N_C), x_N_C)

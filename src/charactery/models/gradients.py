@@ -33,13 +33,13 @@ def normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tenso
     """x (…, C) over its root mean square, times weight (C)."""
     if x.device.type != "cpu":
         return functional.rms_norm(x, weight.shape, weight, epsilon)
-    wide = x.to(torch.float32, copy=True)  # in place from here on: torch's own makes a tensor at each of eight steps
-    return wide.mul_(_scale(wide, epsilon)).mul_(weight).to(x.dtype)
+    # torch's own makes a tensor at each of eight steps
+    return (x * _scale(x, epsilon)).mul_(weight).to(x.dtype)
 
 
 def _scale(x: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """One over the root mean square of x (…, C), float32: (…, 1)."""
-    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    """One over the root mean square of x (…, C): (…, 1), in float32."""
+    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from charactery.models.gradients import Product, adapted
 
+Onto = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of what is read, and of what it is added to
 ROWS = 64  # rows that weights are laid out for
 PACKED = 1_000_000_000  # parameters up to which weights are laid out anew beside the old ones: twice the memory
 
@@ -36,17 +37,38 @@ def _bias(modules: Sequence[Any]) -> torch.Tensor | None:
     return torch.cat(biases) if biases[0] is not None else None
 
 
-def laid_out(weight: torch.Tensor) -> Product:
-    """The product with a weight, copied into the layout that the processor multiplies in."""
+def laid_out(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[..., torch.Tensor]:
+    """The product with a weight, copied into the layout that the processor multiplies in.
+
+    What comes of it can go through one operation more before it is rounded and written: "swish", or "add" or "mul" with
+    another tensor.
+    """
     held = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
-    product: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise
-    return lambda x: product(x, held, None, "none", [], "")
+    of_one, of_two = torch.ops.mkldnn._linear_pointwise.default, torch.ops.mkldnn._linear_pointwise.binary
+
+    def product(x: torch.Tensor, then: str = "none", other: torch.Tensor | None = None) -> torch.Tensor:
+        if other is None:
+            return of_one(x, held, bias, then, [], "")  # type: ignore[no-any-return]
+        return of_two(x, other, held, bias, then)  # type: ignore[no-any-return]
+
+    return product
 
 
-def packed(modules: Sequence[Any], adapter: str | None) -> Product:
+def packed(modules: Sequence[Any], adapter: str | None) -> Callable[..., torch.Tensor]:
     """The product with the weights of several modules, adapter added, in the processor's layout."""
-    product, bias = laid_out(torch.cat([_merged(module, adapter) for module in modules])), _bias(modules)
-    return product if bias is None else lambda x: product(x).add_(bias)
+    return laid_out(torch.cat([_merged(module, adapter) for module in modules]), _bias(modules))
+
+
+def packed_onto(module: Any, adapter: str | None) -> Onto:
+    """The product with one module's weights, added to what was there."""
+    product = packed([module], adapter)
+    return lambda x, before: product(x, "add", before)
+
+
+def packed_gated(mlp: Any, adapter: str | None) -> Onto:
+    """The whole of a gated network between two norms, added to what was there."""
+    gate, up, down = (packed([module], adapter) for module in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+    return lambda x, before: down(up(x, "mul", gate(x, "swish")), "add", before)
 
 
 def _merged(module: Any, adapter: str | None) -> torch.Tensor:
