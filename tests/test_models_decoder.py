@@ -10,7 +10,7 @@ import transformers
 from torch.nn import functional
 
 from charactery.models import decoder, gradients
-from charactery.models.decoder import FAMILIES, Decoder, adds_plainly, decodes
+from charactery.models.decoder import FAMILIES, Decoder, Keys, adds_plainly, decodes
 from charactery.models.gradients import QUERIES, attended, chosen
 from charactery.models.lines import Batch, Lines
 from charactery.train.head import _spans
@@ -220,6 +220,21 @@ def test_gradients_are_autograds(family: str, targets: Any) -> None:
     torch.testing.assert_close(mine, total, atol=1e-3, rtol=1e-5)
     for name, grad in zip(learning, torch.autograd.grad(mine, learning.values()), strict=True):
         torch.testing.assert_close(grad, expected[name], atol=1e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_way_of_a_graphics_card_has_the_same_gradients(family: str) -> None:
+    peft = adapted(network(family))
+    learning = [p for p in peft.parameters() if p.requires_grad]
+    decoder = Decoder(peft.get_base_model(), learns=True)
+    batch = Batch(ROWS, 0, "cpu", splits=True)
+    wanted = [*{places[-1]: None for places in batch.places}]  # each once
+    ways = [decoder._through(batch, Keys(), keep, wanted) for keep in (None, Keys())]  # keys to keep: as on a card
+    torch.testing.assert_close(*ways, atol=1e-5, rtol=1e-5)
+    there = torch.randn(ways[0].shape, generator=torch.Generator().manual_seed(0))
+    grads = [torch.autograd.grad(way, learning, there) for way in ways]
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
 
 
 def test_what_learns_is_the_adapter_that_is_on() -> None:

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from charactery.models.chat import prompt_tokens
 from charactery.models.decoder import Decoder, State
-from charactery.models.gradients import Product, gated
+from charactery.models.gradients import gated
 from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
 from charactery.models.products import columns_of, merges, packed
@@ -168,10 +168,7 @@ def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
     """A decoder whose steps are of so many rows by the base, then as many by each adapter beside the base's weights."""
     decoder = Decoder(model.model)
 
-    def onto(product: Product, x: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-        return before + product(x)
-
-    def product(*modules: Any) -> Product:
+    def product(*modules: Any) -> Callable[..., torch.Tensor]:
         base, columns = packed(modules, None), columns_of(modules)
         ranks = []
         for name in names:
@@ -179,8 +176,8 @@ def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
             ups = [m.scaling[name] * m.lora_B[name].weight for m in modules]
             ranks.append((down, ups))
 
-        def added(x: torch.Tensor) -> torch.Tensor:
-            out = base(x)
+        def added(x: torch.Tensor, *then: Any) -> torch.Tensor:
+            out = base(x, *then)
             for n, (down, ups) in enumerate(ranks, 1):
                 rows = slice(n * count, (n + 1) * count)
                 heard = functional.linear(x[rows], down).split([up.shape[1] for up in ups], -1)
@@ -193,9 +190,9 @@ def _mixed(model: LocalModel, names: Sequence[str], count: int) -> Decoder:
     for mine, layer in zip(decoder.layers, model.model.model.layers, strict=True):
         attention, mlp = layer.self_attn, layer.mlp
         mine.query_key_value = product(attention.q_proj, attention.k_proj, attention.v_proj)
-        mine.out = partial(onto, product(attention.o_proj))
-        gate_up, down = product(mlp.gate_proj, mlp.up_proj), product(mlp.down_proj)
-        mine.mlp = partial(onto, lambda x, first=gate_up, last=down: last(gated(first(x))))
+        out, gate_up, down = product(attention.o_proj), product(mlp.gate_proj, mlp.up_proj), product(mlp.down_proj)
+        mine.out = lambda x, before, out=out: out(x, "add", before)
+        mine.mlp = lambda x, before, gate_up=gate_up, down=down: down(gated(gate_up(x)), "add", before)
     return decoder
 
 

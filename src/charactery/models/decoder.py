@@ -137,9 +137,8 @@ def _fused(
 
     Each of the two is attended to by itself, and they are added up in the shares that their weights have.
     """
-    kernel = (
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-    )  # torch's public call keeps the sums to itself
+    # torch's public call keeps the sums to itself
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
     own, total = kernel(query, key, value, **how)
     if not shared:
         return own  # type: ignore[no-any-return]

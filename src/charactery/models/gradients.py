@@ -38,8 +38,10 @@ def normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tenso
 
 
 def _scale(x: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """One over the root mean square of x (…, C): (…, 1), in float32."""
-    length: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    """One over the root mean square of x (…, C): (…, 1), in float32 at least."""
+    length: torch.Tensor = torch.linalg.vector_norm(
+        x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)
+    )
     return length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
 
 
@@ -125,38 +127,43 @@ class _Attended(torch.autograd.Function):
         wanted: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         """Queries, keys and values side by side (N, S + 2 G, D), of the batch's distinct tokens: at the wanted of them,
-        or all, (N, S * D). cos and sin as for `turned`."""
+        or all, (N, S * D). cos and sin as for `turned`. What is wanted is wanted once, and is not nothing."""
         groups = (mixed.shape[1] - heads) // 2
         parts = turned(mixed[:, :-groups], cos, sin), mixed[:, -groups:]
-        heard, ctx.kept = [], []
+        heard, kept, ctx.counts = [], list[torch.Tensor](), []
         for lines in batch.lines:
             both, value = (batch.spread(part, lines).transpose(1, 2) for part in parts)
-            out, *kept = _attend(both[:, :heads], both[:, heads:], value, ctx.needs_input_grad[0])
+            out, *for_back = _attend(both[:, :heads], both[:, heads:], value, ctx.needs_input_grad[0])
             heard.append(out.transpose(1, 2))
-            ctx.kept.append(kept)
-        ctx.save_for_backward(cos, sin)
+            kept += for_back
+            ctx.counts.append(len(for_back))
+        ctx.save_for_backward(cos, sin, *kept)
         ctx.batch, ctx.heads, ctx.groups, ctx.wanted = batch, heads, groups, wanted
         return batch.gather(heard, wanted).flatten(1)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Of queries, keys and values."""
-        cos, sin = ctx.saved_tensors
+        cos, sin, *kept = ctx.saved_tensors
+        kept_of = [[kept.pop(0) for _ in range(count)] for count in ctx.counts]
         batch, heads, groups = ctx.batch, ctx.heads, ctx.groups
         grad_M_S_D = batch.gather_back(grads[0].view(len(grads[0]), heads, -1), ctx.wanted)
         to_M_S_D = grad_M_S_D.new_empty(len(grad_M_S_D), heads + 2 * groups, grad_M_S_D.shape[-1])
-        for lines, here, kept in zip(batch.lines, batch.slices, ctx.kept, strict=True):
+        for lines, here, of_lines in zip(batch.lines, batch.slices, kept_of, strict=True):
             grad, to = (
                 t[here].view(*lines.index_B_L.shape, *t.shape[1:]).transpose(1, 2) for t in (grad_M_S_D, to_M_S_D)
             )
-            _attend_back(grad, *kept, *torch.split(to, [heads, groups, groups], 1))
+            query, key, value, *weights = of_lines
+            to_query, to_key, to_value = torch.split(to, [heads, groups, groups], 1)
+            _attend_back(grad, query, key, value, weights, to_query, to_key, to_value)
         to_N_S_D = batch.spread_back(to_M_S_D)
         both = to_N_S_D[:, :-groups]
         both.copy_(turned(both, cos, -sin))
         return to_N_S_D, *[None] * 5
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keep: bool) -> tuple[Any, ...]:
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keep: bool) -> tuple[torch.Tensor, ...]:
     """Causal attention of rows without padding before their tokens, by products; heads of a group share their keys.
 
     query is (B, S, L, D), key and value are (B, G, L, D). Returns (B, S, L, D), and what the way back asks for. That of
@@ -179,7 +186,7 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keep: b
         out[some, :, here] = torch.bmm(weight_R_N_K, value_R_K_D).view(-1, heads, count, width)
         if keep:  # they take as much room as the square of the length
             weights.append(weight_R_N_K)
-    return out, query, key, value, weights
+    return out, query, key, value, *weights
 
 
 def _attend_back(
