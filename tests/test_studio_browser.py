@@ -304,6 +304,7 @@ def test_a_talk_is_opened_again_as_it_was(page: Any) -> None:
     page.wait_for_selector("#how input[name=subject][value=parrot]")
     page.click("#talks a")
     page.wait_for_selector("#how input[name=subject][value='runs/captain']")
+    page.wait_for_load_state("load")  # the tab's own script has run, which puts in what it remembers
     fields = ("strength", "temperature", "seed")
     assert [page.input_value(f"#how input[name={name}]") for name in fields] == ["0.9", "0.35", "7"]
     assert page.inner_text("#strength") == "0.9"
