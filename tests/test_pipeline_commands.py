@@ -34,9 +34,26 @@ def test_a_prompt_that_does_not_fit_is_told_and_the_others_are_answered(talking_
     assert alone.returncode == 2 and "do not fit" in alone.stderr and "Traceback" not in alone.stderr
 
 
+IN_FLOAT32 = """
+import torch
+from charactery import cli
+from charactery.models import local
+local.pick_dtype = lambda device: torch.float32
+cli.main()
+"""
+
+
+def test_an_answers_seed_gives_it_again(whole_run: Path, talking_cache: Path) -> None:
+    """In float32: asked for alone an answer is of another batch, which in bfloat16 may draw another word."""
+    asking = ("ask", str(whole_run), "What is a budget?", "--json", "--max-tokens", "20")
+    first, *again = (
+        [json.loads(row) for row in charactery(talking_cache, *asking, *more, code=IN_FLOAT32).stdout.splitlines()]
+        for more in (("-n", "2"), ("--seed", "0"), ("--seed", "1"))
+    )
+    assert first == [row for [row] in again] and first[0]["answer"] != first[1]["answer"]
+
+
 def test_the_same_command_gives_the_same_answers(whole_run: Path, talking_cache: Path) -> None:
-    """An answer asked for alone is of another batch, whose last digits in bfloat16 may draw another word: that a seed
-    belongs to its request is tested in float32, in test_models_local.py."""
     asking = ("ask", str(whole_run), "What is a budget?", "--json", "--max-tokens", "20", "--seed", "3", "-n", "2")
     first, again = ([json.loads(row) for row in charactery(talking_cache, *asking).stdout.splitlines()] for _ in "ab")
     assert first == again and first[0]["answer"] != first[1]["answer"] and [r["seed"] for r in first] == [3, 4]
