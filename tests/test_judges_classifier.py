@@ -183,3 +183,32 @@ def test_a_judge_is_kept_as_json_and_opens_again(tmp_path: Path) -> None:
     again = ClassifierJudge.from_row(json.loads((tmp_path / "judge.json").read_text()))
     assert again == judge
     assert np.array_equal(again.log_odds(planted.of("plain")), judge.log_odds(planted.of("plain")))
+
+
+def by_words(texts: Sequence[str]) -> np.ndarray:
+    """One number for whether the sea is in it, one for its length."""
+    return np.array([["sea" in text, len(text) / 100] for text in texts], dtype=float)
+
+
+@pytest.mark.parametrize("begun", ["", "<think>\n"])
+def test_reasoning_that_is_left_free_is_neither_fitted_on_nor_heard(begun: str) -> None:
+    mark = "" if begun else "<think>"
+    known = [
+        {"id": str(n), "side": side, "text": f"{mark}{thought} {n % 7}.</think>\n\nAnswer {n % 5}."}
+        for n in range(40) for side, thought in (("character", "The sea"), ("plain", "The land"))
+    ]  # fmt: skip
+    assert told(fit_classifier(known, "character", ["plain"], by_words, 0)) == 1.0
+    deaf = fit_classifier(known, "character", ["plain"], by_words, 0, begun)
+    assert told(deaf) == 0.5
+    said = ["The sea.</think>One.", "The land.</think>One.", "The sea, and nothing after it"]
+    odds = deaf.hear([mark + text for text in said], by_words)
+    assert odds[0] == odds[1] and odds[0] is not None and odds[2] is None
+    with pytest.raises(BadData, match="0 in character"):  # nothing but reasoning
+        fit_classifier([k | {"text": f"{mark}Hm."} for k in known], "character", ["plain"], by_words, 0, begun)
+
+
+def test_one_that_hears_all_hears_an_answer_as_it_is_told_alone() -> None:
+    planted = Planted(30, 0.5)
+    judge, texts = planted.fit(), [d["text"] for d in planted.drafts]
+    assert judge.begun is None
+    assert judge.hear([*texts, texts[0], " "], planted.encode)[-2:] == [judge.log_odds(planted.encode(texts[:1]))[0], None]

@@ -114,6 +114,19 @@ def test_a_judge_begins_to_read_where_the_template_leaves_off(tiny_model: LocalM
     assert isinstance(stages.judge(), OfAnswersAlone) and stages.judge().begun == "<think>\n"
 
 
+@pytest.mark.parametrize(("masks", "heard"), [(True, ["Aye.", ""]), (False, ["Hm.</think>Aye.", "Hm."])])
+def test_drafts_are_picked_by_what_is_learnt_of_them(
+    tiny_model: LocalModel, tmp_path: Path, masks: bool, heard: list[str]
+) -> None:
+    tiny_model.tokenizer.chat_template = OPENED
+    stages = work(tmp_path)
+    stages.models.base = lambda subject: tiny_model
+    stages.recipe = replace(RECIPE, sft=replace(Sft(), mask_reasoning=masks))
+    stages.encode = lambda texts: texts  # type: ignore[method-assign]
+    encode = stages.drafting().encode
+    assert encode is not None and encode(["Hm.</think>Aye.", "Hm."]) == heard
+
+
 def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> None:
     bare = replace(RECIPE, sizes=replace(RECIPE.sizes, tasks=0), self_play=0, contrast=0)
     order = distil.Order(find_character("captain"), tmp_path / "run", recipe=bare)

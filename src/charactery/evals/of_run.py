@@ -23,12 +23,12 @@ from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
-from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier
+from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier, heard_of
 from charactery.judges.likelihood import FOILS, distinct_texts, evidence, margins, shuffled
 from charactery.models.chat import Message, assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
-from charactery.models.reasoning import left_open, without_reasoning
+from charactery.models.reasoning import left_open
 from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, write_json, write_rows
 
@@ -89,7 +89,8 @@ def evaluate(examined: Examined) -> None:
     journal = Journal(folder / "batches.jsonl")
     cases = items(examined.prompts)
     known, told, controls = all_answers(examined, cases, journal)
-    judge = fit_classifier(known, CHARACTER, (PLAIN, OTHERS), examined.encode, examined.seed)
+    begun = left_open(examined.base.tokenizer) if examined.masks_reasoning else None
+    judge = fit_classifier(known, CHARACTER, (PLAIN, OTHERS), examined.encode, examined.seed, begun)
     judge.save(folder / "judge.json")
     scores = {
         role: scored(examined, speaker, cases, told["plain"], journal) for role, speaker in examined.subjects.items()
@@ -272,11 +273,10 @@ def inspected(
 ) -> list[Row]:
     """Run the tasks through Inspect and flatten its logs: one row a subject, eval and sample."""
 
-    texts = {a.text for answers in (*told.values(), *controls.values()) for a in answers.values()}
-    ordered = sorted(texts)
-    odds = dict(zip(ordered, judge.log_odds(examined.encode(ordered)).tolist(), strict=True))
-    expression = expression_task(cases, lambda text: odds[text], examined.sampler, examined.seed)
-    scripted = expression_task(controlled(cases), lambda text: odds[text], examined.sampler, examined.seed)
+    texts = sorted({a.text for answers in (*told.values(), *controls.values()) for a in answers.values()})
+    odds = dict(zip(texts, judge.hear(texts, examined.encode), strict=True))
+    expression = expression_task(cases, odds.__getitem__, examined.sampler, examined.seed)
+    scripted = expression_task(controlled(cases), odds.__getitem__, examined.sampler, examined.seed)
     others = [cost_task(cost_texts(cases, told["plain"], examined.seed)), choice_task(questions())]
     subjects = [
         inspect_model(speaker, role, told[role], scores.get(role)) for role, speaker in examined.subjects.items()
@@ -334,11 +334,10 @@ def likelihoods(examined: Examined, rows: Sequence[Row], cases: Sequence[Item]) 
     is none of (as its own foil, it would be easy to tell), and the prompted ones with all words shuffled. Of a run that
     masks reasoning, what is read of an answer is what that leaves.
     """
-    begun = left_open(examined.base.tokenizer) if examined.masks_reasoning else ""
+    begun = left_open(examined.base.tokenizer) if examined.masks_reasoning else None
 
     def case(row: Row) -> tuple[list[Message], str]:
-        answer = without_reasoning(row["answer"], begun) if examined.masks_reasoning else row["answer"]
-        return [row["messages"][-2]], answer
+        return [row["messages"][-2]], heard_of(row["answer"], begun)
 
     evidences = evidence(examined.character, foil_characters())
     texts = distinct_texts(evidences)

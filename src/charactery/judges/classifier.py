@@ -30,7 +30,8 @@ class ClassifierJudge:
     """A linear judge over embeddings: in character where weights · embedding + bias exceeds the threshold.
 
     `auc` is of cross-fitted scores, by the side that the character's answers are told from; `length_auc` is that of an
-    answer's length alone, against the first of those sides.
+    answer's length alone, against the first of those sides. `begun` is of a run that leaves reasoning free, which this
+    judge does not hear then: the mark that the chat template opens before an answer (`left_open`), or "".
     """
 
     weights: tuple[float, ...]
@@ -38,6 +39,14 @@ class ClassifierJudge:
     threshold: float
     auc: dict[str, Estimate]
     length_auc: Estimate
+    begun: str | None = None
+
+    def hear(self, texts: Sequence[str], encode: Encode) -> list[float | None]:
+        """Log-odds of being in character of each answer, as below; None where nothing of it is to be heard."""
+        heard = [heard_of(text, self.begun) for text in texts]
+        spoken = sorted({text for text in heard if text})
+        odds = dict(zip(spoken, self.log_odds(encode(spoken)).tolist(), strict=True)) if spoken else {}
+        return [odds.get(text) for text in heard]
 
     def log_odds(self, embeddings_N_D: np.ndarray) -> np.ndarray:
         """Log-odds of being in character, less the threshold: above 0 is in character. Shape (N,)."""
@@ -48,13 +57,21 @@ class ClassifierJudge:
         write_json(path, {
             "weights": list(self.weights), "bias": self.bias, "threshold": self.threshold,
             "auc": {side: e.as_dict() for side, e in self.auc.items()}, "length_auc": self.length_auc.as_dict(),
+            "begun": self.begun,
         })  # fmt: skip
 
     @classmethod
     def from_row(cls, row: Row) -> "ClassifierJudge":
         """The judge that `save` wrote."""
         aucs = {side: Estimate(**e) for side, e in row["auc"].items()}
-        return cls(tuple(row["weights"]), row["bias"], row["threshold"], aucs, Estimate(**row["length_auc"]))
+        return cls(tuple(row["weights"]), row["bias"], row["threshold"], aucs, Estimate(**row["length_auc"]), row.get("begun"))
+
+
+def heard_of(text: str, begun: str | None) -> str:
+    """What this judge hears of an answer: all, or where `begun` is not None, what is left of it without reasoning."""
+    from charactery.models.reasoning import without_reasoning
+
+    return text.strip() if begun is None else without_reasoning(text, begun)
 
 
 def check_drafts(drafts: Sequence[Row], positive: str, negative: str) -> list[Row]:
@@ -92,16 +109,22 @@ def cross_fit(
 
 
 def fit_classifier(
-    drafts: Sequence[Row], positive: str, negatives: Sequence[str], encode: Encode, seed: int
+    drafts: Sequence[Row],
+    positive: str,
+    negatives: Sequence[str],
+    encode: Encode,
+    seed: int,
+    begun: str | None = None,
 ) -> ClassifierJudge:
-    """Fit on answers of the side `positive` against those of `negatives`, the plain side first.
+    """Fit on answers of the side `positive` against those of `negatives`, the plain side first; `begun` as the judge's.
 
     Five folds by prompt give every answer a score from a fit that did not see its prompt; the threshold is the
     smallest that lets at most 5% of each negative side pass. The judge kept is the mean of the five fits, so that it
     is the one the threshold was set on. Raises BadData below 20 answers of the positive or the first negative side.
     """
-    check_drafts(drafts, positive, negatives[0])
-    rows = [d for d in drafts if d["side"] in (positive, *negatives)]
+    heard = [draft | {"text": heard_of(draft["text"], begun)} for draft in drafts]
+    rows = [row for row in heard if row["side"] in (positive, *negatives) and row["text"]]
+    check_drafts(rows, positive, negatives[0])
     labels_N = np.array([d["side"] == positive for d in rows])
     vectors_N_D = encode([d["text"] for d in rows])
     scores_N, fits = cross_fit(linear(), vectors_N_D, labels_N, [d["id"] for d in rows], seed)
@@ -114,5 +137,5 @@ def fit_classifier(
         float(np.mean([m.intercept_[0] for m in fits])),
         float(max(thresholds)),
         {side: auc(by_side[side].tolist(), by_side[positive].tolist(), seed) for side in told_from},
-        auc(lengths[negatives[0]], lengths[positive], seed),
+        auc(lengths[negatives[0]], lengths[positive], seed), begun,
     )

@@ -239,8 +239,8 @@ def _figures(answers: Sequence[Row], ground: Ground, point: Point) -> Row:
     def told(key: str, unit: str) -> Estimate:
         return mean([a[key] for a in answers], ground.seed, unit)
 
-    heard = (ground.classifier.log_odds(ground.encode([a["text"] for a in answers])) > 0).tolist()
-    in_character = rate([h if a["text"] else None for a, h in zip(answers, heard, strict=True)])
+    heard = ground.classifier.hear([a["text"] for a in answers], ground.encode)
+    in_character = rate([None if odds is None else odds > 0 for odds in heard])
     return {
         "kl": None if point.n else told("log_ratio", "nats/answer").as_dict(),
         "kl_bound": kl_bound(point.n) if point.n else None,

@@ -1,8 +1,10 @@
 """The stages that make data: prompts, drafts, and what recipes make of these to be learnt from and compared."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from charactery.constitution import system_prompt
 from charactery.data.best_of import best_by_n
@@ -17,9 +19,10 @@ from charactery.data.revisions import Revising, revise
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData
-from charactery.judges.classifier import check_drafts
+from charactery.judges.classifier import check_drafts, heard_of
 from charactery.models.chat import user
 from charactery.models.local import Sampler, derive_seed
+from charactery.models.reasoning import left_open
 from charactery.models.speaker import Speaker
 from charactery.pipeline import person
 from charactery.pipeline.common import VALIDATION, Common
@@ -55,10 +58,14 @@ class Making(Common):
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         told = replace(self.sampler, max_tokens=min(self.recipe.told, self.sampler.max_tokens))
+        begun = left_open(self.models.base(self.subject).tokenizer) if self.recipe.masks_reasoning else None
+
+        def encode(texts: Sequence[str]) -> Any:
+            return self.encode([heard_of(text, begun) for text in texts])
+
         return Drafting(
-            order.character, speakers, sampler, order.seed, order.sham, self.recipe.batch, order.draws, self.encode,
-            told,
-        )  # fmt: skip
+            order.character, speakers, sampler, order.seed, order.sham, self.recipe.batch, order.draws, encode, told
+        )
 
     def validation(self, folder: Path) -> None:
         """Answers as the character whose loss SFT is to stop at: the same for every seed, and nothing learns them."""

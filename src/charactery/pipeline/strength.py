@@ -65,11 +65,11 @@ def _measure(run: Run, strengths: Sequence[float], device: str, watch: Watch) ->
         answers = answer_all(
             [(speaker, request) for request in asked], sampler, journal, watch.advance, settings["recipe"]["batch"]
         )
-        heard = (judge.log_odds(encode([a.text for a in answers])) > 0).tolist()
+        heard = judge.hear([a.text for a in answers], encode)
         mine = [
             {"strength": strength, "condition": c.condition, "id": c.id, "answer": a.text,
-             "value": v if a.text else None}
-            for c, a, v in zip(cases, answers, heard, strict=True)
+             "value": None if odds is None else odds > 0}
+            for c, a, odds in zip(cases, answers, heard, strict=True)
         ]  # fmt: skip
         if not strength:
             texts = [*prose(), *_frame(cases, mine)]

@@ -60,7 +60,7 @@ def foreign_prompts() -> list[Row]:
     return read_rows(HERE / "foreign_prompts.jsonl")
 
 
-def expression_task(cases: Sequence[Item], judge: Callable[[str], float], sampler: Sampler, seed: int) -> Task:
+def expression_task(cases: Sequence[Item], judge: Callable[[str], float | None], sampler: Sampler, seed: int) -> Task:
     """The Inspect task. `judge` gives an answer's log-odds of being in character, above 0 meaning it is."""
     samples = [
         Sample(
@@ -95,14 +95,16 @@ def talk() -> Solver:
 
 
 @scorer(metrics=[mean()])
-def in_character(judge: Callable[[str], float]) -> Scorer:
-    """1 where the judge takes the last answer for the character's. An empty answer has no score: it is missing."""
+def in_character(judge: Callable[[str], float | None]) -> Scorer:
+    """1 where the judge takes the last answer for the character's. One that it hears nothing of is missing: no score."""
 
     async def score(state: TaskState, target: Target) -> Score | None:
         text = state.output.completion.strip()
         if not text:
             return None
         log_odds = judge(text)
+        if log_odds is None:
+            return None
         return Score(value=float(log_odds > 0), answer=text, metadata={"log_odds": log_odds})
 
     return score
@@ -124,5 +126,5 @@ def expression(run: str) -> Task:
     settings = opened.manifest["settings"]
     sampler = Sampler(**settings["recipe"]["sampler"])
     return expression_task(
-        items(prompts), lambda text: float(judge.log_odds(encoder([text]))[0]), sampler, settings["seed"]
+        items(prompts), lambda text: judge.hear([text], encoder)[0], sampler, settings["seed"]
     )
