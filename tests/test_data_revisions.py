@@ -26,6 +26,7 @@ class Counts:
     """A judge that counts how often a text says aye; of a text that says hush it has no verdict."""
 
     name: str = "aye"
+    alone: bool = True
 
     def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
         return Ratings(tuple(
@@ -34,7 +35,12 @@ class Counts:
 
 
 def revised(
-    firsts: Sequence[str], seconds: Sequence[str], again: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+    firsts: Sequence[str],
+    seconds: Sequence[str],
+    again: Sequence[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    judge: Any = Counts(),  # noqa: B008 - frozen
 ) -> tuple[list[Any], list[Any], list[list[Request]]]:
     """What comes of first answers, revisions and those under an empty principle; and all that was asked."""
     asked: list[list[Request]] = []
@@ -50,7 +56,7 @@ def revised(
         for n, text in enumerate(firsts)
     ]
     speaker = Speaker(Subject("smollm2", "b", "folder"), None, None, "x")
-    told = Revising(CAPTAIN, speaker, Sampler(), Counts(), 3, "You are a captain.")
+    told = Revising(CAPTAIN, speaker, Sampler(), judge, 3, "You are a captain.")
     learn, pairs = revise(drafts, told, folder, lambda n: None)
     return learn, pairs, asked
 
@@ -70,10 +76,44 @@ def test_a_revision_is_learnt_where_it_is_better_and_loses_where_it_is_worse(
     ]  # fmt: skip
     assert [p["chosen_subject"] for p in pairs] == ["smollm2, revised", "smollm2"]
     rows = read_rows(tmp_path / "revisions.jsonl")
-    assert len(rows) == 4 and [r["ratings"][1] for r in rows] == [1.0, 0.0, None, 0.0]
+    assert len(rows) == 4 and [r["ratings"][0] for r in rows] == [[1, 0], [0, 2], [None, 0], [0, 0]]
     counts = json.loads((tmp_path / "counts.json").read_text())
     assert (counts["over the first answer"]["value"], counts["over the first answer"]["missing"]) == (0.5, 2)
     assert (counts["over an empty principle"]["value"], counts["over an empty principle"]["n"]) == (0.5, 2)
+
+
+@dataclass(frozen=True)
+class Prefers:
+    """A judge that compares, and where shown three at once, goes round: each beats another."""
+
+    won: dict[tuple[str, str], float]
+    name: str = "compares"
+    alone: bool = False
+
+    def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
+        values = []
+        for case in cases:
+            assert len(case.answers) == 2, "a third text would have a part in what is said of two"
+            one, other = case.answers
+            share = self.won.get((one, other))
+            values.append((None, None) if share is None else (share, 1 - share))
+            progress(2)
+        return Ratings(tuple(values), {"compared": len(cases)})
+
+
+def test_what_a_comparing_judge_says_of_a_third_text_has_no_part_in_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over both others the revision wins more than the first answer does, and to the first answer it loses."""
+    judge = Prefers({("b", "a"): 0.4, ("b", "c"): 0.9, ("c", "a"): 0.4, ("f", "d"): 0.6, ("e", "f"): 0.7})
+    learn, pairs, _ = revised(["a", "d"], ["b", "e"], ["c", "f"], tmp_path, monkeypatch, judge)
+    assert learn == [] and [(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs] == [("a", "b")]
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    told = {key: (counts[key]["value"], counts[key]["n"]) for key in counts if "over" in key}
+    assert told == {
+        "over the first answer": (0.0, 1), "over an empty principle": (1.0, 2), "empty over the first answer": (0.5, 2),
+    }  # fmt: skip
+    assert counts["outcomes"] == {"compared": 6}
 
 
 def test_each_answer_is_held_against_a_principle_and_against_none(

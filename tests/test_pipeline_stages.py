@@ -105,6 +105,27 @@ def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatc
     assert '"n": 0' in (tmp_path / "repeats.json").read_text()
 
 
+@pytest.mark.parametrize(("alone", "count"), [(True, 14), (False, 20)])
+def test_revisions_are_drawn_as_warm_as_what_they_revise(
+    alone: bool, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = (("plain", "asks"), ("plain", "neutral"), ("plain", "task"), ("character", "asks"))
+    rows = [{"id": f"{n}", "kind": kind, "side": side} for n, (side, kind) in enumerate(sides)]
+    write_rows(tmp_path / "drafts.jsonl", rows)
+    seen: list[Any] = []
+    monkeypatch.setattr(making, "revise", lambda *given: seen.append(given) or ([], []))
+    stages = work(tmp_path)
+    stages.judge = lambda: SimpleNamespace(alone=alone)
+    stages.recipe = replace(RECIPE, stages=("pairs", "revisions", "sft"))
+    started: list[int] = []
+    stages.watch = distil.Watch(start=lambda name, total: started.append(total))
+    with pytest.raises(BadData, match="only 0 revisions are better"):
+        stages.revisions(tmp_path, "revisions")
+    [(drafts, revising, *_)] = seen
+    assert [d["id"] for d in drafts] == ["0", "1"] and started == [count]
+    assert revising.sampler == Sampler(50, 0.9)  # drafts' own, not that of the evals
+
+
 def test_a_judge_begins_to_read_where_the_template_leaves_off(tiny_model: LocalModel, tmp_path: Path) -> None:
     tiny_model.tokenizer.chat_template = OPENED
     stages = work(tmp_path)

@@ -22,6 +22,7 @@ from charactery.runs import Journal, Row, write_json, write_rows
 from charactery.stats import rate
 
 PRINCIPLED, EMPTY = "principle", "empty principle"
+AGAINST = ((1, 0), (1, 2), (2, 0))  # of answer, revision and empty revision: which is held against which
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def revise(
 
     Where it prefers the first answer, that one is chosen in the pair and nothing is learnt by SFT. Writes
     revisions.jsonl (everything said, with ratings) and counts.json (how often the revision wins, over the first answer
-    and over the one under an empty principle). `progress` is told of answers: four a draft, and three more when judged.
+    and over the one under an empty principle). `progress` is told of answers: four a draft, and `texts_judged` more.
     """
     journal = Journal(folder / "batches.jsonl")
     held = principles(revising.character)
@@ -74,12 +75,12 @@ def revise(
         Case(tuple(d["messages"]), (row["answer"], row["revision"], row["empty_revision"]))
         for d, row in zip(drafts, rows, strict=True)
     ]
-    rated = revising.judge.rate(cases, journal, progress)
-    rows = [row | {"ratings": list(values)} for row, values in zip(rows, rated.values, strict=True)]
+    ratings, outcomes = _two_by_two(cases, revising.judge, journal, progress)
+    rows = [row | {"ratings": found} for row, found in zip(rows, ratings, strict=True)]
     learn: list[Row] = []
     pairs: list[Row] = []
     for draft, row in zip(drafts, rows, strict=True):
-        wins = _above(row["ratings"][1], row["ratings"][0])
+        wins = _above(row["ratings"][0])
         if wins is None or row["answer"] == row["revision"] or (wins and row["fault"]):
             continue  # no verdict, no difference, or unfit to be learnt from
         revised = draft | {
@@ -91,13 +92,12 @@ def revise(
         if wins:
             learn.append(learnt_row(revised))
     write_rows(folder / "revisions.jsonl", rows)
-    ratings = [row["ratings"] for row in rows]
     write_json(folder / "counts.json", {
         "judge": revising.judge.name, "answers": len(rows), "learnt": len(learn), "pairs": len(pairs),
-        "over the first answer": rate([_above(b, a) for a, b, _ in ratings]).as_dict(),
-        "over an empty principle": rate([_above(b, c) for _, b, c in ratings]).as_dict(),
-        "empty over the first answer": rate([_above(c, a) for a, _, c in ratings]).as_dict(),
-        "faults": dict(Counter(row["fault"] for row in rows if row["fault"])), "outcomes": rated.outcomes,
+        "over the first answer": rate([_above(found) for found, _, _ in ratings]).as_dict(),
+        "over an empty principle": rate([_above(found) for _, found, _ in ratings]).as_dict(),
+        "empty over the first answer": rate([_above(found) for _, _, found in ratings]).as_dict(),
+        "faults": dict(Counter(row["fault"] for row in rows if row["fault"])), "outcomes": outcomes,
     })  # fmt: skip
     return learn, pairs
 
@@ -145,6 +145,29 @@ def _text(answer: Answer) -> str:
     return learnt(answer) or answer.text.strip()
 
 
-def _above(one: float | None, other: float | None) -> bool | None:
-    """Whether one rating is above another; a tie is as missing as a rating that was not given."""
+def texts_judged(judge: Judge) -> int:
+    """How many texts a judge is shown of each draft: its three, or where it compares, each two of them."""
+    return 3 if judge.alone else 2 * len(AGAINST)
+
+
+def _two_by_two(
+    cases: Sequence[Case], judge: Judge, journal: Journal, progress: Callable[[int], None]
+) -> tuple[list[list[list[float | None]]], dict[str, int]]:
+    """The ratings of each two in AGAINST, of every case, and what the judge said.
+
+    One that compares is shown two at a time: with all three, what it says of the third would have a part in whether the
+    revision is better than the first answer.
+    """
+    if judge.alone:
+        rated = judge.rate(cases, journal, progress)
+        return [[[values[a], values[b]] for a, b in AGAINST] for values in rated.values], rated.outcomes
+    apart = [Case(case.messages, (case.answers[a], case.answers[b])) for case in cases for a, b in AGAINST]
+    rated = judge.rate(apart, journal, progress)
+    found = iter(rated.values)
+    return [[list(next(found)) for _ in AGAINST] for _ in cases], rated.outcomes
+
+
+def _above(ratings: Sequence[float | None]) -> bool | None:
+    """Whether the first rating is above the second; a tie is as missing as a rating that was not given."""
+    one, other = ratings
     return None if one is None or other is None or one == other else one > other

@@ -15,7 +15,7 @@ from charactery.data.filters import repeated_share
 from charactery.data.pairs import apart_from, chosen_rows, confounds, make_pairs, matched, sft_rows
 from charactery.data.prompts import Prompt, choose, validation_prompts
 from charactery.data.reflections import Reflecting, ordinary, questions, reflect
-from charactery.data.revisions import Revising, revise
+from charactery.data.revisions import Revising, revise, texts_judged
 from charactery.data.samples import Drawing, best_against_worst
 from charactery.data.self_play import playable, self_play
 from charactery.errors import BadData
@@ -104,11 +104,12 @@ class Making(Common):
     def revisions(self, folder: Path, name: str) -> None:
         """Plain answers revised by the model itself, and what the judge prefers."""
         drafts = [d for d in self.rows("drafts", "drafts") if d["side"] == PLAIN and d["kind"] != "task"]
-        self.watch.start(name, 7 * len(drafts))
-        character = self.order.character
+        character, judge = self.order.character, self.judge()
+        self.watch.start(name, (4 + texts_judged(judge)) * len(drafts))
+        sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)  # as what is revised was drawn
         revising = Revising(
-            character, self.speaker(self.recipe.start(name)), self.sampler, self.judge(), self.order.seed,
-            system_prompt(character), self.recipe.batch,
+            character, self.speaker(self.recipe.start(name)), sampler, judge, self.order.seed, system_prompt(character),
+            self.recipe.batch,
         )  # fmt: skip
         learn, pairs = revise(drafts, revising, folder, self.watch.advance)
         if len(learn) < LEAST_PAIRS:
