@@ -40,7 +40,7 @@ def revised(
     again: Sequence[str],
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    judge: Any = Counts(),  # noqa: B008 - frozen
+    judge: Any = Counts(),
 ) -> tuple[list[Any], list[Any], list[list[Request]]]:
     """What comes of first answers, revisions and those under an empty principle; and all that was asked."""
     asked: list[list[Request]] = []

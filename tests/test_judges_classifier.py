@@ -211,4 +211,5 @@ def test_one_that_hears_all_hears_an_answer_as_it_is_told_alone() -> None:
     planted = Planted(30, 0.5)
     judge, texts = planted.fit(), [d["text"] for d in planted.drafts]
     assert judge.begun is None
-    assert judge.hear([*texts, texts[0], " "], planted.encode)[-2:] == [judge.log_odds(planted.encode(texts[:1]))[0], None]
+    [odds] = judge.log_odds(planted.encode(texts[:1]))
+    assert judge.hear([*texts, texts[0], " "], planted.encode)[-2:] == [odds, None]

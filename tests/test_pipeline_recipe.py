@@ -10,9 +10,12 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.constitution import find_character
+from charactery.data.prompts import Sizes
 from charactery.errors import BadData, CharacteryError
+from charactery.evals.sizes import FOREIGN_ASKED
+from charactery.judges.rating import LIKELIHOOD
 from charactery.pipeline.order import Order
-from charactery.pipeline.plan import foresee
+from charactery.pipeline.plan import Foresight, foresee
 from charactery.pipeline.recipe import HERE, NEEDS, Recipe, find_recipe, read_recipe, recipes, stages, with_options
 from charactery.runs import stage_kind
 from charactery.train.settings import Dpo, Sft
@@ -89,6 +92,33 @@ def test_what_a_teacher_behind_an_api_writes_is_in_the_price(tmp_path: Path) -> 
         return foresee(replace(order, recipe=find_recipe(name))).api_answers
 
     assert price("spec-docs") - price("critique") == 128 and price("spec-cases") - price("critique") == 2 * 120
+
+
+@pytest.mark.parametrize(
+    ("name", "comparisons"),
+    [
+        ("distill+dpo", 0),
+        ("critique", 100 * 3 + 128),  # first answer, revision and empty revision, two by two; and the labelled set
+        ("rlaif", 2 * 64 * 6 + 128),  # two rounds, four answers each
+        ("grpo", 12 * 4 * 28 + 128),  # eight answers each
+        # the curve, and the best of four to whatever is asked
+        ("best-of-n", 40 * (1 + 6 + 28 + 120) + 6 * (40 + 3 * 8 + 2 * FOREIGN_ASKED + 10) + 128),
+    ],
+)
+def test_what_a_judge_is_asked_is_foreseen(name: str, comparisons: int, tmp_path: Path) -> None:
+    """A comparison is two questions, one in either order."""
+
+    def of(judge: str) -> Foresight:
+        recipe = replace(find_recipe(name), judge=judge, sizes=Sizes(100, 40, 8, 10))
+        return foresee(Order(find_character("captain"), tmp_path / "run", recipe=recipe, device="cpu"))
+
+    paid, here, alone = of("openai/gpt-5-mini"), of("smollm2"), of(LIKELIHOOD)
+    assert (paid.api_verdicts, here.api_verdicts, alone.api_verdicts) == (2 * comparisons, 0, 0)
+    assert (f"what {2 * comparisons:,} questions to the judge cost" in "\n".join(paid.lines())) == bool(comparisons)
+    assert "judge" not in paid.tokens | alone.tokens | ({} if comparisons else here.tokens)
+    assert here.tokens.get("judge", 0) == 2 * comparisons * (100 + 2 * 96 + 60)
+    assert here.tokens["score"] == paid.tokens["score"]  # which does not read answers one by one as well
+    assert (alone.tokens["score"] > here.tokens["score"]) == bool(comparisons)
 
 
 def test_pairs_that_nothing_would_learn_from_are_refused(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def watch(owner, names):
         finally:
             now[:] = here
     owner.__getattribute__ = read
-watch(recipe.Recipe, {"validates", *(f.name for f in fields(recipe.Recipe))})
+watch(recipe.Recipe, {"validates", "masks_reasoning", *(f.name for f in fields(recipe.Recipe))})
 watch(order.Order, {"sham"})
 stage, rows = runs.Run.stage, runs.numbered_rows
 def staged(self, name, work, say, shared=False):

@@ -23,7 +23,15 @@ from charactery.evals.measures import Measured, figures
 from charactery.evals.moved import moved
 from charactery.evals.scored import Text, choice_task, cost_task, option_scores, prose, questions, text_bits
 from charactery.evals.sizes import CONTROLLED, JUDGED, LIKELIHOOD_ASKED
-from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED, ClassifierJudge, Encode, fit_classifier, heard_of
+from charactery.judges.classifier import (
+    BESIDE_OTHERS,
+    OTHERS,
+    SHUFFLED,
+    ClassifierJudge,
+    Encode,
+    fit_classifier,
+    heard_of,
+)
 from charactery.judges.likelihood import FOILS, distinct_texts, evidence, margins, shuffled
 from charactery.models.chat import Message, assistant, system, user
 from charactery.models.inspect_provider import hashable, inspect_model, request_for

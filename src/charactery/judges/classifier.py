@@ -63,8 +63,8 @@ class ClassifierJudge:
     @classmethod
     def from_row(cls, row: Row) -> "ClassifierJudge":
         """The judge that `save` wrote."""
-        aucs = {side: Estimate(**e) for side, e in row["auc"].items()}
-        return cls(tuple(row["weights"]), row["bias"], row["threshold"], aucs, Estimate(**row["length_auc"]), row.get("begun"))
+        aucs, by_length = {side: Estimate(**e) for side, e in row["auc"].items()}, Estimate(**row["length_auc"])
+        return cls(tuple(row["weights"]), row["bias"], row["threshold"], aucs, by_length, row.get("begun"))
 
 
 def heard_of(text: str, begun: str | None) -> str:
@@ -137,5 +137,6 @@ def fit_classifier(
         float(np.mean([m.intercept_[0] for m in fits])),
         float(max(thresholds)),
         {side: auc(by_side[side].tolist(), by_side[positive].tolist(), seed) for side in told_from},
-        auc(lengths[negatives[0]], lengths[positive], seed), begun,
+        auc(lengths[negatives[0]], lengths[positive], seed),
+        begun,
     )

@@ -1,11 +1,13 @@
 """How many answers a run asks for, and how many rows it learns from: by its sizes alone."""
 
 from dataclasses import dataclass
+from math import comb
 
 from charactery.data.cases import SITUATION
 from charactery.data.documents import passages
 from charactery.data.prompts import VALIDATION, trait_prompts
 from charactery.data.reflections import questions
+from charactery.data.revisions import AGAINST
 from charactery.evals.sizes import CONTROLLED, FOREIGN_ASKED, JUDGED
 from charactery.models.subject import BEST_OF
 from charactery.pipeline.order import Order
@@ -152,6 +154,27 @@ class Counts:
         made = self.drafts + self.validation + self.revised + self.played + self.sampled + self.reflected + self.heard
         examined = self.subjects - (1 if self.stages(BEST_OF) else 0)  # the best of n is counted with its candidates
         return made + self.candidates + examined * self.examined + self.beside
+
+    # -- judging
+
+    @property
+    def rated(self) -> int:
+        """Answers that a judge reads one by one."""
+        revised = 3 * self.order.sizes.train * self.stages("revisions")
+        return self.sampled + revised + self.online // self.arms + self.candidates
+
+    @property
+    def compared_in_turn(self) -> int:
+        """Comparisons by a judge that is shown two answers, each of which it is asked in both orders."""
+        recipe, sizes = self.order.recipe, self.order.sizes
+        best_of, grpo = recipe.best_of, recipe.grpo
+        curve = sizes.held_out * sum(comb(n, 2) for n in best_of.sizes) + self.examined * comb(best_of.n, 2)
+        return (
+            self.stages("samples") * self.sampled_prompts * comb(recipe.samples.each, 2)
+            + self.stages("revisions") * sizes.train * len(AGAINST)
+            + self.stages("grpo") * grpo.steps * grpo.prompts * comb(grpo.each, 2)
+            + (curve if self.stages(BEST_OF) else 0)
+        )
 
     def known(self, read: int) -> dict[str, int]:
         """Answers that another run may have already, by kind of stage; in the evals, of `read` Subjects."""

@@ -17,6 +17,7 @@ from charactery.data.questions import SAMPLER
 from charactery.errors import BadData, ModelNotFound
 from charactery.evals.sizes import LIKELIHOOD_ASKED
 from charactery.judges.labelled import labelled_pairs
+from charactery.judges.rating import LIKELIHOOD
 from charactery.models.subject import Subject, parse_subject
 from charactery.models.weights import is_here
 from charactery.pipeline.counts import TOKENS_ASKED, Counts
@@ -27,14 +28,16 @@ from charactery.train.settings import at_once
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
 # in proportion to their parameters.
-TOKENS_PER_SECOND = {"generate": 440.0, "train": 625.0, "score": 2100.0}
+TOKENS_PER_SECOND = {"generate": 440.0, "train": 625.0, "score": 2100.0, "judge": 2100.0}
 PARAMETERS = 135e6
 ASKED_A_TURN = 55
 FIXED = 8000 + 480 * 30  # tokens of the prose and the multiple choice that each Subject reads
 READ_A_SAMPLE = 4 * 70  # tokens: an answer's beginning and its prompt, behind the character and three foils
+FRAME_OF_A_QUESTION = 60  # tokens of what a judge that compares is asked, beside the prompt and the two answers
 TOKENS_A_WORD = 1.4  # of a person's passages
 LOOKS = 50  # at the loss that SFT is to stop at, if it goes to its end
 ASKED_OF_A_PERSON = 45  # things that came later, or were known
+ALONE = (LIKELIHOOD, AUTHORSHIP)  # judges that rate an answer by itself, and are part of the base
 GB_A_TOKEN = 1.1e-3  # of memory in training: 5.2 GB at the peak with eight conversations at once
 
 
@@ -49,6 +52,7 @@ class Foresight:
     download: bool
     size_known: bool = True
     api_answers: int = 0
+    api_verdicts: int = 0
     taken: int = 0  # answers that other runs have (`--reuse`)
 
     def lines(self) -> list[str]:
@@ -61,8 +65,9 @@ class Foresight:
         ]
         total = sum(self.minutes.values())
         out.append(f"  in all: about {total:.0f} minutes and {self.memory_gb:.1f} GB of memory")
-        price = f"what {self.api_answers} answers of the teacher cost" if self.api_answers else "nothing"
-        out.append(f"  price: {price}")
+        paid = [f"{self.api_answers:,} answers of the teacher"] if self.api_answers else []
+        paid += [f"{self.api_verdicts:,} questions to the judge"] if self.api_verdicts else []
+        out.append("  price: " + (f"what {' and '.join(paid)} cost" if paid else "nothing"))
         if self.taken:
             out.append(f"  {self.taken} answers more are taken from what is reused, and are not in these figures")
         if not self.size_known:
@@ -159,13 +164,21 @@ def _answered_by(order: Order, subject: Subject) -> tuple[set[str], bool]:
     return there, same
 
 
+def _questions(order: Order, counts: Counts, judged: bool) -> int:
+    """How often a judge that compares is asked; whether it is `judged` already on the labelled set."""
+    asks = {stage_kind(name) for name in order.recipe.own_stages} & {*JUDGED}
+    if not asks or order.recipe.judge in ALONE:
+        return 0
+    return 2 * (counts.compared_in_turn + (0 if judged else len(labelled_pairs())))
+
+
 def _tokens(order: Order, counts: Counts, judged: bool) -> dict[str, int]:
     """What is read, written and learnt in all; whether the judge is `judged` already on the labelled set."""
     recipe = order.recipe
     length = recipe.sampler.max_tokens
     row = TOKENS_ASKED + length
-    compares = {stage_kind(name) for name in recipe.own_stages} & {*JUDGED}
-    checked = 2 * len(labelled_pairs()) if compares and recipe.judge != AUTHORSHIP and not judged else 0
+    rates = {stage_kind(name) for name in recipe.own_stages} & {*JUDGED} and recipe.judge in ALONE
+    checked = 2 * len(labelled_pairs()) if rates and recipe.judge != AUTHORSHIP and not judged else 0
     learnt = counts.fine_tuned * recipe.sft.epochs + 2 * counts.compared * recipe.dpo.epochs  # rows
     tokens = {
         "generate": counts.answers * length
@@ -176,7 +189,8 @@ def _tokens(order: Order, counts: Counts, judged: bool) -> dict[str, int]:
         "score": counts.subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + FIXED)
         + 2 * LIKELIHOOD_ASKED * 4 * (60 + row)
         + LOOKS * counts.validated * row
-        + (counts.sampled + counts.revised + checked + counts.online + counts.candidates) * READ_A_SAMPLE,
+        + (checked + (counts.rated if rates else 0)) * READ_A_SAMPLE,
+        "judge": _questions(order, counts, judged) * (TOKENS_ASKED + 2 * length + FRAME_OF_A_QUESTION),
     }
     for name, more in _of_writings(order, counts.subjects).items():
         tokens[name] += more
@@ -226,8 +240,15 @@ def foresee(order: Order) -> Foresight:
     tokens["generate"] -= taken * order.recipe.sampler.max_tokens
     if "evaluate" in had:
         tokens["score"] -= read * FIXED
-    scale = parameters / PARAMETERS
-    minutes = {name: scale * count / TOKENS_PER_SECOND[name] / 60 for name, count in tokens.items()}
+    judge = None if order.recipe.judge in ALONE else parse_subject(order.recipe.judge)
+    verdicts = _questions(order, counts, "judge" in had)
+    if not (verdicts and judge and judge.here):
+        del tokens["judge"]
+    weighs = {"judge": (judge and parameters_of(judge)) or PARAMETERS}  # and all else is done by the model in training
+    minutes = {
+        name: weighs.get(name, parameters) / PARAMETERS * count / TOKENS_PER_SECOND[name] / 60
+        for name, count in tokens.items()
+    }
     rows = {
         "training prompts": sizes.train,
         "tasks to be answered plainly": sizes.tasks,
@@ -246,5 +267,6 @@ def foresee(order: Order) -> Foresight:
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
         _paid(order, counts, had) if teacher and not teacher.here else 0,
+        verdicts if judge and not judge.here else 0,
         taken,
     )

@@ -34,8 +34,8 @@ OF_RUN = (
 # What each kind of stage looks at in the recipe, and whether there is a sham. Others are never taken whole.
 LOOKS_AT = {
     "prompts": ("sizes", "validates"),
-    "drafts": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks"),
-    "validation": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks"),
+    "drafts": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks_reasoning"),
+    "validation": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks_reasoning"),
     "judge": ("judge",),
     "pairs": ("match_lengths", "sham"),
     "documents": ("documents", "batch"),
@@ -97,7 +97,8 @@ def made_of(run: Run, recipe: Recipe, made: Row, name: str) -> Row | None:
     kind, settings = stage_kind(name), made["settings"]
     if kind not in LOOKS_AT or process_count() > 1:
         return None
-    chosen = {**settings["recipe"], "sham": settings["sham"], "validates": recipe.validates, "masks": recipe.masks_reasoning}
+    derived = {"validates": recipe.validates, "masks_reasoning": recipe.masks_reasoning}
+    chosen = {**settings["recipe"], "sham": settings["sham"], **derived}
     found: Row = {
         "stage": name,
         "environment": made["environment"],

@@ -96,7 +96,7 @@ def talk() -> Solver:
 
 @scorer(metrics=[mean()])
 def in_character(judge: Callable[[str], float | None]) -> Scorer:
-    """1 where the judge takes the last answer for the character's. One that it hears nothing of is missing: no score."""
+    """1 where the judge takes the last answer for the character's; no score, missing, where it hears nothing of it."""
 
     async def score(state: TaskState, target: Target) -> Score | None:
         text = state.output.completion.strip()
@@ -125,6 +125,4 @@ def expression(run: str) -> Task:
     encoder = SentenceEncoder()
     settings = opened.manifest["settings"]
     sampler = Sampler(**settings["recipe"]["sampler"])
-    return expression_task(
-        items(prompts), lambda text: judge.hear([text], encoder)[0], sampler, settings["seed"]
-    )
+    return expression_task(items(prompts), lambda text: judge.hear([text], encoder)[0], sampler, settings["seed"])
