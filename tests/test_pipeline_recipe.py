@@ -16,7 +16,17 @@ from charactery.evals.sizes import FOREIGN_ASKED
 from charactery.judges.rating import LIKELIHOOD
 from charactery.pipeline.order import Order
 from charactery.pipeline.plan import Foresight, foresee
-from charactery.pipeline.recipe import HERE, NEEDS, Recipe, find_recipe, read_recipe, recipes, stages, with_options
+from charactery.pipeline.recipe import (
+    HERE,
+    NEEDS,
+    USED_BY,
+    Recipe,
+    find_recipe,
+    read_recipe,
+    recipes,
+    stages,
+    with_options,
+)
 from charactery.runs import stage_kind
 from charactery.train.settings import Dpo, Sft
 
@@ -48,7 +58,7 @@ def test_a_run_may_end_in_a_choice_where_nothing_is_trained() -> None:
     assert best.trained == "best-of-n" and best.best_of.sizes == (1, 2, 4, 8, 16)
     assert stages(best, sham=False) == ["prompts", "drafts", "judge", "best-of-n", "evaluate", "report"]
     assert with_options(best, {"best_of": {"n": 6}}).best_of.sizes == (1, 2, 4, 6, 8, 16)
-    with pytest.raises(CharacteryError, match=r"'best_of' was given, and .* no stage best-of-n"):
+    with pytest.raises(CharacteryError, match=r"--best-of was given, and .* no stage best-of-n"):
         with_options(RLAIF, {"best_of": {"n": 6}})
     order = Order(find_character("captain"), Path("runs/x"), sham=True, recipe=best, device="cpu")
     with pytest.raises(CharacteryError, match="best-of-n does not train"):
@@ -195,17 +205,27 @@ def test_options_stand_over_the_recipe() -> None:
         (
             "distill",
             {"judge": "smollm2"},
-            "'judge' was given, and .* has no stage samples or revisions",
+            "--judge was given, and the recipe distill has no stage samples or revisions",
         ),
-        ("rlaif", {"self_play": 5}, "no stage self-play"),
-        ("distill", {"dpo": {"beta": 0.2, "order": None}}, "no stage dpo"),
+        ("rlaif", {"self_play": 5}, "--self-play .* no stage self-play"),
+        ("distill", {"dpo": {"beta": 0.2, "order": None}}, "--dpo-beta .* no stage dpo"),
+        ("distill", {"match_lengths": True}, "--match-lengths .* no stage dpo"),
+        ("person", {"contrast": 40}, "--contrast .* no stage pairs"),
+        ("grpo", {"sft": {"order": "reversed"}, "dpo": {"order": "reversed"}}, "--order .* no stage sft or dpo"),
+        ("best-of-n", {"lora": {"rank": 0}}, "--lora-rank .* no stage sft or dpo or grpo"),
+        ("best-of-n", {t: {"optimizer": "muon"} for t in ("sft", "dpo", "grpo")}, "--optimizer .* no stage sft or"),
     ],
 )
 def test_an_option_that_nothing_would_look_at_is_refused(recipe: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(CharacteryError, match=said):
         with_options(find_recipe(recipe), given)
-    order = {"dpo": {"beta": None, "order": "given"}, "judge": None, "self_play": 0}
-    assert with_options(find_recipe(recipe), order).dpo.order == "given"
+    nothing = {"dpo": {"beta": None, "loss": None}, "judge": None, "self_play": 0}
+    assert with_options(find_recipe(recipe), nothing).dpo == find_recipe(recipe).dpo
+
+
+def test_every_option_that_some_recipes_lack_is_one_of_train() -> None:
+    shown = CliRunner().invoke(app, ["train", "--help"]).stdout
+    assert all(f" {option}" in shown for option in USED_BY)
 
 
 def test_every_recipe_is_foreseen_by_what_it_does(tmp_path: Path) -> None:

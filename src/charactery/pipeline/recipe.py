@@ -46,15 +46,33 @@ MAKES = (*TRAINS, BEST_OF)  # what a run can end in: an adapter, or a way to ans
 JUDGED = ("samples", "revisions", "grpo", BEST_OF)
 ONCE = ("writings", "author", "others", "authorship")
 AUTHORSHIP = "authorship"  # a judge, and the stage that says how far it can be trusted
-# Settings that only these stages look at; those that trainers have alike are not asked about.
-USED_BY = {
-    "judge": JUDGED, "self_play": ("self-play",), "self_play_temperature": ("self-play",), "contrast": ("dpo",),
-    "sft": ("sft",), "dpo": ("dpo",), "grpo": ("grpo",), "best_of": (BEST_OF,),
-}  # fmt: skip
+# Options that only some stages look at, with the place in a recipe's file: one stage of each group must be there.
+USED_BY: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
+    "--judge": ("judge", (JUDGED,)),
+    "--lora-rank": ("lora.rank", (TRAINS,)),
+    "--optimizer": ("sft.optimizer", (TRAINS,)),  # given to all trainers at once, as is the order
+    "--order": ("sft.order", (("sft", "dpo"),)),
+    "--sft-rate": ("sft.learning_rate", (("sft",),)),
+    "--sft-epochs": ("sft.epochs", (("sft",),)),
+    "--stop-at-loss": ("sft.stop_at_loss", (("sft",),)),
+    "--dpo-rate": ("dpo.learning_rate", (("dpo",),)),
+    "--dpo-epochs": ("dpo.epochs", (("dpo",),)),
+    "--dpo-beta": ("dpo.beta", (("dpo",),)),
+    "--loss": ("dpo.loss", (("dpo",),)),
+    "--nll": ("dpo.nll", (("dpo",),)),
+    "--kl": ("dpo.kl", (("dpo",),)),
+    "--match-lengths": ("match_lengths", (("dpo",),)),
+    "--contrast": ("contrast", (("pairs",), ("dpo",))),
+    "--self-play": ("self_play", (("self-play",),)),
+    "--self-play-temperature": ("self_play_temperature", (("self-play",),)),
+    "--grpo-rate": ("grpo.learning_rate", (("grpo",),)),
+    "--grpo-steps": ("grpo.steps", (("grpo",),)),
+    "--grpo-beta": ("grpo.beta", (("grpo",),)),
+    "--best-of": ("best_of.n", ((BEST_OF,),)),
+}
 MAKES_PAIRS = ("self-play", "samples", "revisions")  # for the next `dpo` alone; those of `pairs` are for all of them
 STATES = ("documents", "cases")  # what was made of these since the last `sft` is learnt together
 MOST_ROUNDS = 20
-OF_BOTH = ("order", "optimizer", "mask_reasoning")  # settings that trainers have alike
 # The least that each number may be; rates and epochs, which must be above 0, are the order's to check.
 LEAST = {
     "documents.count": 4, "documents.tokens": 32, "documents.verbatim": 0, "documents.temperature": 0,
@@ -362,10 +380,13 @@ def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
     Raises CharacteryError for a value that none of its stages would look at.
     """
     there = {*map(kind, recipe.own_stages)}
-    for key, users in USED_BY.items():
-        value = given.get(key)
-        if not there & {*users} and _given(value):
-            raise CharacteryError(f"{key!r} was given, and the recipe {recipe.name} has no stage {' or '.join(users)}")
+    for option, (place, groups) in USED_BY.items():
+        table, _, key = place.rpartition(".")
+        value = ((given.get(table) or {}) if table else given).get(key)
+        missing = next((users for users in groups if not there & {*users}), None)
+        if missing and value is not None and (value or option == "--lora-rank"):  # whose 0 is all weights
+            said = f"{option} was given, and the recipe {recipe.name} has no stage {' or '.join(missing)}"
+            raise CharacteryError(f"{said}, so nothing would look at it; leave it out, or take another recipe")
     out = {}
     for key, value in given.items():
         if isinstance(value, dict):
@@ -383,13 +404,6 @@ def _by_rule(recipe: Recipe, rank: int, fixed: Sequence[str]) -> Recipe:
     factor = 1 / FULL_RATE if recipe.lora.rank else FULL_RATE
     rates = {t: getattr(recipe, t).learning_rate * factor for t in TRAINS if t not in fixed}
     return replace(recipe, **{t: replace(getattr(recipe, t), learning_rate=rate) for t, rate in rates.items()})
-
-
-def _given(value: Any) -> bool:
-    """Whether an option was given; of a table, any but those for whichever trainers there are."""
-    if isinstance(value, dict):
-        return any(v is not None for key, v in value.items() if key not in OF_BOTH)
-    return bool(value)
 
 
 def _filled(value: Any, table: dict[str, Any], path: Path, text: str) -> Any:
