@@ -175,6 +175,10 @@ def test_an_answer_without_a_verdict_moves_nothing(tiny_model_folder: Path, tmp_
     assert ups and all(not t.any() for t in ups)
     rows = read_rows(tmp_path / "samples.jsonl")
     assert len(rows) == 16 and all(row["rating"] is None for row in rows)
+    asked = replace(killed.GRPO, steps=4)
+    with pytest.raises(BadData, match="no verdict on any of the first 24 answers"):
+        train_grpo(killed.load(tiny_model_folder), ASKED, Silent(), asked, Work(tmp_path / "silent", 3), killed.LORA)
+    assert {"step 0", "step 1", "step 2"} <= Journal(tmp_path / "silent" / "batches.jsonl").done.keys()
 
 
 def test_it_goes_on_from_an_adapter_which_is_then_the_reference(
