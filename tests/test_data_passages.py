@@ -1,6 +1,9 @@
 """Passages: what is cut off, which documents are held out, what never gets across, and who is compared with whom."""
 
 import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +20,7 @@ from charactery.data.passages import (
     surname,
     taken,
 )
-from charactery.data.writings import Writing, genre_of, shingles
+from charactery.data.writings import Writing, exclusions_beside, genre_of, kept, read_writings, shingles
 from charactery.errors import BadData
 from letters import LAND, SEA, text_of
 
@@ -147,3 +150,29 @@ def test_genres_are_guessed(title: str, text: str, genre: str) -> None:
 )
 def test_surnames(name: str, last: str) -> None:
     assert surname(name) == last and LEAST == 20
+
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.mark.skipif(not (SHARED / "inaugural").is_dir(), reason="needs the texts of presidents in ../shared/data")
+def test_others_texts_are_without_the_two_addresses_of_his_that_are_among_them(tmp_path: Path) -> None:
+    """As they come: one file is in another encoding, and the error says how to leave it out."""
+    folder = shutil.copytree(SHARED / "inaugural" / "inaugural", tmp_path / "others")
+    with pytest.raises(BadData, match=r"2005-Bush.txt: is not UTF-8 .* write '2005-Bush.txt' in exclude.txt"):
+        read_writings(folder)
+    (folder / "exclude.txt").write_text("2005-Bush.txt\n")
+    others = kept(read_writings(folder), exclusions_beside(folder))
+    his = read_writings(SHARED / "lincoln" / "items.jsonl.gz")
+    assert {"1861-Lincoln.txt", "1865-Lincoln.txt"} <= {w.id for w in others} and len(others) > 50
+    told = split(his, others, "Abraham Lincoln", 90, 0.25)
+    documents = {p.document for part in (told.learnt, told.held_out) for p in part[OTHERS]}
+    assert "others/1869-Grant.txt" in documents and not any("Lincoln" in d or "2005-Bush" in d for d in documents)
+    assert told.left_out["others' documents named after the author"] == 2
+    # and where their names do not say whose they are, by his words
+    unnamed = [replace(w, id=f"{n}", title="") for n, w in enumerate(others)]
+    theirs = {n: w.text for n, w in zip([w.id for w in unnamed], others, strict=True) if "Lincoln" in w.id}
+    again = split(his, unnamed, "Abraham Lincoln", 90, 0.25)
+    assert not any(
+        p.document.partition("/")[2] in theirs for part in (again.learnt, again.held_out) for p in part[OTHERS]
+    )

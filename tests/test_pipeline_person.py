@@ -222,6 +222,10 @@ def test_a_person_is_foreseen(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ('stages = ["pairs", "sft", "samples", "dpo"]\njudge = "authorship"\n', "has no stage 'authorship' before it"),
+        (
+            'stages = ["writings", "author", "others", "authorship", "best-of-n"]\njudge = "authorship"\n',
+            "'best-of-n' chooses by the judge `likelihood` or a Subject",
+        ),
         ('stages = ["writings", "authorship", "sft"]\n', "'authorship' needs one of these before it: others"),
         ('stages = ["writings", ["sft", "author"]]\n', "'author' is done once"),
         ('stages = ["writings", "sft"]\n[writings]\nheld_out = 0.9\n', "give at most 0.5"),

@@ -6,7 +6,7 @@ people can edit decides what is left out.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +77,12 @@ def read_writings(path: Path) -> list[Writing]:
     `genre` and `id` where known. A date that is not given is looked for in the name and the first lines; a genre is
     the subfolder's name, or is guessed from the title and the first lines.
 
-    Raises BadData with file and line.
+    Raises BadData with file and line. A file that cannot be read, and that `exclude.txt` leaves out, is an empty text.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".md") and p.name != "exclude.txt")
-        found = [_from_file(file, file.relative_to(path).as_posix()) for file in files]
+        listed = exclusions(list_) if (list_ := exclusions_beside(path)).exists() else set()
+        found = [_from_file(file, file.relative_to(path).as_posix(), listed) for file in files]
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         found = _from_lines(path)
     elif not path.exists():
@@ -93,8 +94,14 @@ def read_writings(path: Path) -> list[Writing]:
     return found
 
 
-def _from_file(file: Path, name: str) -> Writing:
-    text = read_utf8(file)
+def _from_file(file: Path, name: str, listed: Collection[str]) -> Writing:
+    try:
+        text = read_utf8(file)
+    except BadData as error:
+        if name not in listed:
+            leave = f"write {name!r} in exclude.txt, which lies in the folder of the writings"
+            raise BadData(f"{error.message}; save it as UTF-8, or to leave it out, {leave}", file) from None
+        text = ""
     given = re.search(r"(?<!\d)(1[0-9]\d\d|20\d\d)(?:-(\d\d)(?:-(\d\d))?)?(?!\d)", name)
     date = "-".join(part for part in given.groups() if part) if given else date_in(text)
     folder, _, _ = name.rpartition("/")

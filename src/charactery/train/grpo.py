@@ -36,8 +36,8 @@ def train_grpo(
     The advantage of an answer is its rating less the mean of its prompt's answers, over their spread; an answer without
     a verdict moves nothing. The reference of the KL is the base, or the adapter `start` as it was. `model` is used up,
     and must not be what the judge reads with. Writes samples.jsonl: the answers (of several processes, the first's),
-    with step and rating. Returns the adapter's folder. Raises BadData where no prompt fits the context, or the judge has no
-    verdict on any answer of the first SILENT steps.
+    with step and rating. Returns the adapter's folder. Raises BadData where no prompt fits the context, or the judge
+    has no verdict on any answer of the first SILENT steps.
     """
     from datasets import Dataset
     from peft import PeftModel
@@ -112,9 +112,9 @@ def rewarding(judge: Judge, model: LocalModel, each: int, journal: Journal) -> C
             told = [row["rating"] for n in range(SILENT) for row in journal.done.get(f"step {n}", [])]
             if all(rating is None for rating in told):
                 raise BadData(
-                    f"the judge has no verdict on any of the first {len(told)} answers, so nothing would be learnt. They "
-                    "may be too short to say anything, as where a model reasons first and that is not judged: raise "
-                    "--max-tokens, or see what was said in the stage's batches.jsonl"
+                    f"the judge has no verdict on any of the first {len(told)} answers, so nothing would be learnt. "
+                    "They may be too short to say anything, as where a model reasons first and that is not judged: "
+                    "raise --max-tokens, or see what was said in the stage's batches.jsonl"
                 )
         return rewards
 
