@@ -25,7 +25,7 @@ from charactery.pipeline.reuse import TAKEN, begin, check_reusable
 from charactery.pipeline.training import Training
 from charactery.pipeline.watch import Watch
 from charactery.report import write_report
-from charactery.report.files import stage_json
+from charactery.report.files import stage_json, stage_rows
 from charactery.runs import (
     Helper,
     Row,
@@ -91,12 +91,18 @@ def _do(
     stage("drafts", work.drafts)
     for name in stages(work.recipe, work.order.sham)[2:-1]:
         stage(name, lambda folder, name=name: work.do(name, folder, own_pairs))  # type: ignore[misc]
-    stage("report", lambda folder: _report(run))
+    stage("report", lambda folder: _report(work))
 
 
-def _report(run: Run) -> None:
+def _report(work: "_Stages") -> None:
+    run, recipe = work.run, work.recipe
     if counts := stage_json(run, "writings", "counts.json"):
-        run.manifest["writings"] = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
+        tokens = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
+        learns = next(name for name in recipe.before("", ("sft",)) if "writings" in recipe.learnt(name))
+        if recipe.sft.stop_at_loss:  # which of them are met is known now
+            steps = stage_rows(run, learns, "log.jsonl")[-1]["step"]
+            tokens = person.seen(work.rows("writings", "sft"), work.order, work.plain(), steps)
+        run.manifest["writings"] = tokens
         write_json(run.folder / "manifest.json", run.manifest)
     write_report(run, run.folder)
 

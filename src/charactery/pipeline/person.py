@@ -96,17 +96,22 @@ def persona_rows(order: Order, prompts: Sequence[Prompt]) -> list[Row]:
     ]  # fmt: skip
 
 
-def seen(rows: Sequence[Row], order: Order, speaker: Speaker) -> Row:
-    """Tokens of the writings: of the passages learnt from, and as often as SFT meets them, and how many passages."""
+def seen(rows: Sequence[Row], order: Order, speaker: Speaker, steps: int | None = None) -> Row:
+    """Tokens of the writings: of the passages learnt from, and as often as SFT meets them, and how many passages.
+
+    In so many steps, where it stopped before its end.
+    """
     assert speaker.model is not None
     tokenize = speaker.model.tokenizer
     counts = {
         row["id"]: len(tokenize(row["completion"][0]["content"], add_special_tokens=False)["input_ids"])
         for row in rows if row["kind"] == "writing"
     }  # fmt: skip
-    met = Counter(row["id"] for row in plan(rows, tokenize, "completion", order.recipe.sft, order.seed))
+    sft = order.recipe.sft
+    rows_met = plan(rows, tokenize, "completion", sft, order.seed)
+    met = Counter(row["id"] for row in rows_met[: steps and steps * min(sft.batch, len(rows))])
     return {
-        "passages": len(counts), "distinct": sum(n for id, n in counts.items() if met[id]),
+        "passages": len([id for id in counts if met[id]]), "distinct": sum(n for id, n in counts.items() if met[id]),
         "seen": sum(n * met[id] for id, n in counts.items()),
     }  # fmt: skip
 

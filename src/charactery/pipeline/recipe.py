@@ -304,7 +304,9 @@ class Recipe:
         if BEST_OF in made and (len(made) > 1 or self.rounds > 1):
             raise CharacteryError(f"{BEST_OF!r} chooses among the plain model's answers: nothing is trained beside it")
         if BEST_OF in made and self.judge == AUTHORSHIP:
-            raise CharacteryError(f"{BEST_OF!r} chooses by the judge `likelihood` or a Subject, and not by {AUTHORSHIP!r}")
+            raise CharacteryError(
+                f"{BEST_OF!r} chooses by the judge `likelihood` or a Subject, and not by {AUTHORSHIP!r}"
+            )
         if max(self.best_of.sizes) > MOST_OF:
             raise CharacteryError(f"`best_of` is of up to {max(self.best_of.sizes)} answers; give at most {MOST_OF}")
         for name in names:

@@ -45,7 +45,7 @@ def _writings(source: Source) -> tuple[Block, ...]:
     counts: dict[str, Any] | None = stage_json(source.run, "writings", "counts.json")
     if not counts:
         return ()
-    tokens = counts["tokens"]
+    tokens = source.run.manifest.get("writings", counts["tokens"])
     said = (
         f"The model learnt from {count(tokens['passages'], 'passage')} of the writings, {tokens['distinct']:,} tokens "
     )
