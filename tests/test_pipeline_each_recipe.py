@@ -1,13 +1,16 @@
 """Every recipe's own stages on a tiny model that talks: what they leave, killed and gone on with, and by KL."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from charactery.report.numbers import interval
 from charactery.runs import read_rows
+from charactery.stats import mean
 from run_fixtures import ASSASSIN, SIZES, SPEC, assert_same, charactery, of_recipe, stage, survives
 
 SPECS = ("spec-docs", "spec-cases", "spec-docs+cases")
@@ -152,7 +155,14 @@ def test_grpo_goes_through_with_its_sham(online_run: tuple[Path, list[str]], tal
     log, sham = (read_rows(stage(run, name) / "log.jsonl") for name in ("grpo", "sham-grpo"))
     assert len(log) == len(sham) == 4 and all(entry["reward"] is not None for entry in log)
     said = (run / "report.md").read_text()
-    assert "Online answers" in said and "KL from where it began" in said and "nats a token" in said
+    assert "Online answers" in said
+    told = re.search(r"KL from where it began, over the last 2 steps: (.+?) nats a token, (.+?) an answer", said)
+    assert told
+    late = log[-2:]
+    for shown, values in zip(told.groups(), (
+        [e["kl"] for e in late], [e["kl"] * e["completions/mean_length"] for e in late],
+    ), strict=True):  # fmt: skip
+        assert shown == interval(mean(values))
     assert charactery(talking_cache, "ask", str(run), "What is a budget?", "--max-tokens", "20").returncode == 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from charactery.report.blocks import Block, Heading, Table, Text
 from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
-from charactery.report.numbers import count, interval, number, short_interval
+from charactery.report.numbers import count, interval, short_interval
 from charactery.report.source import Source
 from charactery.report.stated import cases, documents
 from charactery.runs import Row, stage_kind
@@ -242,10 +242,15 @@ def _online(source: Source, name: str) -> tuple[Block, ...]:
     said = f"In {count(len(log), 'step')} the model wrote {count(len(rows), 'answer')} to {count(prompts, 'prompt')}. "
     said += f"Rated by {_who(source)}: {interval(ends[0])} in the first quarter of steps and {interval(ends[1])} in "
     said += f"the last, over prompts. Without a verdict: {unrated:,}."
-    token, answer = log[-1].get("kl"), log[-1].get("completions/mean_length")
-    if token is not None and answer is not None:
-        said += f" KL from where it began, in the last step: {number(token)} nats a token, {number(token * answer)} an "
-        said += "answer."
+    late = log[-max(2, quarter) :]
+    if all("kl" in entry for entry in late):
+        token = mean([entry["kl"] for entry in late])
+        said += f" KL from where it began, over the last {count(len(late), 'step')}: {interval(token)} nats a token"
+        if source.run.manifest["settings"]["recipe"].get("grpo", {}).get("mask_reasoning"):
+            said += " that is learnt from."  # and how many of these an answer has is not logged
+        else:
+            answer = mean([entry["kl"] * entry["completions/mean_length"] for entry in late])
+            said += f", {interval(answer)} an answer."
     return Heading(f"Online answers{_round(name)}"), Text(said)
 
 
