@@ -99,6 +99,9 @@ def main() -> None:
             "row": row, "day": date.today().isoformat(), "code": code_revision(), "took": round(took),
         }  # fmt: skip
         write([*found.values()], machine)
+        if not result["alike"]:
+            print(f"  THE OUTPUTS ARE NOT ALIKE: {result['outputs']}", flush=True)
+            failed.append(name)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

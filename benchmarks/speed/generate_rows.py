@@ -2,33 +2,38 @@
 
 import multiprocessing
 import statistics
+import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.speed import texts
 from benchmarks.speed.measure import Pass, Row
-from benchmarks.speed.score_rows import body, forward, head, loaded
+from benchmarks.speed.score_rows import body, forget, forward, head, loaded
 from transformers import AutoTokenizer
 
 from charactery.models.chat import Message, prompt_text, prompt_tokens
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import BATCH, Models, Speaker, answer, batches
 from charactery.models.subject import parse_subject
+from charactery.runs import _give_back_memory
 
 LONGEST, WARMTH = 96, 0.7
 
 
-def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]) -> Callable[[Any, Any], str]:
+def alike(
+    model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
+) -> Callable[[Any, Any], tuple[str, bool]]:
     """Whether two lots of answers are drawn from one distribution: their mean log-probability a token by the model.
 
     By transformers in float32, whatever drew them, at temperature 1.
     """
 
-    def compare(ours: list[str], theirs: list[str]) -> str:
+    def compare(ours: list[str], theirs: list[str]) -> tuple[str, bool]:
         network = loaded(folder, "float32", model.device)
-        words = []
+        words, found = [], []
         for name, said in (("ours", ours), ("theirs", theirs)):
             pairs = [
                 (prompt_tokens(model.tokenizer, m), model.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -39,7 +44,10 @@ def alike(model: LocalModel, folder: Path, messages: Sequence[Sequence[Message]]
             means = [value / len(k) for value, (_, k) in zip(sums, pairs, strict=True)]
             spread = 1.96 * statistics.stdev(means) / len(means) ** 0.5
             words.append(f"{name} {statistics.mean(means):.3f} ± {spread:.3f}")
-        return f"mean log-probability a token under the model in float32: {', '.join(words)}"
+            found.append((statistics.mean(means), spread))
+        (ours_is, ours_within), (theirs_is, theirs_within) = found
+        told = f"mean log-probability a token under the model in float32: {', '.join(words)}"
+        return told, abs(ours_is - theirs_is) <= ours_within + theirs_within
 
     return compare
 
@@ -79,6 +87,7 @@ def generate_row(
 
     def ours() -> Pass:
         turn[0] += 1
+        forget(model)
         asked = [Request(m, turn[0] * 100_000 + n) for n, m in enumerate(messages)]
         out = answered(speaker, asked, sampler)
         return Pass([a.text for a in out], sum(a.tokens for a in out))
@@ -115,12 +124,18 @@ def generate_row(
     )  # fmt: skip
 
 
+@cache
+def tokenizer_of(folder: Path) -> Any:
+    """A peer's, loaded once, as ours is."""
+    return AutoTokenizer.from_pretrained(folder, padding_side="left")
+
+
 @torch.inference_mode()
 def transformers_answers(
     network: Any, folder: Path, model: LocalModel, messages: Sequence[Sequence[Message]], size: int, **settings: Any
 ) -> Pass:
     """`generate` on batches sorted by length, padded on the left. Tokens count up to the first end."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = tokenizer_of(folder)
     strings = [prompt_text(tokenizer, m) for m in messages]
     order = sorted(range(len(strings)), key=lambda i: len(strings[i]))
     said, total = [""] * len(strings), 0
@@ -143,7 +158,7 @@ _made: dict[tuple[str, int], Any] = {}  # Inspect's models of this process
 
 
 def inspect_pass(how: tuple[str, int], prompts: int, each: int, constitution: bool, seed: int) -> Pass:
-    """One eval: by our provider for size 0, by Inspect's own in that type and batches of that size.
+    """One eval: by our provider for size 0, by Inspect's own in that type and batches of that size. It alone is timed.
 
     Runs in a process of its own.
     """
@@ -154,9 +169,8 @@ def inspect_pass(how: tuple[str, int], prompts: int, each: int, constitution: bo
     from inspect_ai.solver import generate
 
     dtype, size = how
-    models = Models("cpu")
-    folder = str(models.folder(parse_subject("smollm2")))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    folder = Models("cpu").folder(parse_subject("smollm2"))
+    tokenizer = tokenizer_of(folder)
     if how not in _made:
         _made[how] = (
             get_model(
@@ -171,12 +185,18 @@ def inspect_pass(how: tuple[str, int], prompts: int, each: int, constitution: bo
     samples = [Sample(input=[*start, ChatMessageUser(content=p)], id=n) for n, p in enumerate(texts.prompts(prompts))]
     config = GenerateConfig(max_tokens=LONGEST, temperature=WARMTH, seed=seed)
     task = Task(dataset=MemoryDataset(samples), solver=generate(), config=config, epochs=Epochs(each))
+    speaker = None if size else _made[how].api.speaker
+    if speaker and speaker.model:
+        forget(speaker.model)
+    began = time.perf_counter()
     [log] = inspect_eval(task, model=_made[how], display="none", log_level="error", log_dir="benchmarks/logs")
+    took = time.perf_counter() - began
     assert log.status == "success" and log.samples
     said = [s.output.completion for s in sorted(log.samples, key=lambda s: (s.id, s.epoch))]
     # counted of the text, with its end where it was not cut off: Inspect's provider gives each row its batch's longest
     lengths = [len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in said]
-    return Pass(said, sum(min(n + 1, LONGEST) for n in lengths))
+    _give_back_memory()
+    return Pass(said, sum(min(n + 1, LONGEST) for n in lengths), took)
 
 
 def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, constitution: bool) -> Row:

@@ -31,8 +31,8 @@ class Row:
     """A line of the table. `peers` are the settings swept, by name; the fastest is measured against.
 
     `operations` and `bytes_read` are what the work needs at least, given ours' pass; `arithmetic` says where they come
-    from. `compare` sets the outputs side by side in a sentence. Where it is `sized`, which setting of the peer is the
-    fastest hangs on how much there is to do.
+    from. `compare` sets the outputs side by side in a sentence, and says whether they are alike: fast and wrong is no
+    result. Where it is `sized`, which setting of the peer is the fastest hangs on how much there is to do.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Row:
     target: float
     ours: Callable[[], Pass]
     peers: dict[str, Callable[[], Pass]]
-    compare: Callable[[Any, Any], str]
+    compare: Callable[[Any, Any], tuple[str, bool]]
     operations: Callable[[Pass], float]
     arithmetic: str
     bytes_read: Callable[[Pass], float] = lambda done: 0.0
@@ -78,7 +78,8 @@ class Timed:
 class Peak:
     """The most memory this process and its children hold meanwhile, over what they held before, ten times a second.
 
-    What was freed before is given back first, or a pass would find its room there already and seem to need none.
+    What was freed before is given back first, or a pass would find its room there already and seem to need none. A pass
+    that works in processes of its own has them give it back at its end.
     """
 
     def __enter__(self) -> "Peak":
@@ -156,6 +157,7 @@ def measured(
     assert ours.last and peer.last
     after = limits_now()
     limits = {key: max(before[key], after[key]) for key in before}
+    said, alike = row.compare(ours.last.output, peer.last.output)
     least = max(  # at best both go on at once
         row.operations(ours.last) / limits["bfloat16 operations/s"], row.bytes_read(ours.last) / limits["bytes/s"]
     )
@@ -176,5 +178,6 @@ def measured(
         "seconds": {"ours": ours.seconds, "peer": peer.seconds},
         "peak_bytes": {"ours": ours.peak, "peer": peer.peak},
         "sweep": sweep | failed,
-        "outputs": row.compare(ours.last.output, peer.last.output),
+        "outputs": said,
+        "alike": alike,
     }

@@ -21,6 +21,7 @@ from charactery.train.settings import Dpo, Lora, Sft
 from charactery.train.trainers import SAVES, Work, plan, train_dpo, train_sft
 
 ANSWER, SEED = 80, 0  # tokens; of the order and of the adapter's first weights
+NEAR = 0.05  # of the mean loss, within which two trainings in bfloat16 count as the same
 
 
 def examples(model: LocalModel, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -70,15 +71,16 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in read_rows(folder / "log.jsonl")]
 
 
-def beside(ours: list[float], theirs: list[float]) -> str:
+def beside(ours: list[float], theirs: list[float]) -> tuple[str, bool]:
     """The first and last losses, and how far apart a step's are: of the same rows, from the same weights."""
+    alike = abs(sum(ours) / len(ours) - sum(theirs) / len(theirs)) <= NEAR * sum(theirs) / len(theirs)
     said = (
         f"losses from {ours[0]:.3f} to {ours[-1]:.3f} in {len(ours)} steps; theirs {theirs[0]:.3f} to {theirs[-1]:.3f}"
     )
     if len(ours) != len(theirs):  # packed
-        return f"{said} in {len(theirs)} of other rows"
+        return f"{said} in {len(theirs)} of other rows", alike
     apart = max(abs(a - b) / b for a, b in zip(ours, theirs, strict=True))
-    return f"{said}; those of a step, of the same rows, differ by {apart:.1%} at most"
+    return f"{said}; those of a step, of the same rows, differ by {apart:.1%} at most", alike
 
 
 def sft_row(model: LocalModel, weights: Path, count: int, sizes: Sequence[int] = ()) -> Row:
@@ -121,10 +123,7 @@ def sft_row(model: LocalModel, weights: Path, count: int, sizes: Sequence[int] =
         ours=ours,
         peers=swept(lambda size, **others: peer(False, size, **others), "rows", sizes)
         or {
-            "bfloat16, 2 rows at once": lambda: peer(False, 2),
-            "bfloat16, 8 rows at once": lambda: peer(False, 8),
-            "bfloat16 without autocast, 2 rows at once": lambda: peer(False, 2, bf16=False),
-            "bfloat16 without autocast, 8 rows at once": lambda: peer(False, 8, bf16=False),
+            **swept(lambda size, **others: peer(False, size, **others), "rows", (2, 4, 8)),
             "bfloat16, packed": lambda: peer(True, 1),
             "bfloat16, packed, 2 rows at once": lambda: peer(True, 2),
             "float32, 8 rows at once": lambda: peer(False, 8, torch.float32, bf16=False),
@@ -220,9 +219,8 @@ def lora() -> Any:
 def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int, device: str = "cpu") -> dict[str, Any]:
     """TRL's settings for the same steps, gradient checkpointing off. Rows come as ours plans them, of like length.
 
-    On a card, where a step takes no longer than writing a checkpoint, as many of these are written as ours writes.
+    As many checkpoints are written as ours writes.
     """
-    every = {"save_strategy": "steps", "save_steps": max(1, -(-(rows // settings.batch) // SAVES))}
     return {
         "output_dir": str(folder), "num_train_epochs": 1, "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": size, "gradient_accumulation_steps": settings.batch // size,
@@ -230,7 +228,7 @@ def stock(folder: Path, settings: Sft | Dpo, size: int, rows: int, device: str =
         "train_sampling_strategy": "sequential", "logging_steps": 1, "report_to": "none",
         "disable_tqdm": True, "gradient_checkpointing": False, "activation_checkpointing": False, "bf16": True,
         "use_cpu": device == "cpu", "dataloader_pin_memory": False,
-        **({"save_strategy": "no"} if device == "cpu" else every),
+        "save_strategy": "steps", "save_steps": max(1, -(-(rows // settings.batch) // SAVES)),
     }  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""What the speed table is made of: passes in turn, the fastest setting of the peer, and outputs that must be alike."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charactery.models.local import LocalModel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where `benchmarks` lies
+
+from benchmarks.speed.measure import Pass, Row, measured
+from benchmarks.speed.score_rows import close, scoring
+from benchmarks.speed.train_rows import beside
+
+LIMITS = {"bfloat16 operations/s": 100.0, "bytes/s": 10.0}
+
+
+def fake(peers: dict[str, float], calls: list[str], **others: Any) -> Row:
+    """Ours does 12 in 2 s; each peer does 12 in so many seconds, or is broken at 0."""
+
+    def passes(name: str, seconds: float) -> Callable[[], Pass]:
+        def work() -> Pass:
+            calls.append(name)
+            if not seconds:
+                raise RuntimeError("no such setting")
+            return Pass(name, 12.0, seconds)
+
+        return work
+
+    return Row(**{
+        "name": "row", "work": "", "peer": "peer", "unit": "rows", "target": 2.0, "ours": passes("ours", 2.0),
+        "peers": {name: passes(name, seconds) for name, seconds in peers.items()},
+        "compare": lambda a, b: (f"{a} beside {b}", True), "operations": lambda done: 10 * done.amount,
+        "arithmetic": "", **others,
+    })  # fmt: skip
+
+
+def test_ours_is_set_against_the_fastest_setting_of_the_peer_in_turn() -> None:
+    calls: list[str] = []
+    found = measured(fake({"slow": 9.0, "broken": 0.0, "fast": 5.0}, calls), 3, limits_now=lambda: LIMITS)
+    assert calls == ["slow", "broken", "fast", "ours", *["ours", "fast"] * 3]
+    assert found["best"] == "fast" and found["ratio"] == {"median": 2.5, "low": 2.5, "high": 2.5}
+    assert (found["ours"], found["peer"], found["unit"]) == (6.0, 12 / 5, "rows/s")
+    assert found["sweep"] == {"slow": 12 / 9, "fast": 12 / 5, "broken": "RuntimeError: no such setting"}
+    assert found["bound_seconds"] == 1.2 and found["bound_share"] == 0.6  # 120 operations at 100 a second, in 2 s
+    assert found["outputs"] == "ours beside fast" and found["alike"] is True
+    by_memory = measured(fake({"one": 5.0}, [], bytes_read=lambda done: 15.0), 1, limits_now=lambda: LIMITS)
+    assert by_memory["bound_seconds"] == 1.5
+
+
+def test_what_an_earlier_sweep_found_is_taken_unless_it_hangs_on_the_size() -> None:
+    for sized, tried in ((False, []), (True, ["slow", "fast"])):
+        calls: list[str] = []
+        measured(fake({"slow": 9.0, "fast": 5.0}, calls, sized=sized), 1, "slow", lambda: LIMITS)
+        assert calls == [*tried, "ours", "ours", "fast" if sized else "slow"]
+
+
+def test_outputs_that_are_not_alike_are_said_to_be_so() -> None:
+    differ = fake({"one": 5.0}, [], compare=lambda a, b: ("apart", False))
+    assert measured(differ, 1, limits_now=lambda: LIMITS)["alike"] is False
+    assert close(4)([-2.0, -3.0], [-2.1, -3.2])[1] and not close(4)([-2.0, -3.0], [-2.1, -4.0])[1]
+    assert beside([2.0, 1.0], [2.1, 0.95])[1] and not beside([2.0, 1.0], [2.0, 1.4])[1]
+
+
+def test_a_pass_reads_again_what_the_one_before_began_with(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer reads a constitution in every pass; so does ours, though its decoder would still know it."""
+    context = list(range(5, 35))
+    pairs = [([*context, n], [n + 1]) for n in (40, 50, 60)]
+    row = scoring(tiny_model, pairs, len(pairs), lambda: pairs)
+    first = row["ours"]()
+    decoder = tiny_model._bare.thing
+    assert decoder is not None and decoder._shared[0] == tuple(context)
+    read: list[int] = []
+    reads = type(decoder)._through
+
+    def watched(self: Any, *given: Any) -> Any:
+        read.append(1)
+        return reads(self, *given)
+
+    monkeypatch.setattr(type(decoder), "_through", watched)
+    tiny_model.score(pairs)
+    known = len(read)
+    assert row["ours"]().output == first.output and len(read) == 2 * known + 1
