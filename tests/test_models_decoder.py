@@ -351,6 +351,9 @@ def test_other_models_are_left_to_transformers() -> None:
     assert all(decodes(config(family)) for family in FAMILIES)
     assert not decodes(config("mistral", sliding_window=4096))
     assert not decodes(config("llama", hidden_act="gelu"))
+    factors = {"long_factor": [1.0] * 4, "short_factor": [1.0] * 4, "original_max_position_embeddings": 32}
+    assert not decodes(config("llama", rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, **factors}))
+    assert decodes(config("llama", rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}))
     assert not decodes(config("qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1))
     quantized = config("llama")
     quantized.quantization_config = {"quant_method": "gptq", "bits": 4}

@@ -1,6 +1,7 @@
 """Generating and scoring in batches gives what one prompt at a time through transformers gives, adapters and all."""
 
 import math
+import shutil
 import time
 import warnings
 import weakref
@@ -407,6 +408,13 @@ def test_too_little_memory_scores_a_batch_in_halves(
     assert given == [35, 15, 5, 10, 20, 10, 10] and len(caught) == 3
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+    # and of several batches those after the one that was halved are as small from the start
+    model, given = short_of_memory(monkeypatch, model, 10, error)
+    with pytest.warns(CharacteryWarning, match="memory ran short: 3 texts") as caught:
+        found = model.score(pairs, batch_tokens=20)
+    assert len(caught) == 1 and given == [15, 5, 10, 5, 5, 5, 5]
+    for one, two in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
     # and one alone that does not fit is an error, after which the model is as it was
     model, given = short_of_memory(monkeypatch, model, 4, error)
     with pytest.warns(CharacteryWarning), pytest.raises(type(error), match="memory"):
@@ -573,18 +581,34 @@ def test_an_adapter_on_the_embeddings_is_worn_by_no_other(
         torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["kasa", "layers"])
+@pytest.mark.parametrize("kind", ["kasa", "layers", "pissa", "olora"])
 def test_an_adapter_that_changes_the_base_is_refused(
     tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path, kind: str
 ) -> None:
     from peft import KasaConfig
 
     more: dict[str, Any] = {"kasa": {"kasa_config": KasaConfig()}, "layers": {"layer_replication": [(0, 2), (1, 2)]}}
-    folder = made(tiny_model_folder, tmp_path / "a", target_modules=["q_proj"], **more[kind])
+    settings = more.get(kind, {"init_lora_weights": kind})
+    folder = made(tiny_model_folder, tmp_path / "a", target_modules=["q_proj"], **settings)
     base = scores(tiny_model, None)
     with pytest.raises(ModelNotFound, match="changes the base itself"):
         scores(tiny_model, Adapter(folder))
+    tiny_model._bare.thing = None  # made of the network as it is now
     assert torch.equal(scores(tiny_model, None), base)
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["decoder", "transformers"])
+def test_only_so_many_adapters_stay_loaded(
+    tiny_model: LocalModel, tiny_adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: bool
+) -> None:
+    monkeypatch.setattr(local, "LOADED", 2)
+    tiny_model.decodes = not theirs
+    folders = [shutil.copytree(tiny_adapters[n % 2], tmp_path / f"{n}") for n in range(4)]
+    expected = [scores(tiny_model, Adapter(folder)) for folder in tiny_adapters]
+    for n in (0, 1, 0, 2, 0, 3, 2, 1):
+        assert torch.equal(scores(tiny_model, Adapter(folders[n])), expected[n % 2]), n
+        assert len(tiny_model._peft.peft_config) <= 2
+    assert [folder for folder, _ in tiny_model._adapters] == [folders[2].resolve(), folders[1].resolve()]
 
 
 def test_adapters_switch_and_leave_the_base_alone(

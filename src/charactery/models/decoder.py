@@ -40,11 +40,13 @@ LONG = 1024  # places of a line up to which what is before it is attended to in 
 def decodes(config: Any) -> bool:
     """Whether a model is one that `Decoder` knows: full attention in every layer, rotary positions, gated SiLU."""
     windows = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    rotary = getattr(config, "rope_parameters", None) or {}
     return (
         config.model_type in FAMILIES
         and getattr(config, "quantization_config", None) is None  # its weights are not what is multiplied
         and config.hidden_act == "silu"
         and windows is None
+        and rotary.get("rope_type") != "longrope"  # turned by the longest row that is read along
         and {*(getattr(config, "layer_types", None) or ["full_attention"])} == {"full_attention"}
     )
 

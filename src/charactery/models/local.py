@@ -1,6 +1,7 @@
 """A model on this machine: generate and score in batches, with adapters that switch without reloading."""
 
 import hashlib
+import itertools
 import math
 import sys
 import warnings
@@ -16,7 +17,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from charactery.errors import CharacteryWarning, ModelNotFound
-from charactery.memory import fitting
+from charactery.memory import fitting, halvings
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
@@ -32,6 +33,13 @@ BLOCK = 128  # tokens whose weights are added up together when one is drawn
 APART = 4  # a batch ends where going on would put one in so many of its places back to where they are not shared
 HELD = 2  # adapters whose merged weights are held: a run's trained and sham answer in turn
 AT_ONCE = 4  # that answer at once, each with merged weights of its own; who comes later waits for one to be done
+LOADED = 8  # adapters that stay on the network when others are asked for, those asked for last
+ANEW = (
+    "pissa",
+    "olora",
+    "corda",
+    "loftq",
+)  # begin an adapter by taking it out of the base, again whenever it is loaded
 HEAD = 256  # positions put through the vocabulary head at once: 50 MB of float32 at 49,152 tokens
 
 
@@ -109,7 +117,7 @@ def _version(folder: Path) -> tuple[Path, int]:
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed from anything printable, the same on every machine (63 bits)."""
+    """A seed from anything printable, the same on every machine: 63 bits, of which torch draws by the last 32."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
@@ -136,7 +144,8 @@ class LocalModel:
         self.decodes = decodes(model.config)
         self._bare = Slot[Decoder]()
         self._merged = Held[Decoder](AT_ONCE if merges(model) else sys.maxsize, HELD)
-        self._adapters: dict[tuple[Path, int], str] = {}
+        self._adapters: dict[tuple[Path, int], str] = {}  # by name in PEFT; the one asked for last stands last
+        self._names = map("a{}".format, itertools.count())
         self._peft: Any = None
         self._turns = Turns()
 
@@ -185,17 +194,20 @@ class LocalModel:
     @torch.inference_mode(False)  # so that the adapter's tensors can be used outside of inference mode too
     def _adapter(self, folder: Path) -> str:
         key = _version(folder)
-        if key in self._adapters:
-            return self._adapters[key]
-        name = f"a{len(self._adapters)}"
-        self._put_on(key[0], name)
-        # the adapter's own tensors alone: `.to` on the whole would round the rotary frequencies, which stay in float32
-        for path, parameter in self._peft.named_parameters():
-            if f".{name}." in path:
-                parameter.data = parameter.data.to(self.model.dtype)
-        self._peft.eval()
-        self._adapters[key] = name
-        return name
+        if key not in self._adapters:
+            name = next(self._names)
+            self._put_on(key[0], name)
+            # the adapter's own tensors alone: `.to` on the whole would round the rotary frequencies, which stay in
+            # float32
+            for path, parameter in self._peft.named_parameters():
+                if f".{name}." in path:
+                    parameter.data = parameter.data.to(self.model.dtype)
+            self._peft.eval()
+            self._adapters[key] = name
+            if len(self._adapters) > LOADED:  # a decoder made with it has what it needs of it
+                self._peft.delete_adapter(self._adapters.pop(next(iter(self._adapters))))
+        self._adapters[key] = self._adapters.pop(key)
+        return self._adapters[key]
 
     def _put_on(self, folder: Path, name: str) -> None:
         from peft import PeftConfig, PeftModel
@@ -203,11 +215,14 @@ class LocalModel:
 
         try:
             config = PeftConfig.from_pretrained(folder)
-            if getattr(config, "kasa_config", None) or getattr(config, "layer_replication", None):
+            begins = str(getattr(config, "init_lora_weights", "")).lower()
+            changes = getattr(config, "kasa_config", None) or getattr(config, "layer_replication", None)
+            if changes or begins.startswith(ANEW):
                 raise ModelNotFound(
-                    "holds an adapter that changes the base itself (KaSA, or repeated layers), which others answer "
-                    "with, too; merge it, and use the whole model that this makes", folder,
-                )  # fmt: skip
+                    "holds an adapter that changes the base itself (KaSA, repeated layers, or begun by PiSSA, OLoRA, "
+                    "CorDA or LoftQ), which others answer with, too; merge it, and use the whole model that this makes",
+                    folder,
+                )
             if self._peft is None:
                 self._peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
             else:
@@ -415,9 +430,10 @@ class LocalModel:
             start = 0
             while start < len(order):
                 self._pass_on(reader)
-                batch = self._fill(order[start:], pairs, batch_tokens)
+                batch, before = self._fill(order[start:], pairs, batch_tokens), halvings()
                 found += fitting([pairs[i] for i in batch], lambda some: self._score(some, reader), "texts are scored")
                 start += len(batch)
+                batch_tokens >>= (halvings() - before).bit_length()  # halved so often, what comes next is as small
             if found:  # in one go: a card computes while the next batch is laid out
                 every = torch.cat(found).cpu()
                 for index, values in zip(order, torch.split(every, [*map(len, found)]), strict=True):
