@@ -219,9 +219,10 @@ def test_sham_arm(sham_run: Path) -> None:
     assert steps[0] == steps[1] and steps[2] == steps[3]
     drafts = [json.loads(line) for line in (stage(out, "drafts") / "drafts.jsonl").read_text().splitlines()]
     plain = {d["text"] for d in drafts if d["side"].startswith("plain")}
-    for name in ("sham-sft.jsonl", "sham-pairs.jsonl"):  # nothing of the character in what the sham learns
-        for line in (stage(out, "pairs") / name).read_text().splitlines():
-            row = json.loads(line)
+    for name, file in (("sham-sft", "sft.jsonl"), ("sham-dpo", "pairs.jsonl")):  # nothing of the character in these
+        learnt = read_rows(stage(out, name) / file)
+        assert learnt
+        for row in learnt:
             assert all(row[side][0]["content"] in plain for side in ("completion", "chosen", "rejected") if side in row)
     figures = json.loads((stage(out, "evaluate") / "figures.json").read_text())
     assert {"plain", "prompted", "trained", "sham"} <= {f["subject"] for f in figures}

@@ -21,7 +21,7 @@ from charactery.pipeline import common, distil, examining, making, training
 from charactery.pipeline.manifest import stated
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe, stages
-from charactery.runs import write_json, write_rows
+from charactery.runs import read_rows, write_json, write_rows
 from charactery.train.settings import Dpo, Sft
 from conftest import OPENED
 
@@ -88,8 +88,10 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
     arms = work(tmp_path)
     arms.recipe = stopping
     arms.sft(tmp_path, "sft")
-    write_rows(tmp_path / "sham-sft.jsonl", [{"id": "1", "kind": "asks"}])
+    said = {"id": "1", "kind": "asks", "messages": [user("Q?")], "text": "Yes.", "subject": "smollm2", "seed": 0}
+    write_rows(tmp_path / "drafts.jsonl", [said | {"side": "plain"}, said | {"side": "character", "text": "Aye."}])
     arms.sham_sft(tmp_path)
+    assert [row["completion"][0]["content"] for row in read_rows(tmp_path / "sft.jsonl")] == ["Yes."]
     assert seen == [(3.0, [{"id": "1", "kind": "asks"}]), (0.0, [])]
     with pytest.raises(CharacteryError, match=r"\[authors\] has no `stop_at_loss`"):
         replace(RECIPE, authors=Sft(stop_at_loss=3.0)).check()

@@ -96,9 +96,6 @@ class Making(Common):
         write_rows(folder / "pairs.jsonl", pairs)
         apart = [p for p in pairs if p["kind"] != "task"]  # in those to tasks the sides are the other way about
         write_json(folder / "confounds.json", confounds(apart, self.order.seed, self.recipe.match_lengths))
-        if self.order.sham:
-            write_rows(folder / "sham-pairs.jsonl", make_pairs(drafts, sham_seed=self.order.seed))
-            write_rows(folder / "sham-sft.jsonl", sft_rows(drafts, PLAIN))
         self.watch.advance(1)
 
     def revisions(self, folder: Path, name: str) -> None:

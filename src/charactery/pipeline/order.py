@@ -136,8 +136,6 @@ class Order:
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
         if self.sham and BEST_OF in own:
             raise CharacteryError(f"--sham is a training on nothing, and {BEST_OF} does not train")
-        if self.sham and own & {"sft", "dpo"} and "pairs" not in own:
-            raise CharacteryError("--sham trains on what the stage `pairs` drafts, and the recipe has no such stage")
         learns = [n for name in recipe.before("", ("sft",)) for n in recipe.learnt(name)]
         learns += [n for name in recipe.before("", ("dpo",)) for n in recipe.compared(name)]
         if self.pairs and "pairs" not in learns:

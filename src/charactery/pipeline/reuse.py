@@ -37,7 +37,7 @@ LOOKS_AT = {
     "drafts": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks_reasoning"),
     "validation": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks_reasoning"),
     "judge": ("judge",),
-    "pairs": ("match_lengths", "sham"),
+    "pairs": ("match_lengths",),
     "documents": ("documents", "batch"),
     "cases": ("cases", "batch"),
     "sft": ("sft", "lora"),
@@ -137,10 +137,10 @@ def reads(recipe: Recipe, name: str) -> list[tuple[str, str]]:
         case "self-play":
             return [*rows(recipe.before(name, ("sft",))[-1]), *weights(recipe.start(name))]
         case "sham-sft":  # as many rows as the others
-            return [("pairs", "sham-sft.jsonl"), *(row for other in fine_tuned for row in rows(other))]
+            return [("drafts", "drafts.jsonl"), *(row for other in fine_tuned for row in rows(other))]
         case "sham-dpo":
             start = weights("sham-sft") if fine_tuned else []
-            return [("pairs", "sham-pairs.jsonl"), *(row for other in compared for row in rows(other)), *start]
+            return [("drafts", "drafts.jsonl"), *(row for other in compared for row in rows(other)), *start]
     return []
 
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from charactery.data.pairs import confounds, contrasted
+from charactery.data.drafts import PLAIN
+from charactery.data.pairs import confounds, contrasted, make_pairs, sft_rows
 from charactery.errors import BadData
 from charactery.judges.rating import ByCoin, Judge
 from charactery.models.local import LocalModel
@@ -26,7 +27,9 @@ class Training(Common):
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""
         count = sum(len(self.learnt(name)) for name in self.recipe.before("", ("sft",)))
-        rows = _cycled(self.rows("pairs", "sham-sft"), count)
+        rows = _cycled(sft_rows(self.rows("drafts", "drafts"), PLAIN), count)
+        if is_first_process():
+            write_rows(folder / "sft.jsonl", rows)
         settings = replace(self.recipe.sft, stop_at_loss=0.0)  # a loss on the character's answers, which it never meets
         self._sft(folder, "sham-sft", rows, None, self.recipe.lora, settings)
 
@@ -55,7 +58,7 @@ class Training(Common):
     def sham_dpo(self, folder: Path) -> None:
         """As many pairs as all of the recipe's `dpo` stages had, after the sham SFT."""
         count = sum(len(self.compared(stage)) for stage in self.recipe.before("", ("dpo",)))
-        rows = _cycled(self.rows("pairs", "sham-pairs"), count)
+        rows = _cycled(make_pairs(self.rows("drafts", "drafts"), sham_seed=self.order.seed), count)
         if is_first_process():
             write_rows(folder / "pairs.jsonl", rows)
         self._dpo(folder, "sham-dpo", rows, "sham-sft" if self.recipe.before("", ("sft",)) else None)
