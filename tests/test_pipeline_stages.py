@@ -14,6 +14,7 @@ from charactery.constitution import find_character
 from charactery.data.prompts import Prompt
 from charactery.errors import BadData, CharacteryError, RunConflict
 from charactery.judges.rating import LIKELIHOOD, OfAnswersAlone
+from charactery.models.chat import user
 from charactery.models.local import LocalModel, Sampler
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
