@@ -57,7 +57,7 @@ def test_what_is_made_of_something_else_is_not_taken(
     changed: list[str], place: tuple[str, str, str], taken: list[str], whole_run: Path, talking_cache: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    arguments = ["train", "captain", "--recipe", "distill", *SIZES, *changed, "--out", str(tmp_path / "run")]
+    arguments = ["train", "captain", *SIZES, *changed, "--out", str(tmp_path / "run")]
     killed = charactery(talking_cache, *place, *arguments, "--reuse", str(whole_run), code=ASSASSIN)
     assert killed.returncode == -9, killed.stderr  # there, so it was about to be done
     assert [*json.loads((tmp_path / "run" / "manifest.json").read_text()).get("taken", {})] == taken
