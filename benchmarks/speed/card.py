@@ -33,7 +33,7 @@ from charactery.train import trainers
 from charactery.train.settings import Dpo, Lora, Sft
 from charactery.train.trainers import train_dpo, train_sft
 
-ROUNDS = 3
+ROUNDS = 5
 THEIRS = ", TRL's forward"  # rows whose ours is our trainer over TRL's own fused head
 
 
