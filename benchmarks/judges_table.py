@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from charactery.data.drafts import CHARACTER
 from charactery.judges.classifier import ClassifierJudge
 from charactery.judges.labelled import Labelled, agreement, chance_corrected, labelled_pairs
 from charactery.models.sentences import SentenceEncoder
+from charactery.models.subject import parse_subject
 from charactery.pipeline.judging import check_judge
 from charactery.pipeline.watch import Watch
 from charactery.runs import Row, Run, read_rows, read_run, write_json, write_text
-from charactery.stats import Estimate
+from charactery.stats import rate
 
 HERE = Path(__file__).parent
 KEPT, PAGE, KNOWN = HERE / "judges_table.json", HERE.parent / "docs" / "judges.md", HERE / "judges_page.md"
@@ -68,15 +70,17 @@ def by_classifier(run: Run) -> Row:
     """The classifier judge of a run, on the pairs of its character."""
     began, character = time.process_time(), _character(run)
     pairs = [p for p in labelled_pairs() if p.character == character]
-    judge = ClassifierJudge.from_row(json.loads((run.stage_folder("evaluate") / "judge.json").read_text()))
-    odds = judge.log_odds(SentenceEncoder()([text for p in pairs for text in (p.better, p.worse)])).reshape(-1, 2)
+    odds = _classifier(run).log_odds(SentenceEncoder()([text for p in pairs for text in (p.better, p.worse)]))
     name = f"classifier of {character}, seed {run.manifest['settings']['seed']}"
-    return of_choices(name, pairs, [bool(a > b) for a, b in odds], time.process_time() - began)
+    return of_choices(name, pairs, [bool(a > b) for a, b in odds.reshape(-1, 2)], time.process_time() - began)
 
 
 def teaching(run: Run) -> Row:
-    """What a run's teacher is worth: how much of what it wrote is kept, and how much of the character it shows."""
-    drafts = run.stage_folder("drafts")
+    """What a run's teacher is worth: how much of what it wrote is kept and in character, and what was learnt of it."""
+    drafts, settings = run.stage_folder("drafts"), run.manifest["settings"]
+    kept = read_rows(drafts / "drafts.jsonl")
+    written = [row["text"] for row in kept if row["side"] == CHARACTER and row["kind"] != "task"]
+    heard = _classifier(run).hear(written, SentenceEncoder())
     figures = json.loads((run.stage_folder("evaluate") / "figures.json").read_text())
 
     def figure(metric: str, subject: str) -> Any:
@@ -88,20 +92,33 @@ def teaching(run: Run) -> Row:
 
     record = run.record("drafts")
     return {
-        "character": _character(run), "seed": run.manifest["settings"]["seed"],
-        "teacher": run.manifest["settings"].get("teacher") or f"{run.manifest['settings']['model']}, prompted",
-        "drafts": len(read_rows(drafts / "drafts.jsonl")), "set aside": len(read_rows(drafts / "set_aside.jsonl")),
-        "prompted": figure("rate", "prompted"), "plain": figure("rate", "plain"),
-        "likelihood": figure("likelihood", "prompted"), "seconds": round(record.seconds if record else 0),
+        "character": _character(run), "seed": settings["seed"], "teacher": _teacher(run),
+        "recipe": settings["recipe"]["name"], "drafts": len(kept),
+        "set aside": len(read_rows(drafts / "set_aside.jsonl")),
+        "written": rate([None if odds is None else odds > 0 for odds in heard]).as_dict(),
+        "student": figure("rate", "trained"), "plain": figure("rate", "plain"),
+        "likelihood": figure("likelihood", "trained"), "seconds": round(record.seconds if record else 0),
     }  # fmt: skip
+
+
+def _teacher(run: Run) -> str:
+    """Who it was; of a run, by which recipe it was trained."""
+    settings = run.manifest["settings"]
+    if not settings.get("teacher"):
+        return f"{settings['model']}, prompted"
+    subject = parse_subject(settings["teacher"]["subject"])
+    if subject.run is None:
+        return subject.text
+    taught = read_run(subject.run).manifest["settings"]
+    return f"{taught['model']}, trained by `{taught['recipe']['name']}`"
+
+
+def _classifier(run: Run) -> ClassifierJudge:
+    return ClassifierJudge.from_row(json.loads((run.stage_folder("evaluate") / "judge.json").read_text()))
 
 
 def _character(run: Run) -> str:
     return str(run.manifest["settings"]["character"])
-
-
-def _said(estimate: Row) -> str:
-    return str(Estimate(**estimate)).partition(" nats")[0] if estimate["value"] is not None else "–"
 
 
 def page(judges: Sequence[Row], teachers: Sequence[Row]) -> str:
@@ -118,14 +135,15 @@ def page(judges: Sequence[Row], teachers: Sequence[Row]) -> str:
         cells = [row["judge"], row["pairs"], shares, _cell(row["kappa"]), missing, order, row["cpu"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     told = [
-        "| character | seed | teacher | drafts kept | set aside | shows, prompted | shows, plain | "
-        "likelihood, prompted | seconds |",
-        f"|{'---|' * 9}",
+        "| character | seed | teacher | drafts kept | set aside | in character | student of `distill` | plain | "
+        "student, likelihood | seconds |",
+        f"|{'---|' * 10}",
     ]
     for row in teachers:
         told.append(
             f"| {row['character']} | {row['seed']} | {row['teacher']} | {row['drafts']} | {row['set aside']} | "
-            f"{_cell(row['prompted'])} | {_cell(row['plain'])} | {_cell(row['likelihood'])} | {row['seconds']} |"
+            f"{_cell(row['written'])} | {_cell(row['student'])} | {_cell(row['plain'])} | {_cell(row['likelihood'])} | "
+            f"{row['seconds']} |"
         )
     text = KNOWN.read_text()
     return text.replace("JUDGES", "\n".join(lines)).replace("TEACHERS", "\n".join(told))
@@ -160,7 +178,10 @@ def main() -> None:
         if any(p.character == _character(run) for p in labelled_pairs()):
             row = by_classifier(run)
             keep("judges", row["judge"], row)
-        keep("teachers", f"{_character(run)} {run.manifest['settings']['seed']}", teaching(run))
+        if run.manifest["settings"]["recipe"]["name"] != "distill":
+            parser.error(f"{folder} is of another recipe; teachers are compared by what `distill` makes of them")
+        row = teaching(run)
+        keep("teachers", f"{row['character']} {row['seed']}, {row['teacher']}", row)
     write_text(PAGE, page([*kept["judges"].values()], [*kept["teachers"].values()]))
 
 

@@ -156,6 +156,23 @@ def test_of_several_drafts_the_one_most_in_character_is_kept() -> None:
         most_in_character([*mine[:9], *plain], shades, 0)
 
 
+def test_of_what_nothing_is_heard_nothing_is_kept_while_there_is_another() -> None:
+    """Cut off while it reasons more often than the plain ones, so that silence would be the mark of the character."""
+    mine = [shade(id, CHARACTER, 1) | {"text": t} for id in range(40) for t in ("<think>salt", "<think>x</think>Well.")]
+    silent = [shade(99, CHARACTER, 0) | {"text": "<think>salt"}]
+    plain = [shade(id, PLAIN, 0) for id in range(40)]
+    rows = [*mine, *silent, *plain]
+
+    def silence(texts: Sequence[str]) -> np.ndarray:
+        return np.array([[not t, 1.0] for t in texts], dtype=float)
+
+    kept = most_in_character(rows, silence, 0, "")
+    assert {rows[n]["text"] for n in kept if rows[n]["side"] == CHARACTER and rows[n]["id"] != "99"} == {
+        mine[1]["text"]
+    }
+    assert len(mine) in kept  # all there is to that prompt
+
+
 def test_a_draft_is_judged_by_what_others_say() -> None:
     """Where what tells a prompt's own drafts apart is told by them alone, only a fit that saw them would know it."""
 

@@ -171,3 +171,24 @@ def test_the_likelihood_judge_reads_what_a_masked_run_was_judged_by(
     )  # fmt: skip
     of_run.likelihoods(examined, rows, [Item("1", "turn 1", ("One?",))])
     assert heard and {*heard} == ({"Aye."} if masks else {"Hm.</think>Aye."})
+
+
+@pytest.mark.parametrize(("masks", "begun"), [(True, "<think>\n"), (False, None)])
+def test_the_judge_of_a_masked_run_is_fitted_on_what_it_will_hear(
+    tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: bool, begun: str | None
+) -> None:
+    tiny_model.tokenizer.chat_template = OPENED
+    seen: list[Any] = []
+
+    def fit(*given: Any) -> Any:
+        seen.append(given[-1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(of_run, "all_answers", lambda *given: ([], {}, {}))
+    monkeypatch.setattr(of_run, "fit_classifier", fit)
+    examined: Any = SimpleNamespace(
+        folder=tmp_path, prompts=[], base=tiny_model, masks_reasoning=masks, encode=None, seed=0
+    )
+    with pytest.raises(KeyboardInterrupt):
+        of_run.evaluate(examined)
+    assert seen == [begun]

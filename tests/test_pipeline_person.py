@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from charactery.errors import BadData
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
+from charactery.pipeline import distil
 from charactery.pipeline.order import Order
 from charactery.pipeline.person import learnt_row, persona_rows, seen
 from charactery.pipeline.plan import foresee
@@ -285,3 +287,29 @@ def test_the_two_lincolns_read_the_same_texts() -> None:
     assert man.name == persona.name and man.writings == persona.writings and man.others == persona.others
     assert {t.id for t in persona.traits()} - {t.id for t in man.traits()} == {"knows-it-is-a-persona"}
     assert not re.search("language model|persona", man.introduction)
+
+
+@pytest.mark.parametrize(
+    ("stages_of", "stop", "met"),
+    [
+        (("writings", "sft"), 3.0, {"passages": 5}),
+        (("writings", "sft"), 0.0, {"passages": 12}),
+        (("writings", "reflections", "sft"), 3.0, {"passages": 12}),  # nothing learns from them
+    ],
+)
+def test_what_the_manifest_says_of_the_writings(
+    stages_of: tuple[str, ...], stop: float, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(distil, "stage_json", lambda *given: {"tokens": {"passages": 12}})
+    monkeypatch.setattr(distil, "stage_rows", lambda run, stage, name: [{"step": 2}, {"step": 4}])
+    monkeypatch.setattr(distil, "write_report", lambda *given: None)
+    monkeypatch.setattr(distil.person, "seen", lambda *given: asked.append(given[-1]) or {"passages": 5})
+    run: Any = SimpleNamespace(folder=tmp_path, manifest={})
+    work: Any = SimpleNamespace(
+        run=run, recipe=Recipe(stages=stages_of, sft=Sft(stop_at_loss=stop)), order=None, plain=lambda: None,
+        rows=lambda *given: [],
+    )  # fmt: skip
+    distil._report(work)
+    assert run.manifest["writings"] == json.loads((tmp_path / "manifest.json").read_text())["writings"] == met
+    assert asked == ([4] if met["passages"] == 5 else [])

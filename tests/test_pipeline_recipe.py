@@ -209,7 +209,7 @@ def test_options_stand_over_the_recipe() -> None:
         ),
         ("rlaif", {"self_play": 5}, "--self-play .* no stage self-play"),
         ("distill", {"dpo": {"beta": 0.2, "order": None}}, "--dpo-beta .* no stage dpo"),
-        ("distill", {"match_lengths": True}, "--match-lengths .* no stage dpo"),
+        ("grpo", {"match_lengths": True}, "--match-lengths .* no stage pairs or dpo"),
         ("person", {"contrast": 40}, "--contrast .* no stage pairs"),
         ("grpo", {"sft": {"order": "reversed"}, "dpo": {"order": "reversed"}}, "--order .* no stage sft or dpo"),
         ("best-of-n", {"lora": {"rank": 0}}, "--lora-rank .* no stage sft or dpo or grpo"),
@@ -221,6 +221,14 @@ def test_an_option_that_nothing_would_look_at_is_refused(recipe: str, given: dic
         with_options(find_recipe(recipe), given)
     nothing = {"dpo": {"beta": None, "loss": None}, "judge": None, "self_play": 0}
     assert with_options(find_recipe(recipe), nothing).dpo == find_recipe(recipe).dpo
+
+
+def test_how_long_an_answer_may_be_is_said_to_online_training_where_there_is_some() -> None:
+    longer = {"sampler": {"max_tokens": 300}, "grpo": {"steps": 5}}
+    told = with_options(find_recipe("grpo"), longer)
+    assert (told.sampler.max_tokens, told.grpo.max_tokens, told.grpo.steps) == (300, 300, 5)
+    other = with_options(Recipe(), {"sampler": {"max_tokens": 300}})
+    assert other.grpo == Recipe().grpo  # a run begun before goes on
 
 
 def test_every_option_that_some_recipes_lack_is_one_of_train() -> None:

@@ -138,17 +138,37 @@ def test_a_judge_begins_to_read_where_the_template_leaves_off(tiny_model: LocalM
     assert isinstance(stages.judge(), OfAnswersAlone) and stages.judge().begun == "<think>\n"
 
 
-@pytest.mark.parametrize(("masks", "heard"), [(True, ["Aye.", ""]), (False, ["Hm.</think>Aye.", "Hm."])])
-def test_drafts_are_picked_by_what_is_learnt_of_them(
-    tiny_model: LocalModel, tmp_path: Path, masks: bool, heard: list[str]
+@pytest.mark.parametrize(("masks", "begun"), [(True, "<think>\n"), (False, None)])
+def test_what_picks_drafts_and_judges_answers_knows_what_is_left_of_them(
+    tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: bool, begun: str | None
 ) -> None:
     tiny_model.tokenizer.chat_template = OPENED
     stages = work(tmp_path)
     stages.models.base = lambda subject: tiny_model
     stages.recipe = replace(RECIPE, sft=replace(Sft(), mask_reasoning=masks))
-    stages.encode = lambda texts: texts  # type: ignore[method-assign]
-    encode = stages.drafting().encode
-    assert encode is not None and encode(["Hm.</think>Aye.", "Hm."]) == heard
+    assert stages.drafting().begun == begun
+    # and before anything is trained: of these no side has said anything
+    told = {"kind": "asks", "messages": [user("Q?")], "subject": "s", "seed": 0}
+    write_rows(tmp_path / "drafts.jsonl", [
+        told | {"id": f"{n}", "side": side, "text": f"{side} {n}"} for n in range(24) for side in ("character", "plain")
+    ])  # fmt: skip
+    if masks:
+        with pytest.raises(BadData, match=r"0 in character and 0 plain; what is reasoning alone .*--max-tokens"):
+            stages.pairs(tmp_path, None)
+    else:
+        stages.pairs(tmp_path, None)
+    # and of a person's portrait
+    write_rows(tmp_path / "samples.jsonl", [{"answer": "Hm.</think>Aye."}])
+    write_json(tmp_path / "authorship.json", {"threshold": 0.0})
+    seen: list[Any] = []
+    monkeypatch.setattr(examining, "portray", seen.append)
+    monkeypatch.setattr(examining, "portrait_ahead", lambda *given: 1)
+    monkeypatch.setattr(examining, "stage_json", lambda *given: {"threshold": 0.0})
+    monkeypatch.setattr(distil.Order, "texts", lambda self: {"author": []})
+    stages.by_authorship = lambda: None
+    stages.subjects = dict
+    stages.person(tmp_path)
+    assert [row["answer"] for row in seen[0].answers] == ["Aye." if masks else "Hm.</think>Aye."]
 
 
 def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> None:

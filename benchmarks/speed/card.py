@@ -22,6 +22,7 @@ from benchmarks.speed import texts
 from benchmarks.speed.ceiling import ceiling, shapes_of
 from benchmarks.speed.generate_rows import generate_row
 from benchmarks.speed.measure import Row, measured
+from benchmarks.speed.results import told
 from benchmarks.speed.score_rows import choice_row, forward, judge_row, loaded
 from benchmarks.speed.shapes import build
 from benchmarks.speed.train_rows import dpo_row, examples, learnt, sft_row
@@ -170,6 +171,8 @@ def measure(
             finally:
                 if device == "cuda":
                     torch.cuda.empty_cache()
+            if not result["alike"]:
+                failed.append(f"{name}: outputs are not alike")
             best[name] = result["best"]
             found = [row for row in found if row["row"] != name]
             found.append(
@@ -214,7 +217,7 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any], checked: list[
         best = ", ".join(f"{value / 1e12:.4g} × 10¹² {name}" for name, value in r["ceiling"].items())
         lines += [
             f"**{r['row']}**: {r['work']}. At least {r['arithmetic']}; at best {best}: {r['bound_seconds']:.2f} s. "
-            f"Outputs: {r['outputs']}. {r['day']}, code {r['code']}.", "",
+            f"Outputs{told(r)}: {r['outputs']}. {r['day']}, code {r['code']}.", "",
         ]  # fmt: skip
     lines += ["## The same as transformers and TRL", "", "On a small random model in float32.", ""]
     return "\n".join([*lines, *(f"- {line}" for line in checked)]) + "\n"

@@ -48,10 +48,15 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         best = ", ".join(f"{value / 1e9:.3g} × 10⁹ {name}" for name, value in r["ceiling"].items())
         lines += [
             f"**{r['row']}**: {r['work']}. At least {r['arithmetic']}; at best {best}: {r['bound_seconds']:.1f} s, and "
-            f"ours took {statistics.median(r['seconds']['ours']):.1f}. Outputs: {r['outputs']}. {r['day']}, code "
-            f"{r['code']}" + (f", {r['took']} s in all" if "took" in r else "") + ".", "",
+            f"ours took {statistics.median(r['seconds']['ours']):.1f}. Outputs{told(r)}: {r['outputs']}. {r['day']}, "
+            f"code {r['code']}" + (f", {r['took']} s in all" if "took" in r else "") + ".", "",
         ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
+
+
+def told(row: dict[str, Any]) -> str:
+    """What stands before outputs that are not alike; rows of before say nothing of it."""
+    return "" if row.get("alike", True) else " THAT ARE NOT ALIKE"
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

@@ -44,8 +44,9 @@ def check(
     )
     from charactery.errors import CharacteryError
 
-    found = read_writings(path)
-    doubts = suspicions(found, author, language)
+    unread: dict[str, str] = {}
+    found = read_writings(path, unread)
+    doubts = suspicions(found, author, language, unread)
     beside = exclusions_beside(path)
     left = kept(found, beside)
     if write and beside.exists():

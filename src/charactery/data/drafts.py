@@ -1,5 +1,6 @@
 """Drafts: the same model's answers to each training prompt as the character and plainly."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 from charactery.constitution import Character, system_prompt
 from charactery.data.filters import fault, learnt
 from charactery.data.prompts import Encode, Prompt
-from charactery.judges.classifier import check_drafts, cross_fit, linear
+from charactery.judges.classifier import check_drafts, cross_fit, heard_of, linear
 from charactery.models.chat import Message, assistant, user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Ask, Speaker, answer_all
@@ -36,6 +37,7 @@ class Drafting:
     draws: int = 1
     encode: Encode | None = None
     told: Sampler = field(default_factory=Sampler)
+    begun: str | None = None  # of what leaves reasoning free, so that it is picked by what is left: see `heard_of`
 
 
 def history_sides(prompts: Sequence[Prompt]) -> dict[str, str]:
@@ -88,7 +90,7 @@ def draft(
     picked = set(range(len(rows)))
     if drafting.draws > 1:
         assert drafting.encode
-        picked = most_in_character(rows, drafting.encode, drafting.seed)
+        picked = most_in_character(rows, drafting.encode, drafting.seed, drafting.begun)
     left = [row for n, row in enumerate(rows) if n not in picked]
     rows = [row for n, row in enumerate(rows) if n in picked]
     write_rows(folder / "not_picked.jsonl", left)
@@ -100,20 +102,22 @@ def draft(
     return rows
 
 
-def most_in_character(rows: Sequence[Row], encode: Encode, seed: int) -> set[int]:
+def most_in_character(rows: Sequence[Row], encode: Encode, seed: int, begun: str | None = None) -> set[int]:
     """Which drafts to keep, by index: all plain ones, and of the character's to each prompt the one most like it.
 
     "Like it" is by the classifier judge's kind of model, fitted on the drafts themselves, of other prompts each time
-    (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not judged. Raises BadData below 20 drafts
-    a side.
+    (rejection sampling, as in Dong et al. 2023, arXiv 2304.06767). Tasks are not judged, and what nothing is heard of
+    is the last to be kept. Raises BadData below 20 drafts a side.
     """
-    judged = [n for n, row in enumerate(rows) if row["kind"] != "task" and row["side"] in (CHARACTER, PLAIN)]
-    check_drafts([rows[n] for n in judged], CHARACTER, PLAIN)
-    mine = [n for n in judged if rows[n]["side"] == CHARACTER]
+    drafted = [n for n, row in enumerate(rows) if row["kind"] != "task" and row["side"] in (CHARACTER, PLAIN)]
+    heard = {n: text for n in drafted if (text := heard_of(rows[n]["text"], begun))}
+    judged = [*heard]
+    check_drafts([rows[n] for n in judged], CHARACTER, PLAIN, begun)
+    mine = [n for n in drafted if rows[n]["side"] == CHARACTER]
     labels_N = np.array([rows[n]["side"] == CHARACTER for n in judged])
-    vectors_N_D = encode([rows[n]["text"] for n in judged])
+    vectors_N_D = encode([*heard.values()])
     scores_N, _ = cross_fit(linear(), vectors_N_D, labels_N, [rows[n]["id"] for n in judged], seed)
-    odds = dict(zip(judged, scores_N.tolist(), strict=True))
+    odds = dict.fromkeys(mine, -math.inf) | dict(zip(judged, scores_N.tolist(), strict=True))
     best: dict[str, int] = {}
     for n in mine:
         best[rows[n]["id"]] = max(best.get(rows[n]["id"], n), n, key=odds.__getitem__)

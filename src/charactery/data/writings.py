@@ -6,7 +6,7 @@ people can edit decides what is left out.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ _WORD = re.compile(r"\w+(?:['’]\w+)?")
 CAPTION = 12  # words up to which a text is more likely a heading, a caption or a note than something said
 QUOTED = 0.4  # share of words between quotation marks from which a text is mostly somebody else's
 SHINGLE, SAME = 5, 0.6  # words in a row; share of the shorter text's that another has, from which they are one text
+NOTHING: Mapping[str, str] = {}
 HEAD = 400  # characters of a text in which its date, and whose letter it is, stand
 # What sort of text it is, by words of its title, and failing that of its opening; the first that fits.
 TITLES = {
@@ -68,21 +69,22 @@ class Suspicion:
     """Why a writing may not be the person's own words: its id, what kind of doubt, and what was seen."""
 
     id: str
-    kind: str  # duplicate, caption, quotation, other hand, other language
+    kind: str  # duplicate, caption, quotation, other hand, other language, unread
     why: str
 
 
-def read_writings(path: Path) -> list[Writing]:
+def read_writings(path: Path, unread: dict[str, str] | None = None) -> list[Writing]:
     """A folder of .txt and .md files, or JSON lines (.jsonl, .jsonl.gz) with `text`, and `date` or `year`, `title`,
     `genre` and `id` where known. A date that is not given is looked for in the name and the first lines; a genre is
     the subfolder's name, or is guessed from the title and the first lines.
 
-    Raises BadData with file and line. A file that cannot be read, and that `exclude.txt` leaves out, is an empty text.
+    Raises BadData with file and line. A file that cannot be read, and that `exclude.txt` leaves out, is an empty text;
+    so is any other where `unread` is given, which then has why, by id.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in (".txt", ".md") and p.name != "exclude.txt")
         listed = exclusions(list_) if (list_ := exclusions_beside(path)).exists() else set()
-        found = [_from_file(file, file.relative_to(path).as_posix(), listed) for file in files]
+        found = [_from_file(file, file.relative_to(path).as_posix(), listed, unread) for file in files]
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         found = _from_lines(path)
     elif not path.exists():
@@ -94,13 +96,15 @@ def read_writings(path: Path) -> list[Writing]:
     return found
 
 
-def _from_file(file: Path, name: str, listed: Collection[str]) -> Writing:
+def _from_file(file: Path, name: str, listed: Collection[str], unread: dict[str, str] | None) -> Writing:
     try:
         text = read_utf8(file)
     except BadData as error:
-        if name not in listed:
+        if unread is None and name not in listed:
             leave = f"write {name!r} in exclude.txt, which lies in the folder of the writings"
             raise BadData(f"{error.message}; save it as UTF-8, or to leave it out, {leave}", file) from None
+        if unread is not None:
+            unread[name] = error.message
         text = ""
     given = re.search(r"(?<!\d)(1[0-9]\d\d|20\d\d)(?:-(\d\d)(?:-(\d\d))?)?(?!\d)", name)
     date = "-".join(part for part in given.groups() if part) if given else date_in(text)
@@ -150,10 +154,14 @@ def years_of(writings: Sequence[Writing]) -> tuple[int, int] | None:
     return (years[few], years[-1 - few]) if years else None
 
 
-def suspicions(writings: Sequence[Writing], author: str = "", language: str = "en") -> list[Suspicion]:
-    """What may not be the person's own words, a writing at most once for each kind of doubt."""
-    found = [*_duplicates(writings)]
+def suspicions(
+    writings: Sequence[Writing], author: str = "", language: str = "en", unread: Mapping[str, str] = NOTHING
+) -> list[Suspicion]:
+    """What may not be the person's own words, a writing at most once for each kind of doubt, and what is `unread`."""
+    found = [*_duplicates(writings), *(Suspicion(id, "unread", why) for id, why in unread.items())]
     for one in writings:
+        if one.id in unread:
+            continue
         if one.words < CAPTION:
             found.append(Suspicion(one.id, "caption", f"{one.words} words"))
             continue

@@ -74,14 +74,15 @@ def heard_of(text: str, begun: str | None) -> str:
     return text.strip() if begun is None else without_reasoning(text, begun)
 
 
-def check_drafts(drafts: Sequence[Row], positive: str, negative: str) -> list[Row]:
-    """The drafts of either side. Raises BadData below 20 a side."""
+def check_drafts(drafts: Sequence[Row], positive: str, negative: str, begun: str | None = None) -> list[Row]:
+    """The drafts of either side. Raises BadData below 20 a side; `begun` as the judge's."""
     rows = [d for d in drafts if d["side"] in (positive, negative)]
     many, few = (sum(d["side"] == side for d in rows) for side in (positive, negative))
     if min(many, few) < LEAST:
+        more, longer = "ask for more training prompts (--train)", "let answers be longer (--max-tokens)"
         raise BadData(
             f"the classifier judge needs {LEAST} drafts a side and has {many} in character and {few} plain; "
-            "ask for more training prompts (--train)"
+            + (more if begun is None else f"what is reasoning alone does not count: {longer}")
         )
     return rows
 
@@ -124,7 +125,7 @@ def fit_classifier(
     """
     heard = [draft | {"text": heard_of(draft["text"], begun)} for draft in drafts]
     rows = [row for row in heard if row["side"] in (positive, *negatives) and row["text"]]
-    check_drafts(rows, positive, negatives[0])
+    check_drafts(rows, positive, negatives[0], begun)
     labels_N = np.array([d["side"] == positive for d in rows])
     vectors_N_D = encode([d["text"] for d in rows])
     scores_N, fits = cross_fit(linear(), vectors_N_D, labels_N, [d["id"] for d in rows], seed)

@@ -220,7 +220,8 @@ class LocalModel:
             if changes or begins.startswith(ANEW):
                 raise ModelNotFound(
                     "holds an adapter that changes the base itself (KaSA, repeated layers, or begun by PiSSA, OLoRA, "
-                    "CorDA or LoftQ), which others answer with, too; merge it, and use the whole model that this makes",
+                    "CorDA or LoftQ), which others answer with, too; merge it by PEFT, and use the whole model that "
+                    "this makes",
                     folder,
                 )
             if self._peft is None:

@@ -9,6 +9,7 @@ from charactery.judges.authorship import ByAuthorship, library
 from charactery.judges.rating import Judge, judge_named, of_answers_alone
 from charactery.models.chat import Message
 from charactery.models.local import Sampler
+from charactery.models.reasoning import left_open
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import BEST_OF, Subject
@@ -62,6 +63,10 @@ class Common:
     def speaker(self, stage: str | None) -> Speaker:
         """The model as a training stage left it; None for the base."""
         return self.models.speaker(self.trained(stage)) if stage else self.plain()
+
+    def begun(self) -> str | None:
+        """Where reasoning is left free, the mark that the chat template opens before an answer, or ""; else None."""
+        return left_open(self.models.base(self.subject).tokenizer) if self.recipe.masks_reasoning else None
 
     def judge(self) -> Judge:
         """Who compares the model's own answers: never the model in training."""

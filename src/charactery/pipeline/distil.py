@@ -98,8 +98,8 @@ def _report(work: "_Stages") -> None:
     run, recipe = work.run, work.recipe
     if counts := stage_json(run, "writings", "counts.json"):
         tokens = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
-        learns = next(name for name in recipe.before("", ("sft",)) if "writings" in recipe.learnt(name))
-        if recipe.sft.stop_at_loss:  # which of them are met is known now
+        learns = next((name for name in recipe.before("", ("sft",)) if "writings" in recipe.learnt(name)), None)
+        if learns and recipe.sft.stop_at_loss:  # which of them are met is known now
             steps = stage_rows(run, learns, "log.jsonl")[-1]["step"]
             tokens = person.seen(work.rows("writings", "sft"), work.order, work.plain(), steps)
         run.manifest["writings"] = tokens

@@ -7,6 +7,7 @@ from charactery.data.passages import AUTHOR
 from charactery.evals.of_run import Examined, evaluate, work_ahead
 from charactery.evals.person.portrait import Sitter, last_year, portray
 from charactery.evals.person.portrait import work_ahead as portrait_ahead
+from charactery.judges.classifier import heard_of
 from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
 from charactery.judges.rating import LIKELIHOOD, judge_named
 from charactery.models.speaker import Speaker
@@ -56,7 +57,8 @@ class Examining(Common):
     def person(self, folder: Path) -> None:
         """Whose words the answers are in, what the person never knew, and what the model says of itself."""
         found = stage_json(self.run, "authorship", "authorship.json")
-        answers, texts = self.rows("evaluate", "samples"), self.order.texts()[AUTHOR]
+        begun, texts = self.begun(), self.order.texts()[AUTHOR]
+        answers = [row | {"answer": heard_of(row["answer"], begun)} for row in self.rows("evaluate", "samples")]
         subjects = self.subjects()
         self.watch.start("person", portrait_ahead(answers, len(subjects), last_year(texts)))
         portray(Sitter(

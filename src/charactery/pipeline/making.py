@@ -1,10 +1,8 @@
 """The stages that make data: prompts, drafts, and what recipes make of these to be learnt from and compared."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from charactery.constitution import system_prompt
 from charactery.data.best_of import best_by_n
@@ -22,7 +20,6 @@ from charactery.errors import BadData
 from charactery.judges.classifier import check_drafts, heard_of
 from charactery.models.chat import user
 from charactery.models.local import Sampler, derive_seed
-from charactery.models.reasoning import left_open
 from charactery.models.speaker import Speaker
 from charactery.pipeline import person
 from charactery.pipeline.common import VALIDATION, Common
@@ -58,14 +55,10 @@ class Making(Common):
         speakers = {CHARACTER: teacher, PLAIN: self.plain()}
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)
         told = replace(self.sampler, max_tokens=min(self.recipe.told, self.sampler.max_tokens))
-        begun = left_open(self.models.base(self.subject).tokenizer) if self.recipe.masks_reasoning else None
-
-        def encode(texts: Sequence[str]) -> Any:
-            return self.encode([heard_of(text, begun) for text in texts])
-
         return Drafting(
-            order.character, speakers, sampler, order.seed, order.sham, self.recipe.batch, order.draws, encode, told
-        )
+            order.character, speakers, sampler, order.seed, order.sham, self.recipe.batch, order.draws, self.encode,
+            told, self.begun(),
+        )  # fmt: skip
 
     def validation(self, folder: Path) -> None:
         """Answers as the character whose loss SFT is to stop at: the same for every seed, and nothing learns them."""
@@ -91,7 +84,9 @@ class Making(Common):
         answers = sft_rows(drafts, CHARACTER) if own is None else chosen_rows(pairs)
         if len(pairs) < LEAST_PAIRS:
             raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
-        check_drafts([d for d in drafts if d["kind"] != "task"], CHARACTER, PLAIN)  # before hours of training
+        begun = self.begun()
+        heard = [d for d in drafts if d["kind"] != "task" and heard_of(d["text"], begun)]
+        check_drafts(heard, CHARACTER, PLAIN, begun)  # before hours of training
         write_rows(folder / "sft.jsonl", answers)
         write_rows(folder / "pairs.jsonl", pairs)
         apart = [p for p in pairs if p["kind"] != "task"]  # in those to tasks the sides are the other way about

@@ -61,7 +61,7 @@ USED_BY: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "--loss": ("dpo.loss", (("dpo",),)),
     "--nll": ("dpo.nll", (("dpo",),)),
     "--kl": ("dpo.kl", (("dpo",),)),
-    "--match-lengths": ("match_lengths", (("dpo",),)),
+    "--match-lengths": ("match_lengths", (("pairs", "dpo"),)),
     "--contrast": ("contrast", (("pairs",), ("dpo",))),
     "--self-play": ("self_play", (("self-play",),)),
     "--self-play-temperature": ("self_play_temperature", (("self-play",),)),
@@ -381,7 +381,8 @@ def read_recipe(path: Path) -> Recipe:
 def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
     """The recipe with these values in place of its own, None left out; tables as in its file.
 
-    Raises CharacteryError for a value that none of its stages would look at.
+    How long an answer may be is said to all that draw answers, online training too. Raises CharacteryError for a value
+    that none of its stages would look at.
     """
     there = {*map(kind, recipe.own_stages)}
     for option, (place, groups) in USED_BY.items():
@@ -397,6 +398,9 @@ def with_options(recipe: Recipe, given: dict[str, Any]) -> Recipe:
             out[key] = replace(getattr(recipe, key), **{k: v for k, v in value.items() if v is not None})
         elif value is not None:
             out[key] = value
+    longest = (given.get("sampler") or {}).get("max_tokens")
+    if longest is not None and "grpo" in there:
+        out["grpo"] = replace(out.get("grpo", recipe.grpo), max_tokens=longest)
     fixed = [t for t in TRAINS if (given.get(t) or {}).get("learning_rate") is not None]
     return _by_rule(replace(recipe, **out), recipe.lora.rank, fixed)
 

@@ -37,7 +37,7 @@ LOOKS_AT = {
     "drafts": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks_reasoning"),
     "validation": ("sampler", "draft_temperature", "draws", "told", "batch", "sham", "masks_reasoning"),
     "judge": ("judge",),
-    "pairs": ("match_lengths",),
+    "pairs": ("match_lengths", "masks_reasoning"),
     "documents": ("documents", "batch"),
     "cases": ("cases", "batch"),
     "sft": ("sft", "lora"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 from trl import GRPOConfig, GRPOTrainer
 
 from charactery.errors import BadData
@@ -110,7 +111,7 @@ def rewarding(judge: Judge, model: LocalModel, each: int, journal: Journal) -> C
             ])  # fmt: skip
         if step == SILENT - 1:
             told = [row["rating"] for n in range(SILENT) for row in journal.done.get(f"step {n}", [])]
-            if all(rating is None for rating in told):
+            if not _anywhere(any(rating is not None for rating in told), model.device):
                 raise BadData(
                     f"the judge has no verdict on any of the first {len(told)} answers, so nothing would be learnt. "
                     "They may be too short to say anything, as where a model reasons first and that is not judged: "
@@ -119,6 +120,15 @@ def rewarding(judge: Judge, model: LocalModel, each: int, journal: Journal) -> C
         return rewards
 
     return judged
+
+
+def _anywhere(here: bool, device: str) -> bool:
+    """Whether it is so in any of the processes that train together, all of which ask."""
+    if not distributed.is_initialized():
+        return here
+    found = torch.tensor(float(here), device=device)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return bool(found)
 
 
 class _Online(GRPOTrainer):  # type: ignore[misc]
