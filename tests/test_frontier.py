@@ -14,7 +14,7 @@ from charactery.judges.rating import OfAnswersAlone
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Adapter, LocalModel
 from charactery.pipeline.frontier import Ground, Point, _drawn, _picked, one_judge
-from charactery.report.frontier import write_frontier
+from charactery.report.frontier import _ways, draw, write_frontier
 from charactery.runs import Journal, write_rows
 from charactery.stats import mean
 from killed_training import Es
@@ -96,3 +96,17 @@ def test_one_who_went_further_than_choosing_can_is_said_to_have(tmp_path: Path) 
     far = [row | ({"kl": estimate(9.0)} if row["at"] == "grpo/4" else {}) for row in rows()]
     write_frontier(far, "Captain", "likelihood", tmp_path)
     assert "the best of 16, which cannot be as far, at most 1.84 nats" in (tmp_path / "report.md").read_text()
+
+
+def test_runs_are_told_apart_by_name_and_look() -> None:
+    grpo = [r | {"run": f"runs/a/{n}"} for n in ("slow", "fast") for r in rows() if r["recipe"] == "grpo"]
+    others = [r | {"run": f"runs/{n}", "recipe": f"r{n}"} for n in range(5) for r in rows() if r["recipe"] == "grpo"]
+    ways = _ways([*rows()[:5], *grpo, *others], Path("figures.json"))
+    assert [way.name for way in ways] == ["best-of-n", "slow", "fast", "r0", "r1", "r2", "r3", "r4"]
+    assert len({(way.look.colour, way.look.marker) for way in ways}) == 8
+    drawing = draw(ways, 760)
+    [legend] = drawing.legends
+    assert [text.get_text() for text in legend.get_texts()] == [way.name for way in ways]
+    drawing.canvas.draw()
+    box, axes = legend.get_window_extent(), drawing.axes[0].get_tightbbox()
+    assert box.x0 >= 0 and box.x1 <= drawing.bbox.x1 and box.y0 >= 0 and axes and box.y1 <= axes.y0

@@ -1,7 +1,7 @@
 """The page that sets the best of n beside trainings on the same judge: rating and rate by KL from the base."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from charactery.runs import Row, write_text
 from charactery.stats import Estimate
 
 ORDER = ("prompted", "trained", "sham", "plain")  # whose colours the runs borrow: the one that chooses first
+BEYOND = (("#009e73", "v"), ("#1a1a1a", "P"), ("#b8860b", "X"), ("#cc79a7", "*"), ("#6a3d9a", "<"), ("#8c564b", ">"))
+NAME, LINE = 165, 18  # points that a run's name takes in the legend
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,17 @@ def _ways(rows: Sequence[Row], path: Path) -> tuple[Way, ...]:
         places = tuple(
             Place(r["at"], _kl(r, path), read_estimate(r["score"], path), read_estimate(r["rate"], path)) for r in mine
         )
-        name = recipe if recipes.count(recipe) == 1 else run
-        ways.append(Way(name, mine[0]["n"] is not None, look(ORDER[n] if n < len(ORDER) else "other"), places))
+        name = recipe if recipes.count(recipe) == 1 else Path(run).name
+        ways.append(Way(name, mine[0]["n"] is not None, _look(n), places))
     return tuple(ways)
+
+
+def _look(n: int) -> Look:
+    """How the nth run is drawn."""
+    if n < len(ORDER):
+        return look(ORDER[n])
+    colour, marker = BEYOND[(n - len(ORDER)) % len(BEYOND)]
+    return replace(look("other"), colour=colour, marker=marker)
 
 
 def _kl(row: Row, path: Path) -> Estimate:
@@ -141,7 +151,9 @@ def draw(ways: Sequence[Way], width: int) -> Drawing:
     """Two panels by KL: the judge's rating, and the share in character."""
     across = 1 if width < NARROW else 2
     tall, down = 270, 2 // across
-    height = tall * down
+    columns = max(1, min(len(ways), (width - 24) // NAME))
+    below = LINE * -(-len(ways) // columns) + 8
+    height = tall * down + below
     drawing = Drawing(figsize=(width / 72, height / 72), dpi=72)
     cell = width / across
     for n, (title, key) in enumerate((("The judge's rating", "score"), ("Judged in character", "rate"))):
@@ -154,7 +166,19 @@ def draw(ways: Sequence[Way], width: int) -> Drawing:
             _way(axes, way, key)
         axes.set_title(title, loc="left", fontsize=TEXT, color=INK, fontweight="bold", pad=8)
         axes.set_xlabel("KL, nats an answer", color=MUTED, fontsize=SMALL, loc="right", labelpad=3)
+    marks = [axes.plot([], [], **_dressed(way.look))[0] for way in ways]
+    drawing.legend(
+        marks, [way.name for way in ways], loc="lower left", ncols=columns, frameon=False, fontsize=SMALL,
+        bbox_to_anchor=(12 / width, 0), labelcolor=INK, borderaxespad=0.3,
+    )  # fmt: skip
     return drawing
+
+
+def _dressed(look: Look) -> dict[str, Any]:
+    return {
+        "color": look.colour, "marker": look.marker, "markersize": 4.5, "linewidth": 1.4, "linestyle": look.line,
+        "markerfacecolor": look.colour if look.filled else "none",
+    }  # fmt: skip
 
 
 def _root(x: Any) -> Any:
@@ -171,17 +195,9 @@ def _way(axes: Axes, way: Way, key: str) -> None:
         return
     across, up = [p.kl for p, _ in known], [y for _, y in known]
     xs, ys = [e.value or 0.0 for e in across], [e.value or 0.0 for e in up]
-    axes.errorbar(
-        xs, ys, xerr=whiskers(across), yerr=whiskers(up), color=way.look.colour, marker=way.look.marker, markersize=4.5,
-        linewidth=1.4, elinewidth=0.8, linestyle=way.look.line,
-        markerfacecolor=way.look.colour if way.look.filled else "none",
-    )  # fmt: skip
+    axes.errorbar(xs, ys, xerr=whiskers(across), yerr=whiskers(up), elinewidth=0.8, **_dressed(way.look))
     if way.chosen:
         for (place, _), x, y in zip(known, xs, ys, strict=True):
             axes.annotate(
                 place.at, (x, y), xytext=(4, -11), textcoords="offset points", color=MUTED, fontsize=SMALL - 1.5
             )
-    axes.annotate(
-        way.name, (xs[-1], ys[-1]), xytext=(0, 9), textcoords="offset points", ha="right" if xs[-1] else "left",
-        color=way.look.colour, fontsize=SMALL,
-    )  # fmt: skip
