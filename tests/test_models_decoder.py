@@ -49,9 +49,9 @@ def network(family: str, seed: int = 0, **more: Any) -> Any:
 def adapted(made: Any, targets: str | list[str] = "all-linear") -> Any:
     from peft import LoraConfig, get_peft_model
 
-    peft = get_peft_model(made, LoraConfig(r=4, lora_alpha=12, target_modules=targets, task_type="CAUSAL_LM"))
     with torch.random.fork_rng():
         torch.manual_seed(3)
+        peft = get_peft_model(made, LoraConfig(r=4, lora_alpha=12, target_modules=targets, task_type="CAUSAL_LM"))
         for name, parameter in peft.named_parameters():
             if "lora_B" in name:
                 parameter.data.normal_(0, 0.1)
@@ -233,8 +233,10 @@ def test_the_way_of_a_graphics_card_has_the_same_gradients(family: str) -> None:
     torch.testing.assert_close(*ways, atol=1e-5, rtol=1e-5)
     there = torch.randn(ways[0].shape, generator=torch.Generator().manual_seed(0))
     grads = [torch.autograd.grad(way, learning, there) for way in ways]
-    for mine, theirs in zip(*grads, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
+    for mine, theirs in zip(
+        *grads, strict=True
+    ):  # sums of terms as large as the largest: that is what rounding goes by
+        torch.testing.assert_close(mine, theirs, atol=2e-5 * float(theirs.abs().max()), rtol=0)
 
 
 def test_what_learns_is_the_adapter_that_is_on() -> None:
