@@ -126,6 +126,7 @@ def test_tokens_of_a_training_that_stopped_are_those_it_met(tiny_model: LocalMod
     speaker = Speaker(parse_subject("smollm2"), tiny_model, None, "x")
     each = len(tiny_model.tokenizer("One two three four.", add_special_tokens=False)["input_ids"])
     assert seen(rows, order, speaker) == {"passages": 8, "distinct": 8 * each, "seen": 16 * each}
+    assert seen(rows, order, speaker, 0) == {"passages": 0, "distinct": 0, "seen": 0}
     assert seen(rows, order, speaker, 1) == {"passages": 4, "distinct": 4 * each, "seen": 4 * each}
     assert seen(rows, order, speaker, 3) == {"passages": 8, "distinct": 8 * each, "seen": 12 * each}
 
@@ -290,19 +291,20 @@ def test_the_two_lincolns_read_the_same_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stages_of", "stop", "met"),
+    ("stages_of", "stop", "met", "log"),
     [
-        (("writings", "sft"), 3.0, {"passages": 5}),
-        (("writings", "sft"), 0.0, {"passages": 12}),
-        (("writings", "reflections", "sft"), 3.0, {"passages": 12}),  # nothing learns from them
+        (("writings", "sft"), 3.0, {"passages": 5}, [{"step": 2}, {"step": 4}]),
+        (("writings", "sft"), 3.0, {"passages": 5}, []),  # it began below the loss
+        (("writings", "sft"), 0.0, {"passages": 12}, [{"step": 4}]),
+        (("writings", "reflections", "sft"), 3.0, {"passages": 12}, [{"step": 4}]),  # nothing learns from them
     ],
 )
 def test_what_the_manifest_says_of_the_writings(
-    stages_of: tuple[str, ...], stop: float, met: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stages_of: tuple[str, ...], stop: float, met: Any, log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(distil, "stage_json", lambda *given: {"tokens": {"passages": 12}})
-    monkeypatch.setattr(distil, "stage_rows", lambda run, stage, name: [{"step": 2}, {"step": 4}])
+    monkeypatch.setattr(distil, "stage_rows", lambda run, stage, name: log)
     monkeypatch.setattr(distil, "write_report", lambda *given: None)
     monkeypatch.setattr(distil.person, "seen", lambda *given: asked.append(given[-1]) or {"passages": 5})
     run: Any = SimpleNamespace(folder=tmp_path, manifest={})
@@ -312,4 +314,4 @@ def test_what_the_manifest_says_of_the_writings(
     )  # fmt: skip
     distil._report(work)
     assert run.manifest["writings"] == json.loads((tmp_path / "manifest.json").read_text())["writings"] == met
-    assert asked == ([4] if met["passages"] == 5 else [])
+    assert asked == ([4 if log else 0] if met["passages"] == 5 else [])

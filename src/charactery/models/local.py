@@ -34,12 +34,7 @@ APART = 4  # a batch ends where going on would put one in so many of its places 
 HELD = 2  # adapters whose merged weights are held: a run's trained and sham answer in turn
 AT_ONCE = 4  # that answer at once, each with merged weights of its own; who comes later waits for one to be done
 LOADED = 8  # adapters that stay on the network when others are asked for, those asked for last
-ANEW = (
-    "pissa",
-    "olora",
-    "corda",
-    "loftq",
-)  # begin an adapter by taking it out of the base, again whenever it is loaded
+ANEW = ("pissa", "olora", "corda", "loftq")  # take an adapter's beginning out of the base whenever it is loaded
 HEAD = 256  # positions put through the vocabulary head at once: 50 MB of float32 at 49,152 tokens
 
 
@@ -197,8 +192,7 @@ class LocalModel:
         if key not in self._adapters:
             name = next(self._names)
             self._put_on(key[0], name)
-            # the adapter's own tensors alone: `.to` on the whole would round the rotary frequencies, which stay in
-            # float32
+            # the adapter's own tensors alone: `.to` on the whole would round the rotary frequencies, float32 always
             for path, parameter in self._peft.named_parameters():
                 if f".{name}." in path:
                     parameter.data = parameter.data.to(self.model.dtype)
