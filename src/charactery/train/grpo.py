@@ -124,7 +124,7 @@ def rewarding(judge: Judge, model: LocalModel, each: int, journal: Journal) -> C
 
 def _anywhere(here: bool, device: str) -> bool:
     """Whether it is so in any of the processes that train together, all of which ask."""
-    if not distributed.is_initialized():
+    if not (distributed.is_available() and distributed.is_initialized()):  # not every build of torch has it
         return here
     found = torch.tensor(float(here), device=device)
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
