@@ -2,6 +2,7 @@
 
     python benchmarks/axes_table.py --out runs/axes                     every cell that is missing, one after another
     python benchmarks/axes_table.py --out runs/axes --only "to its end" what has this in its name
+    python benchmarks/axes_table.py --out runs/axes --read              nothing is run: of the runs that are there
     python benchmarks/axes_table.py --out runs/axes --list              what there is, and what is missing
 
 A cell is SFT alone (`--recipe distill`). First each setting is trained to its end on the first seed. The loss that the
@@ -19,7 +20,7 @@ from pathlib import Path
 from recipe_table import by_codes, figures, fill_cells, over_seeds, reusable
 
 from charactery.errors import CharacteryError
-from charactery.runs import Row, Run, read_rows
+from charactery.runs import Row, Run, read_rows, write_text
 
 HERE = Path(__file__).parent
 KEPT, TABLE = HERE / "axes_table.json", HERE.parent / "docs" / "axes-table.md"
@@ -36,7 +37,9 @@ SETTINGS = {
     "rank 16, Muon": ("--optimizer", "muon"),
     "rank 16, SOAP": ("--optimizer", "soap"),
 }
-MEASURED = ("steps", "loss", "trained", "likelihood", "elsewhere", "prose", "chat frame", "choice", "repetition", "KL")
+MEASURED = (
+    "steps", "loss", "in character", "likelihood", "elsewhere", "prose", "chat frame", "choice", "repetition", "KL",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def command(cell: Cell, out: Path) -> list[str]:
 
 def cell_figures(run: Run) -> Row:
     """What the table has of a run: values alone, since the seeds are what it varies over."""
-    found = {name: row["value"] if isinstance(row, dict) else row for name, row in figures(run).items()}
+    every = figures(run)
+    found = {name: every[name]["trained"]["value"] for name in MEASURED if name in every}
+    found |= {name: every[name] for name in ("training", "peak", "code")}
     folder = run.stage_folder("sft")
     looks = read_rows(folder / "validation.jsonl")
     lowest = min(looks, key=lambda row: row["loss"])
@@ -150,4 +155,7 @@ def _trials(kept: dict[str, Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    fill_cells(__doc__, "runs/axes", cells(), Cell.folder, command, cell_figures, table, (KEPT, TABLE))
+    fill_cells(
+        __doc__, "runs/axes", cells(), Cell.folder, command, cell_figures, KEPT,
+        lambda kept: write_text(TABLE, table(kept)),
+    )  # fmt: skip

@@ -1,14 +1,15 @@
-"""Every recipe on two characters, as one table: what shows of the character, and what it costs.
+"""Every recipe on two characters, as one page: what shows of the character, and what it costs.
 
     python benchmarks/recipe_table.py --out runs/table              every cell that is missing, one after another
     python benchmarks/recipe_table.py --out runs/table --only rlaif what has this in its name
+    python benchmarks/recipe_table.py --out runs/table --read       nothing is run: the page of the runs that are there
     python benchmarks/recipe_table.py --out runs/table --list       what there is, and what is missing
 
 Two of these may go on at once, each on cores of its own (OMP_NUM_THREADS), as with --only captain and --only companion.
 
-A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the table
-to docs/recipe-table.md. A killed run goes on where it was, unless the code has changed since. What a run would
-do just as a finished one did is taken from there: stages whole, and else answers.
+A cell is a run of `charactery train`, made with the sham; its figures go to benchmarks/recipe_table.json, and the page
+to docs/recipe-table.md, with a picture of each character. A killed run goes on where it was, unless the code has
+changed since. What a run would do just as a finished one did is taken from there: stages whole, and else answers.
 """
 
 import argparse
@@ -27,8 +28,10 @@ from charactery.models.local import pick_device
 from charactery.models.subject import BEST_OF
 from charactery.pipeline.manifest import code_revision, engine
 from charactery.pipeline.reuse import REUSED
+from charactery.report.forest import Axis, Group, forest
+from charactery.report.picture import save_png
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
-from charactery.stats import mean
+from charactery.stats import Estimate, mean
 
 HERE = Path(__file__).parent
 KEPT, TABLE = HERE / "recipe_table.json", HERE.parent / "docs" / "recipe-table.md"
@@ -42,43 +45,65 @@ SIZES = ("--held-out", "60", "--talks", "6", "--elsewhere", "20")
 TRAINS = ("sft", "dpo", "grpo")
 AROUND = ("prompts", "drafts", "judge", "evaluate", "person", "report")  # which every run has, or every judge
 
-# Title, eval, metric, subject, condition
-COLUMNS = (
-    ("trained", "expression", "rate", "trained", "turn 1"),
-    ("prompted", "expression", "rate", "prompted", "turn 1"),
-    ("plain", "expression", "rate", "plain", "turn 1"),
-    ("sham", "expression", "rate", "sham", "turn 1"),
-    ("likelihood", "expression", "likelihood", "trained", "turn 1"),
-    ("elsewhere", "elsewhere", "rate", "trained", "elsewhere"),
-    ("prose", "cost", "bits per byte ratio", "trained", "prose"),
-    ("chat frame", "cost", "bits per byte ratio", "trained", "chat frame"),
-    ("choice", "multiple choice", "difference from plain", "trained", "all"),
-    ("repetition", "cost", "repetition ratio", "trained", "held-out"),
-    ("length", "cost", "length ratio", "trained", "held-out"),
-    ("KL", "cost", "divergence from plain", "trained", "turn 1"),
-)
-TITLES = [title for title, *_ in COLUMNS]
+# Title: eval, metric, condition
+MEASURES = {
+    "in character": ("expression", "rate", "turn 1"),
+    "of prompted": ("expression", "ratio to prompted", "turn 1"),
+    "likelihood": ("expression", "likelihood", "turn 1"),
+    "elsewhere": ("elsewhere", "rate", "elsewhere"),
+    "prose": ("cost", "bits per byte ratio", "prose"),
+    "chat frame": ("cost", "bits per byte ratio", "chat frame"),
+    "choice": ("multiple choice", "difference from plain", "all"),
+    "repetition": ("cost", "repetition ratio", "held-out"),
+    "length": ("cost", "length ratio", "held-out"),
+    "KL": ("cost", "divergence from plain", "turn 1"),
+}
+SHOWS = ("in character", "of prompted", "likelihood", "elsewhere")
+COSTS = ("prose", "chat frame", "choice", "repetition", "length", "KL")
+SUBJECTS = ("trained", "sham", "prompted", "plain")
+CONTROLS = {"AUC": ("judge", "auc", ""), "mixture": ("controls", "share recovered", "turn 1")}
+MIXTURE = "a 50:50 mixture"
+# What a report says of a run, in a word; of the two of the ratio to prompted one stands for both
+VERDICTS = {
+    "expression at least": "prompted", "lower end": "prompted", "expression clear of plain": "plain",
+    "expression clear of sham": "sham", "expression clear of another": "others", "likelihood clear": "likelihood",
+    "bits per byte on prose": "prose", "bits per byte in the chat frame": "chat frame", "repetition": "repetition",
+    MIXTURE: "",  # the judge's, and not the recipe's
+}  # fmt: skip
 SECONDS = ("own stages", "training", "processor")
 MOST = 240  # seconds of training that a cell is meant to keep to
 SHORT = 8  # of a digest's signs
-ABOUT = {
-    "trained": "share of held-out prompts answered in character, at the first turn; then prompted, plain, and what was "
-    "trained on plain answers (sham)",
-    "likelihood": "nats a token by which the character makes the trained model's answers likelier than others do",
+ABOUT_SHOWS = {
+    "in character": "share of held-out prompts answered in character at the first turn, by the run's classifier",
+    "sham": "the same of what was trained as long with nothing to learn",
+    "of prompted": "the trained model's share divided by the prompted model's, by the same run's classifier. Runs of a "
+    "seed ask for the same answers, but fit a classifier each, on answers that may differ where a run without sham has "
+    "others beside them in a batch: of the companion's prompted answers best-of-n's takes 0.25 for hers, the rest 0.32",
+    "likelihood": "nats a token by which the character makes these answers more likely than other characters do",
     "elsewhere": "share in character where it should not show",
-    "prose, chat frame": "bits per byte over the plain model's, of prose and of plain answers in the chat frame",
+    "not held": "which of the bounds that [every report](report.md#verdicts) looks at the run misses: *prompted* "
+    "(0.8 of the prompted model's share, and 0.65 at the interval's lower end), clear of *plain*, *sham* and *others* "
+    "(another character's answers), *likelihood* clear of plain, *prose* (at most 1.1), *chat frame* (1.25), *repetition* "
+    "(1.5)",
+}
+ABOUT_COSTS = {
+    "prose, chat frame": "bits per byte divided by the plain model's, of prose, and of plain answers in the chat "
+    "format: 1 is unchanged",
     "choice": "multiple choice accuracy less the plain model's",
-    "repetition, length": "over the plain model's",
+    "repetition, length": "divided by the plain model's",
     "KL": "nats an answer, of the trained model from the plain one, on its own answers at temperature 0.7",
-    "answers": "that are drawn for one that is given",
+    "after the slash": "the sham's, without its interval",
+}
+ABOUT_TAKES = {
+    "answers": "drawn for each one that is given",
     "own stages": "seconds of what a recipe does between drafts and evals, writing and judging as well as training; of "
     "best-of-n, which does nothing beforehand, those of its curve by n",
     "training, processor": "seconds of the stages that train (the sham's are not in it), by the clock and of the "
     "processor's cores together, which other work on the machine changes less. A recipe is meant to train in at most "
     f"{MOST} s by the clock; ‡ marks where it took longer. Options are the recipes' own: none was cut to fit",
-    "§": "not all of it was done in this run: a stage that would be done of the same by the same code is taken from "
-    "the run that did it, with the time it took there; of others, what a run before had asked alike takes no time",
-    "peak": "of the run's memory",
+    "§": "not all of it was done in this run: a stage with the same inputs and code is taken from the run that did it, "
+    "with the time it took there; of others, answers that a run before had already drawn take no time",
+    "peak": "memory",
     "code": "the first signs of the digest of Charactery's source that began the run",
 }
 
@@ -134,13 +159,19 @@ def _folder(cell: Cell, out: Path) -> Path:
 
 
 def figures(run: Run) -> Row:
-    """What the table has of a run."""
+    """What the page has of a run: of each measure the Subjects' Estimates, and what the run took."""
     rows = json.loads((run.stage_folder("evaluate") / "figures.json").read_text())
-    found: Row = {}
-    for title, *wanted in COLUMNS:
-        for row in rows:
-            if [row[key] for key in ("eval", "metric", "subject", "condition")] == wanted and not row["trait"]:
-                found[title] = row["estimate"]
+    keys = ("eval", "metric", "condition", "subject", "trait")
+    by = {tuple(row[key] for key in keys): row["estimate"] for row in rows}
+    found: Row = {
+        title: {s: by[*what, s, ""] for s in SUBJECTS if (*what, s, "") in by} for title, what in MEASURES.items()
+    }
+    found["controls"] = {name: by.get((*what, {"mixture": name}.get(name, ""), "")) for name, what in CONTROLS.items()}
+    verdicts = json.loads((run.stage_folder("evaluate") / "verdicts.json").read_text())
+    missed = [next(said for start, said in VERDICTS.items() if v["name"].startswith(start))
+              for v in verdicts if v["held"] is False]  # fmt: skip
+    found["controls"]["held"] = next(v["held"] for v in verdicts if v["name"].startswith(MIXTURE))
+    found["not held"] = [*dict.fromkeys(filter(None, missed))]
     records = [run.record(name) for name in run.manifest["stages"]]
     trains = [r for r in records if r and stage_kind(r.name) in TRAINS]
     names = {*run.manifest["stages"]} - {*AROUND}
@@ -183,7 +214,6 @@ def over_seeds(values: Sequence[float | None], digits: int = 2) -> str:
 
 def table(kept: dict[str, Row]) -> str:
     """The page."""
-    titles = ["recipe", "seed", *TITLES, "answers", *(f"{name}, s" for name in SECONDS), "peak, GB", "code"]
     lines = [
         "# Recipes compared", "",
         "What each [recipe](recipes.md) gives and costs. Made by", "",
@@ -191,56 +221,143 @@ def table(kept: dict[str, Row]) -> str:
         f"on smollm2, each run on {_cores(kept)}. Every line is a run of",
         f"`charactery train NAME --recipe RECIPE --sham {' '.join(SIZES)}` (best-of-n without --sham, since it trains",
         "nothing). In brackets are 95% intervals, over answers; in lines of a mean, Student's t over the seeds.",
-        "† marks a recipe of one seed: what another would give is not known. `–` is a figure that there is none of;",
-        "recipes and characters without a line have not been run. [Reading the report](report.md) explains the",
-        "figures.", "",
-        *(fill(f"- **{name}**: {said}.", 120, subsequent_indent="  ") for name, said in ABOUT.items()),
+        "† marks a recipe of one seed: what another would give is not known. `–`: there is no such figure.",
+        "Recipes and characters without a line have not been run.",
+        *by_codes(kept),
     ]  # fmt: skip
-    lines += by_codes(kept)
     for character in CHARACTERS:
-        mine = [cell for cell in cells() if cell.character == character and cell.name in kept]
+        mine = {cell: kept[cell.name] for cell in cells() if cell.character == character and cell.name in kept}
+        if mine:
+            picture = f"![{_alt(character, mine)}]({_image(character)})"
+            lines += ["", f"## {character}", "", *_controls(mine), "", picture]
+            lines += ["", "### Does it show?", "", *_shows(mine)]
+            lines += ["", "### What it costs", "", *_costs(mine), "", "### What it takes", "", *_takes(mine)]
+    lines += ["", "## What the columns are"]
+    every = {"Does it show?": ABOUT_SHOWS, "What it costs": ABOUT_COSTS, "What it takes": ABOUT_TAKES}
+    for title, about in every.items():
+        lines += ["", f"**{title}**", ""]
+        lines += [fill(f"- **{name}**: {said}.", 120, subsequent_indent="  ") for name, said in about.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _controls(mine: dict[Cell, Row]) -> list[str]:
+    """How good this character's judge is, by the first run."""
+    cell, row = next(iter(mine.items()))
+    auc, mixture = (row["controls"][name] for name in ("AUC", "mixture"))
+    held = row["in character"]["prompted"]["n"], row["elsewhere"]["trained"]["n"]
+    return [
+        f"The judge, fitted on each run's answers, by `{cell.recipe}` at seed {cell.seed}: AUC {_said(auc)} for the "
+        "character's answers against plain and others'; of a half-and-half mixture it recovered "
+        f"{_said(mixture)}, where 0.5 is right"
+        + (". " if row["controls"]["held"] else ": **this control missed its bound**, so read shares with more doubt. ")
+        + f"Shares are of {held[0]} held-out prompts, likelihoods and *elsewhere* of {held[1]}."
+    ]
+
+
+def _by_seed(mine: dict[Cell, Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """Recipe, what stands under seed, and the rows of a line: one, or all of a mean."""
+    for recipe in RECIPES:
+        seeds = {cell.seed: row for cell, row in mine.items() if cell.recipe == recipe}
+        for seed, row in sorted(seeds.items()):
+            yield recipe, f"{seed}{' †' if len(seeds) == 1 else ''}", [row]
+        if len(seeds) > 1:
+            yield recipe, f"mean of {len(seeds)} seeds", [*seeds.values()]
+
+
+def _of(rows: Sequence[Row], title: str, subject: str = "trained") -> str:
+    """A figure with its interval; of several rows their mean."""
+    told = [(row.get(title) or {}).get(subject) for row in rows]
+    return _said(told[0]) if len(rows) == 1 else over_seeds([(one or {}).get("value") for one in told])
+
+
+def _shows(mine: dict[Cell, Row]) -> list[str]:
+    titles = ("recipe", "seed", "in character", "sham", "of prompted", "likelihood", "elsewhere", "not held")
+    lines = [_cells(*titles), f"|{'---|' * len(titles)}"]
+    first = {cell.seed: [row] for cell, row in mine.items() if cell.recipe == RECIPES[0]}
+    for subject in ("plain", "prompted"):  # of the default's runs: others of a seed ask for the same answers
+        for seed, rows in sorted(first.items()):
+            told = (_of(rows, title, subject) for title in ("in character", "likelihood", "elsewhere"))
+            lines.append("| *{}* | *{}* | {} | | | {} | {} | |".format(subject, seed, *told))
+    for recipe, which, rows in _by_seed(mine):
+        missed = ", ".join(rows[0]["not held"]) or "none" if len(rows) == 1 else ""
+        lines.append(_cells(recipe, which, _of(rows, "in character"), _of(rows, "in character", "sham"),
+                            *(_of(rows, title) for title in SHOWS[1:]), missed))  # fmt: skip
+    return lines
+
+
+def _costs(mine: dict[Cell, Row]) -> list[str]:
+    titles = ("recipe", "seed", *COSTS)
+    lines = [_cells(*titles), f"|{'---|' * len(titles)}"]
+    for seed, rows in sorted((c.seed, [row]) for c, row in mine.items() if c.recipe == RECIPES[0]):
+        lines.append(_cells("*prompted*", f"*{seed}*", *(_of(rows, title, "prompted") for title in COSTS)))
+    for recipe, which, rows in _by_seed(mine):
+        figures = [_of(rows, title) for title in COSTS]
+        if bound := rows[0].get("KL at most"):
+            figures[-1] = f"at most {bound:.2f}"
+        shams = [_mean_of([(row.get(title) or {}).get("sham") for row in rows]) for title in COSTS]
+        lines.append(_cells(recipe, which, *(f"{told} / {sham}" if sham else told
+                                            for told, sham in zip(figures, shams, strict=True))))  # fmt: skip
+    return lines
+
+
+def _mean_of(estimates: Sequence[Any]) -> str:
+    """Their mean alone; nothing where there is none."""
+    known = [e["value"] for e in estimates if e and e["value"] is not None]
+    return f"{sum(known) / len(known):.2f}" if known else ""
+
+
+def _takes(mine: dict[Cell, Row]) -> list[str]:
+    titles = ("recipe", "seed", "answers", *(f"{name}, s" for name in SECONDS), "peak, GB", "code")
+    lines = [_cells(*titles), f"|{'---|' * len(titles)}"]
+    for recipe, seed, rows in _by_seed(mine):
+        if len(rows) == 1:
+            seconds = [f"{rows[0][name]}{_marks(name, rows[0])}" if rows[0].get(name) else "–" for name in SECONDS]
+        else:
+            seconds = [over_seeds([row.get(name) or None for row in rows], 0) for name in SECONDS]
+        peak = f"{max(row['peak'] for row in rows) / 1000:.1f}"
+        code = ", ".join(dict.fromkeys(row["code"][:SHORT] for row in rows))
+        lines.append(_cells(recipe, seed, rows[0].get("answers", 1), *seconds, peak, code))
+    return lines
+
+
+def _image(character: str) -> str:
+    return f"images/recipes-{character}.png"
+
+
+def _alt(character: str, mine: dict[Cell, Row]) -> str:
+    """What the picture shows, for who does not see it."""
+    shown = [f"{recipe} {_of(rows, 'in character').split(' [')[0]}" for recipe, _, rows in _by_seed(mine)
+             if len(rows) == max(1, sum(cell.recipe == recipe for cell in mine))]  # fmt: skip
+    return f"Share in character by recipe, of the {character}: {', '.join(shown)}. The table below has the same."
+
+
+def pictures(kept: dict[str, Row], folder: Path) -> None:
+    """A picture of each character's shares, one dot a seed, into `folder`."""
+    for character in CHARACTERS:
+        mine = {cell: kept[cell.name] for cell in cells() if cell.character == character and cell.name in kept}
         if not mine:
             continue
-        lines += [
-            "", f"## {character}", "",
-            _cells(*titles), f"|{'---|' * len(titles)}",
-        ]  # fmt: skip
+        first = next(iter(mine.values()))["in character"]
+        groups = [Group("the model itself", tuple((s, Estimate(**first[s])) for s in ("prompted", "plain")))]
         for recipe in RECIPES:
-            seeds = {cell.seed: kept[cell.name] for cell in mine if cell.recipe == recipe}
-            alone = " †" if len(seeds) == 1 else ""
-            lines += [_line(recipe, f"{seed}{alone}", row) for seed, row in sorted(seeds.items())]
-            if len(seeds) > 1:
-                lines.append(_mean_line(recipe, list(seeds.values())))
-    return "\n".join(lines) + "\n"
+            told = [row["in character"] for cell, row in mine.items() if cell.recipe == recipe]
+            points = [(s, Estimate(**one[s])) for s in ("trained", "sham") for one in told if one.get(s)]
+            groups += [Group(recipe, tuple(points))] if points else []
+        axis = Axis(f"answered in character, of {first['prompted']['n']} held-out prompts", 0, 1,
+                    reference=first["prompted"]["value"], percent=True)  # fmt: skip
+        save_png(forest(groups, axis, 620, listed=False), folder / Path(_image(character)).name)
 
 
 def by_codes(kept: dict[str, Row]) -> list[str]:
     """A warning where not all figures are of the same code."""
     if len({row["code"] for row in kept.values()}) < 2:
         return []
-    return ["", "**Not all lines were made by the same code**: compare those with the same last column."]
-
-
-def _line(recipe: str, seed: str, row: Row) -> str:
-    figures = [_said(row.get(title)) for title in TITLES]
-    if bound := row.get("KL at most"):
-        figures[TITLES.index("KL")] = f"at most {bound:.2f}"
-    seconds = [f"{row[name]}{_marks(name, row)}" if row.get(name) else "–" for name in SECONDS]
-    peak = f"{row['peak'] / 1000:.1f}"
-    return _cells(recipe, seed, *figures, row.get("answers", 1), *seconds, peak, row["code"][:SHORT])
+    return ["", "**Not all lines were made by the same code**: compare those with the same *code*."]
 
 
 def _marks(name: str, row: Row) -> str:
     taken = [stage for stage in row.get("taken", ()) if name == "own stages" or stage_kind(stage) in TRAINS]
     return (" ‡" if name == "training" and row[name] > MOST else "") + (" §" if taken else "")
-
-
-def _mean_line(recipe: str, rows: Sequence[Row]) -> str:
-    figures = [over_seeds([(row.get(title) or {}).get("value") for row in rows]) for title in TITLES]
-    seconds = [over_seeds([row.get(name) or None for row in rows], 0) for name in SECONDS]
-    answers, peak = rows[0].get("answers", 1), max(row["peak"] for row in rows) / 1000
-    code = ", ".join(dict.fromkeys(row["code"][:SHORT] for row in rows))
-    return _cells(recipe, f"mean of {len(rows)} seeds", *figures, answers, *seconds, f"{peak:.1f}", code)
 
 
 def _cells(*texts: object) -> str:
@@ -256,22 +373,29 @@ def _of_other_code(folder: Path) -> bool:
 
 def fill_cells(
     about: str, default: str, cells: Iterable[Any], folder: Callable[[Any, Path], Path],
-    command: Callable[[Any, Path], list[str]], figures: Callable[[Run], Row], table: Callable[[dict[str, Row]], str],
-    files: tuple[Path, Path],
+    command: Callable[[Any, Path], list[str]], figures: Callable[[Run], Row], file: Path,
+    page: Callable[[dict[str, Row]], None],
 ) -> None:  # fmt: skip
-    """Run the cells that are missing, each with a `name`, and keep figures and page after each (`files`)."""
+    """Run the cells that are missing, each with a `name`; after each, all figures go to `file` and into the page."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(default))
     parser.add_argument("--only", default="", help="cells with this in their name")
-    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--list", action="store_true", help="what there is, and what is missing")
+    parser.add_argument("--read", action="store_true", help="run nothing: figures and page of the runs that are there")
     options = parser.parse_args()
-    kept: dict[str, Row] = json.loads(files[0].read_text()) if files[0].exists() else {}
+    kept: dict[str, Row] = json.loads(file.read_text()) if file.exists() else {}
     wanted = [cell for cell in cells if options.only in cell.name]
     if options.list:
         for cell in wanted:
             code = kept[cell.name]["code"] if cell.name in kept else ""
             other = f"  by other code, {code}" if code not in ("", code_revision()) else ""
             print(f"{'there' if code else 'missing':>8}  {cell.name}{other}")
+        return
+    if options.read:
+        there = [(cell.name, folder(cell, options.out)) for cell in wanted]
+        kept |= {name: figures(read_run(run)) for name, run in there if (run / "report.html").exists()}
+        write_json(file, kept)
+        page(kept)
         return
     failed = []
     for cell in wanted:
@@ -296,13 +420,19 @@ def fill_cells(
                 continue
         if (run / "report.html").exists():  # of one that was there, too: another column may have come in
             kept[cell.name] = figures(read_run(run))
-        elsewhere = json.loads(files[0].read_text()) if files[0].exists() else {}  # what another made meanwhile
+        elsewhere = json.loads(file.read_text()) if file.exists() else {}  # what another made meanwhile
         kept = elsewhere | kept
-        write_json(files[0], kept)
-        write_text(files[1], table(kept))
+        write_json(file, kept)
+        page(kept)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
+def write_page(kept: dict[str, Row]) -> None:
+    """The page, and its pictures beside it."""
+    write_text(TABLE, table(kept))
+    pictures(kept, TABLE.parent / "images")
+
+
 if __name__ == "__main__":
-    fill_cells(__doc__, "runs/table", cells(), _folder, command, figures, table, (KEPT, TABLE))
+    fill_cells(__doc__, "runs/table", cells(), _folder, command, figures, KEPT, write_page)

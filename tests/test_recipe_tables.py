@@ -38,55 +38,70 @@ def axes(recipes: ModuleType) -> ModuleType:
 
 
 def row(rate: float, training: int = 100, code: str = "aaaaaaaabbbb") -> dict[str, Any]:
-    figures = {name: share(rate, 60) for name in ("trained", "prompted", "plain", "sham", "elsewhere")}
-    others = ("likelihood", "prose", "chat frame", "choice", "repetition", "length", "KL")
-    return figures | {name: around(1.0, 0.1, 20) for name in others} | {
+    rates: dict[str, Any] = {name: {s: share(rate, 60) for s in ("trained", "sham", "prompted", "plain")}
+             for name in ("in character", "elsewhere")}  # fmt: skip
+    others = ("of prompted", "likelihood", "prose", "chat frame", "choice", "repetition", "length", "KL")
+    return rates | {name: {"trained": around(1.0, 0.1, 20)} for name in others} | {
+        "controls": {"AUC": around(0.9, 0.1, 20), "mixture": around(0.5, 0.1, 20), "held": True}, "not held": [],
         "own stages": 2 * training, "training": training, "processor": training, "peak": 4000, "cores": 2, "code": code,
     }  # fmt: skip
 
 
-def lines(page: str) -> dict[tuple[str, str], dict[str, str]]:
-    """The cells of a page's tables by recipe and seed."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+Line = dict[str, str]
+
+
+def lines(page: str) -> dict[tuple[str, str], Line]:
+    """The cells of a page's tables, of one character, by recipe and seed; those of what shows have the plain names."""
+    found: dict[tuple[str, str], Line] = {}
     titles: list[str] = []
     for line in page.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
+        cells = [cell.strip() for cell in line[1:-1].split("|")] if line.startswith("| ") else []
         if cells and cells[0] == "recipe":
             titles = cells
         elif cells:
             assert len(cells) == len(titles), line
-            found[cells[0], cells[1]] = dict(zip(titles, cells, strict=True))
+            found.setdefault((cells[0], cells[1]), {}).update(zip(titles, cells, strict=True))
     return found
 
 
 def test_the_page_has_a_mean_over_seeds_and_marks_what_stands_alone(recipes: ModuleType) -> None:
-    bare = {"trained": None, "training": 0, "processor": 0, "peak": 3000, "cores": 1, "code": "ccccccccdddd"}
+    bare = row(0.0, code="ccccccccdddd") | {"in character": {"trained": None}, "KL": {}, "training": 0, "processor": 0}
     kept = {
         "captain rlaif 0": row(0.2), "captain rlaif 1": row(0.4), "captain rlaif 2": row(0.6),
-        "captain critique 0": row(0.3, training=241),
+        "captain critique 0": row(0.3, training=241) | {"not held": ["prompted", "repetition"]},
+        "captain distill+dpo 0": row(0.5), "captain distill+dpo 1": row(0.7),
         "captain best-of-n 0": bare | {"answers": 4, "KL at most": kl_bound(4), "own stages": 90},
     }  # fmt: skip
     page = recipes.table(kept)
     found = lines(page)
     mean = found["rlaif", "mean of 3 seeds"]
-    assert mean["trained"] == "0.40 [-0.10, 0.90]" and mean["training, s"] == "100 [100, 100]"  # 4.30 * 0.2 / √3
+    assert mean["in character"] == mean["sham"] == "0.40 [-0.10, 0.90]"  # 4.30 * 0.2 / √3
+    assert mean["training, s"] == "100 [100, 100]" and mean["not held"] == ""
     assert found["rlaif", "0"]["training, s"] == "100" and found["rlaif", "0"]["own stages, s"] == "200"
+    assert found["rlaif", "0"]["not held"] == "none"
+    assert found["*prompted*", "*1*"]["in character"].startswith("0.70 [") and ("*prompted*", "*2*") not in found
     assert found["critique", "0 †"]["training, s"] == "241 ‡"
+    assert found["critique", "0 †"]["not held"] == "prompted, repetition"
     best = found["best-of-n", "0 †"]
     assert (best["KL"], best["answers"], best["own stages, s"]) == ("at most 0.64", "4", "90")
-    assert best["trained"] == best["training, s"] == "–" and best["code"] == "cccccccc"
-    assert "**Not all lines were made by the same code**" in page
+    assert best["in character"] == best["training, s"] == "–" and best["code"] == "cccccccc"
+    assert "**Not all lines were made by the same code**" in page and "missed its bound" not in page
     del kept["captain best-of-n 0"]
-    assert "**Not all lines" not in recipes.table(kept)
+    kept["captain distill+dpo 0"]["controls"]["held"] = False
+    assert "**Not all lines" not in recipes.table(kept) and "missed its bound" in recipes.table(kept)
 
 
-def test_the_old_rows_that_are_kept_make_a_page(recipes: ModuleType) -> None:
+def test_the_rows_that_are_kept_make_a_page_and_pictures(recipes: ModuleType, tmp_path: Path) -> None:
     kept = json.loads(recipes.KEPT.read_text())
-    _, *parts = recipes.table(kept).split("\n## ")
-    by_character = {part.split("\n")[0]: lines(part) for part in parts}
-    for character, of in by_character.items():
-        assert len(of) >= sum(name.startswith(f"{character} ") for name in kept) > 0
-    assert {name.split()[0] for name in kept} == {*by_character}
+    page = recipes.table(kept)
+    assert page == recipes.TABLE.read_text()
+    parts = {part.split("\n")[0]: lines(part) for part in page.split("\n## ")[1:]}
+    characters = {name.split()[0] for name in kept}
+    for character in characters:
+        seeds = [key for key in parts[character] if key[1].rstrip(" †").isdigit()]
+        assert len(seeds) == sum(name.startswith(f"{character} ") for name in kept) > 0
+    recipes.pictures(kept, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"recipes-{character}.png" for character in characters}
 
 
 def finished(run: Path, **engine: str) -> None:
@@ -132,9 +147,13 @@ def test_seconds_of_another_run_are_marked(recipes: ModuleType) -> None:
 
 def test_what_is_taken_of_runs(recipes: ModuleType, best_run: Path, online_run: tuple[Path, list[str]]) -> None:
     best, online = recipes.figures(read_run(best_run)), recipes.figures(read_run(online_run[0]))
-    assert {*online} >= {title for title, *_ in recipes.COLUMNS}
+    assert all({*online[title]} >= {"trained"} for title in recipes.MEASURES)
+    assert {*online["in character"]} == {"trained", "sham", "prompted", "plain"}
+    assert online["controls"]["AUC"]["value"] > 0.5 and online["controls"]["mixture"]["n"]
+    assert "" not in online["not held"]
     assert best["answers"] == 4 and best["KL at most"] == pytest.approx(kl_bound(4)) and best["training"] == 0
-    assert "prose" not in best and best["trained"]["value"] is not None and best["code"] == code_revision()
+    assert best["prose"] == {} and best["in character"]["trained"]["value"] is not None
+    assert best["code"] == code_revision()
     assert online["own stages"] == online["training"]  # nothing else is done; the sham's are in neither
     page = lines(recipes.table({"captain grpo 0": online, "captain best-of-n 0": best}))
     assert page["best-of-n", "0 †"]["prose"] == "–" and page["grpo", "0 †"]["prose"] != "–"
@@ -151,8 +170,8 @@ def test_what_other_code_began_is_not_gone_on_with(
     monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: pytest.fail("it was gone on with"))
     with pytest.raises(SystemExit, match="captain grpo 0"):
         recipes.fill_cells(
-            "", "", recipes.cells(), recipes._folder, recipes.command, recipes.figures, recipes.table,
-            (tmp_path / "kept.json", tmp_path / "page.md"),
+            "", "", recipes.cells(), recipes._folder, recipes.command, recipes.figures, tmp_path / "kept.json",
+            lambda kept: None,
         )  # fmt: skip
     assert "begun by other code" in capsys.readouterr().out and json.loads((run / "manifest.json").read_text()) == made
 
@@ -170,13 +189,30 @@ def test_two_that_fill_it_at_once_lose_no_row(
     monkeypatch.setattr(sys, "argv", ["recipe_table.py", "--out", str(tmp_path), "--only", "captain distill 0"])
     monkeypatch.setattr("subprocess.run", ran)
     recipes.fill_cells(
-        "", "", recipes.cells(), recipes._folder, recipes.command, lambda run: row(0.7), recipes.table, (kept, page)
+        "", "", recipes.cells(), recipes._folder, recipes.command, lambda run: row(0.7), kept,
+        lambda rows: page.write_text(recipes.table(rows)),
     )  # fmt: skip
     found = json.loads(kept.read_text())
-    assert {name: values["trained"]["value"] for name, values in found.items()} == {
+    assert {name: values["in character"]["trained"]["value"] for name, values in found.items()} == {
         "captain distill 0": pytest.approx(0.7), "companion distill 0": 0.5,
     }  # fmt: skip
     assert "each run on 1 or 2 processor cores" in page.read_text()
+
+
+def test_reading_runs_nothing_and_takes_what_is_there(
+    recipes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(tmp_path / "captain-distill-0")
+    (tmp_path / "captain-rlaif-0").mkdir()
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps({"companion distill 0": row(0.5)}))
+    monkeypatch.setattr(sys, "argv", ["recipe_table.py", "--out", str(tmp_path), "--read"])
+    monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: pytest.fail("something was run"))
+    pages: list[Any] = []
+    recipes.fill_cells(
+        "", "", recipes.cells(), recipes._folder, recipes.command, lambda run: row(0.7), kept, pages.append
+    )  # fmt: skip
+    assert {*json.loads(kept.read_text())} == {*pages[0]} == {"captain distill 0", "companion distill 0"}
 
 
 def test_axes_from_a_trial_to_the_page(
@@ -204,7 +240,7 @@ def test_axes_from_a_trial_to_the_page(
     found = run(cell)
     assert found["wanted"] == axes.target(kept) == round(tried["lowest"] + axes.MARGIN, 3), "of the worst"
     assert abs(found["loss"] - found["wanted"]) <= axes.WITHIN and found["steps"] < tried["steps"]
-    assert isinstance(found["trained"], float)
+    assert isinstance(found["in character"], float)
     # what it was stopped by is the same for another seed, and nobody learnt it
     [apart, again] = [stage(c.folder(tmp_path), "validation") / "sft.jsonl" for c in (trial, cell)]
     assert apart.read_bytes() == again.read_bytes() and len(read_rows(apart)) >= 20
@@ -213,11 +249,11 @@ def test_axes_from_a_trial_to_the_page(
     assert not {r["id"] for r in read_rows(apart)} & {r["id"] for r in [*read_rows(learnt), *read_rows(others)]}
     assert f"was to stop at {found['wanted']:.3f}" in (cell.folder(tmp_path) / "report.md").read_text()
 
-    missed = found | {"trained": found["trained"] + 0.2, "loss": 9.0}
+    missed = found | {"in character": found["in character"] + 0.2, "loss": 9.0}
     page = axes.table(kept | {cell.name: found, axes.Cell(cell.setting, 2).name: missed})
     tries, line = (line for line in page.splitlines() if line.startswith(f"| {cell.setting} |"))
     assert f"| {tried['lowest']:.3f} |" in tries and f"The loss is {found['wanted']:.3f}" in page
-    assert line.startswith(f"| {cell.setting} | 2 | 1 |") and f"| {found['trained'] + 0.1:.2f} [" in line
+    assert line.startswith(f"| {cell.setting} | 2 | 1 |") and f"| {found['in character'] + 0.1:.2f} [" in line
     assert "stopped at another loss" not in page
     assert "stopped at another loss (1.5)" in axes.table(kept | {cell.name: found | {"wanted": 1.5}})
     assert "is not known until" in axes.table({trial.name: tried})
