@@ -83,8 +83,8 @@ ABOUT_SHOWS = {
     "elsewhere": "share in character where it should not show",
     "not held": "which of the bounds that [every report](report.md#verdicts) looks at the run misses: *prompted* "
     "(0.8 of the prompted model's share, and 0.65 at the interval's lower end), clear of *plain*, *sham* and *others* "
-    "(another character's answers), *likelihood* clear of plain, *prose* (at most 1.1), *chat frame* (1.25), *repetition* "
-    "(1.5)",
+    "(another character's answers), *likelihood* clear of plain, *prose* (at most 1.1), *chat frame* (1.25), "
+    "*repetition* (1.5)",
 }
 ABOUT_COSTS = {
     "prose, chat frame": "bits per byte divided by the plain model's, of prose, and of plain answers in the chat "
