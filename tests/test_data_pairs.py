@@ -263,8 +263,8 @@ def test_own_pairs_near_a_held_out_prompt_are_left_out(encode: Any) -> None:
     held = [Prompt("1", "neutral", ("Why is the sky blue at noon?",)), Prompt("2", "conversation", turns)]
     asked = ["Why is the sky blue at noon ?", "What is a kettle for?", "How do I store a wooden boat"]
     pairs = [{"id": str(n), "prompt": [{"role": "user", "content": text}]} for n, text in enumerate(asked)]
-    assert apart_from(pairs, held, encode) == ([pairs[1]], 2)
-    assert apart_from(pairs, [], encode) == (pairs, 0)
+    assert apart_from(pairs, held, encode) == ([pairs[1]], [pairs[0], pairs[2]])
+    assert apart_from(pairs, [], encode) == (pairs, [])
 
 
 @pytest.mark.parametrize(

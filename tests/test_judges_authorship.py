@@ -1,5 +1,6 @@
 """The authorship judge: a ratio of two adapters, behind the passages that are nearest to the question."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,13 @@ def test_every_answer_is_rated_once(judge: ByAuthorship, tmp_path: Path, monkeyp
     assert rated.outcomes == {"rated": 2, "empty": 1} and sum(told) == 3
     monkeypatch.setattr(ByAuthorship, "scores", lambda *given: pytest.fail("computed again"))
     assert judge.rate(cases, Journal(tmp_path / "j"), told.append) == rated
+
+
+def test_ratings_of_another_judge_are_not_taken(judge: ByAuthorship, tmp_path: Path) -> None:
+    cases = [Case((user("What of the knot?"),), ("It will hold.",))]
+    alone = replace(judge, shown=0)
+    turned = replace(judge, author=judge.others, others=judge.author)
+    rated = [j.rate(cases, Journal(tmp_path / "j"), lambda done: None).values[0][0] for j in (judge, alone, turned)]
+    assert len({*rated}) == 3 and rated[1] == pytest.approx(
+        judge.scores([("What of the knot?", "It will hold.")], 0)[0]
+    )

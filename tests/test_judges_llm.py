@@ -18,7 +18,7 @@ from charactery.errors import ModelNotFound
 from charactery.judges import llm
 from charactery.judges.llm import Comparison, LlmJudge, Verdict, counts, said
 from charactery.models import api
-from charactery.models.chat import prompt_tokens, user
+from charactery.models.chat import BASE_TEMPLATE, assistant, prompt_tokens, system, user
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject
@@ -315,7 +315,57 @@ def test_finished_comparisons_are_not_asked_again(tiny_model: LocalModel, tmp_pa
         ("I would pick A.", "first"), ("A good answer names the sea.", "unparsed"), ("Certainly!", "unparsed"),
         ("", "unparsed"), ("I'm sorry, I can't help with that.", "refusal"),
         ("I prefer A. But it is B.", "unparsed"), ("Be that as it may", "unparsed"),
+        ("A, B, or C", "unparsed"), ("A or B", "unparsed"), ("A, because B is stiff", "first"),
+        ("<think>\nThe first one is A, and it says", "unparsed"), ("<think>It is A.</think>B", "second"),
+        ("It is A. Or not?</think>\nB", "second"),
     ],
 )  # fmt: skip
 def test_replies_are_read_with_care(reply: str, outcome: str) -> None:
     assert said(reply)[0] == outcome
+
+
+def test_a_thought_that_the_prompt_began_is_no_verdict() -> None:
+    assert said("The answer is A, since", begun="<think>\n")[0] == "unparsed"
+    assert said("The answer is A.</think>B", begun="<think>\n")[0] == "second"
+
+
+def test_what_a_character_was_told_is_not_its_own_words(tiny_model: LocalModel) -> None:
+    told = (system("You are the help desk."), user("Hm?"), assistant("Aye."), user("Sleep?"))
+    talk = judge(Reader(tiny_model)).question(Comparison(told, "a", "b"))[1]["content"]
+    name = CAPTAIN.name
+    assert f"What {name} was told beforehand: You are the help desk." in talk and f"{name}: You are" not in talk
+    assert f"Someone: Hm?\n\n{name}: Aye.\n\nSomeone: Sleep?" in talk
+
+
+@pytest.mark.parametrize("change", ["the judge's character", "the rubric", "the answers", "the weights"])
+def test_verdicts_of_another_reading_are_asked_for_anew(change: str, tiny_model: LocalModel, tmp_path: Path) -> None:
+    def held(character: Character | None = None, rubric: Character = CAPTAIN, weights: str = "judge") -> LlmJudge:
+        subject = Subject("judge", "judge", "folder", character=character)
+        return LlmJudge(Speaker(subject, Reader(tiny_model), None, weights), rubric)  # type: ignore[arg-type]
+
+    other = find_character("companion")
+    asked, answers = {
+        "the judge's character": (held(other), COMPARED), "the rubric": (held(rubric=other), COMPARED),
+        "the answers": (held(), COMPARED[1:]), "the weights": (held(weights="others"), COMPARED),
+    }[change]  # fmt: skip
+    journal = Journal(tmp_path / "j")
+    held().compare(COMPARED, journal)
+    before = len(journal.done)
+    held().compare(COMPARED, journal)
+    assert len(journal.done) == before
+    asked.compare(answers, journal)
+    assert len(journal.done) > before
+
+
+def test_letters_are_read_as_a_frame_is_followed(tiny_model: LocalModel) -> None:
+    tokenizer, seen = tiny_model.tokenizer, list[str]()
+
+    class Noted(Reader):
+        def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Any = None) -> list[torch.Tensor]:
+            seen.extend(self.tokenizer.decode([prompt[-1], *letter]) for prompt, letter in pairs)
+            return super().score(pairs, adapter)
+
+    judge(Noted(tiny_model))._letters([(user("Which?"),)])
+    tokenizer.chat_template = BASE_TEMPLATE
+    judge(Noted(tiny_model))._letters([(user("Which?"),)])
+    assert [text[-2:] for text in seen[3:]] == [" A", " B", " C"] and not any(" " in text for text in seen[:3])

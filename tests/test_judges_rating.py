@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from charactery.constitution import find_character, foil_characters
+from charactery.constitution import dump_character, find_character, foil_characters
+from charactery.errors import CharacteryWarning
 from charactery.judges.likelihood import evidence, margins
 from charactery.judges.llm import Comparison, LlmJudge, Verdict
-from charactery.judges.rating import ByComparison, ByLikelihood, Case
+from charactery.judges.rating import LIKELIHOOD, ByComparison, ByLikelihood, Case, judge_identity
 from charactery.models.chat import assistant, user
 from charactery.models.local import LocalModel
+from charactery.models.speaker import Speaker
+from charactery.models.subject import parse_subject
 from charactery.runs import Journal
 
 CAPTAIN = find_character("captain")
@@ -62,3 +66,33 @@ def test_by_comparison_an_answer_has_what_it_won_and_none_where_nothing_was_said
     assert rated.values[1] == (None, None)
     assert rated.outcomes["tie"] == 2 and sum(rated.outcomes.values()) == 4
     assert sum(told) == 5
+
+
+def test_by_comparison_what_says_nothing_is_compared_with_nothing(tmp_path: Path) -> None:
+    judge = Preferring(None, CAPTAIN)  # type: ignore[arg-type]
+    cases = [Case((user("?"),), ("b", "", "a", " ")), Case((user("?"),), ("", "a"))]
+    rated = ByComparison(judge).rate(cases, Journal(tmp_path / "j"), lambda done: None)
+    assert rated.values == ((pytest.approx(0.1), None, pytest.approx(0.9), None), (None, None))
+    assert sum(rated.outcomes.values()) == 1
+
+
+def test_an_answer_that_the_context_does_not_hold_is_not_called_empty(tiny_model: LocalModel, tmp_path: Path) -> None:
+    tiny_model.context = 300
+    with pytest.warns(CharacteryWarning, match="texts are not scored"):
+        rated = ByLikelihood(tiny_model, CAPTAIN).rate(CASES[:1], Journal(tmp_path / "j"), lambda done: None)
+    assert rated.values == ((None, None, None),) and rated.outcomes == {"too long": 2, "empty": 1}
+
+
+def test_a_judge_is_another_with_another_character_of_its_own(tmp_path: Path) -> None:
+    def speaker(subject: Any) -> Speaker:
+        return Speaker(parse_subject(subject), None, None, "weights")
+
+    models: Any = SimpleNamespace(speaker=speaker, base_hash=lambda subject: "hash")
+    base = parse_subject("smollm2")
+    mine = tmp_path / "mine.md"
+    written = [find_character("companion"), find_character("captain")]
+    said = []
+    for character in written:
+        mine.write_text(dump_character(character))
+        said.append(judge_identity(f"smollm2+{mine}", models, base))
+    assert len({*said, judge_identity("smollm2", models, base), judge_identity(LIKELIHOOD, models, base)}) == 4

@@ -293,8 +293,8 @@ def test_the_two_lincolns_read_the_same_texts() -> None:
 @pytest.mark.parametrize(
     ("stages_of", "stop", "met", "log"),
     [
-        (("writings", "sft"), 3.0, {"passages": 5}, [{"step": 2}, {"step": 4}]),
-        (("writings", "sft"), 3.0, {"passages": 5}, []),  # it began below the loss
+        (("writings", "sft"), 3.0, {"passages": 5}, [{"step": 2}, {"step": 4, "part": 0.5}]),
+        (("writings", "sft"), 3.0, {"passages": 5}, [{"step": 0}, {"step": 1, "part": 0.0}]),  # it began there
         (("writings", "sft"), 0.0, {"passages": 12}, [{"step": 4}]),
         (("writings", "reflections", "sft"), 3.0, {"passages": 12}, [{"step": 4}]),  # nothing learns from them
     ],
@@ -304,7 +304,7 @@ def test_what_the_manifest_says_of_the_writings(
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(distil, "stage_json", lambda *given: {"tokens": {"passages": 12}})
-    monkeypatch.setattr(distil, "stage_rows", lambda run, stage, name: log)
+    monkeypatch.setattr(distil, "stage_rows", lambda run, stage, name: log if name == "validation.jsonl" else None)
     monkeypatch.setattr(distil, "write_report", lambda *given: None)
     monkeypatch.setattr(distil.person, "seen", lambda *given: asked.append(given[-1]) or {"passages": 5})
     run: Any = SimpleNamespace(folder=tmp_path, manifest={})
@@ -314,4 +314,4 @@ def test_what_the_manifest_says_of_the_writings(
     )  # fmt: skip
     distil._report(work)
     assert run.manifest["writings"] == json.loads((tmp_path / "manifest.json").read_text())["writings"] == met
-    assert asked == ([4 if log else 0] if met["passages"] == 5 else [])
+    assert asked == ([4 if log[-1].get("part") else 0] if met["passages"] == 5 else [])

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from charactery.cli import app
 from charactery.constitution import find_character
+from charactery.data.pairs import read_pairs
 from charactery.data.prompts import Prompt
 from charactery.errors import BadData, CharacteryError, RunConflict
 from charactery.judges.rating import LIKELIHOOD, OfAnswersAlone
@@ -84,7 +85,7 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
     assert more - less == 32 * (2 + 1) + 2 * 8
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []
-    monkeypatch.setattr(training, "train_fitting", lambda begin, train, settings: train(None, None, settings))
+    monkeypatch.setattr(training, "train_fitting", lambda begin, train, settings, batch: train(None, None, settings))
     monkeypatch.setattr(training, "train_sft", lambda *given: seen.append((given[3].stop_at_loss, given[-1])))
     arms = work(tmp_path)
     arms.recipe = stopping
@@ -171,6 +172,59 @@ def test_what_picks_drafts_and_judges_answers_knows_what_is_left_of_them(
     assert [row["answer"] for row in seen[0].answers] == ["Aye." if masks else "Hm.</think>Aye."]
 
 
+def test_no_round_draws_what_another_drew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
+    write_rows(tmp_path / "drafts.jsonl", [])
+    seen: list[int] = []
+    monkeypatch.setattr(making, "self_play", lambda *given: seen.append(given[4]) or [])
+    monkeypatch.setattr(making, "revise", lambda drafts, revising, *rest: seen.append(revising.seed) or ([], []))
+    stages = work(tmp_path, seed=5)
+    stages.judge = lambda: SimpleNamespace(alone=True)
+    stages.recipe = replace(RECIPE, stages=("pairs", "sft", ("revisions", "self-play", "dpo")), rounds=2)
+    for name in ("self-play.r1", "self-play.r2"):
+        stages.self_play(tmp_path, name)
+    for name in ("revisions.r1", "revisions.r2"):
+        with pytest.raises(BadData, match="only 0 revisions"):
+            stages.revisions(tmp_path, name)
+    seen += [stages.work(name, tmp_path).seed for name in ("dpo.r1", "dpo.r2")]
+    assert len({*seen}) == 6 and 5 not in seen and all(seed < 2**32 for seed in seen[-2:])
+    stages.recipe = RECIPE
+    stages.self_play(tmp_path, "self-play")
+    assert seen[-1] == stages.work("dpo", tmp_path).seed == stages.work("sham-sft", tmp_path).seed == 5
+
+
+@pytest.mark.parametrize(("rounds", "steps"), [(1, 12), (3, 36)])
+def test_a_sham_of_grpo_takes_as_many_steps_as_all_its_rounds(
+    rounds: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(training, "train_fitting", lambda begin, train, told, batch: seen.append((told.steps, batch)))
+    write_rows(tmp_path / "drafts.jsonl", [])
+    stages = work(tmp_path)
+    stages.recipe = replace(RECIPE, stages=(("grpo",),), rounds=rounds)
+    stages.grpo(tmp_path, "grpo.r1", None, None)
+    stages.sham_grpo(tmp_path)
+    assert seen == [(12, 32), (steps, 32)]
+
+
+def test_own_pairs_that_are_left_out_are_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encode: Any
+) -> None:
+    held = replace(Prompt("1", "neutral", ("Why is the sky blue at noon?",)), split="held-out")
+    write_rows(tmp_path / "prompts.jsonl", [held.row()])
+    write_rows(tmp_path / "drafts.jsonl", [])
+    asked = ["Why is the sky blue at noon ?", "What is a kettle for?", "Who made tea?", "How long is a mile?"]
+    mine = tmp_path / "mine.jsonl"
+    write_rows(mine, [{"prompt": text, "chosen": "Aye.", "rejected": "Yes."} for text in asked])
+    monkeypatch.setattr(making, "check_drafts", lambda *given: None)
+    stages, said = work(tmp_path), list[str]()
+    stages._encode, stages.watch = encode, distil.Watch(say=said.append)
+    with pytest.raises(BadData, match=r"only 3 pairs are left to train on; see set_aside.jsonl here"):
+        stages.pairs(tmp_path, read_pairs(mine))
+    [left_out] = read_rows(tmp_path / "set_aside.jsonl")
+    assert left_out["id"] == "own-1" and "held-out" in left_out["reason"] and "1 of your pairs" in said[0]
+
+
 def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> None:
     bare = replace(RECIPE, sizes=replace(RECIPE.sizes, tasks=0), self_play=0, contrast=0)
     order = distil.Order(find_character("captain"), tmp_path / "run", recipe=bare)
@@ -179,6 +233,7 @@ def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> 
             asked()
     assert not (tmp_path / "run").exists()
     replace(order, recipe=replace(bare, contrast=1)).check()
+    replace(order, recipe=replace(bare, stages=("pairs", "revisions", "sft", "dpo"))).check()
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"prompt": "Q?", "chosen": "Aye.", "rejected": "Yes."}\n' * 4)
     replace(order, pairs=mine).check()
@@ -191,6 +246,7 @@ def test_a_recipe_that_leaves_dpo_nothing_is_refused_at_once(tmp_path: Path) -> 
         ({"dpo": replace(Dpo(), learning_rate=float("nan"))}, "--dpo-rate is nan"),
         ({"dpo": replace(Dpo(), beta=-0.1)}, "--dpo-beta is -0.1"),
         ({"draft_temperature": 0.0}, "at --draft-temperature 0 they are the same"),
+        ({"authors": Sft(optimizer="lion")}, "`optimizer` is 'lion'; give one of adamw"),
     ],
 )
 def test_what_could_not_be_trained_is_refused_before_hours_of_it(
@@ -201,6 +257,16 @@ def test_what_could_not_be_trained_is_refused_before_hours_of_it(
         with pytest.raises(CharacteryError, match=words):
             asked()
     assert not (tmp_path / "run").exists()
+    bare = replace(RECIPE, stages=("pairs", "sft"), draft_temperature=0.0)  # whose sham compares nothing
+    replace(order, recipe=bare).check()
+
+
+def test_the_models_of_a_judge_of_authorship_are_checked_too(tmp_path: Path) -> None:
+    recipe = find_recipe("person")
+    order = distil.Order(find_character("lincoln"), tmp_path / "run", recipe=recipe)
+    order._check_training()
+    with pytest.raises(CharacteryError, match=r"\[authors\] `order` is 'bogus'; give one of grouped"):
+        replace(order, recipe=replace(recipe, authors=Sft(order="bogus")))._check_training()
 
 
 def test_a_step_that_processes_cannot_share_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +274,11 @@ def test_a_step_that_processes_cannot_share_is_refused_at_once(tmp_path: Path, m
     with pytest.raises(CharacteryError, match="of 8 rows cannot be shared by 3 processes; start one of 1, 2, 4, 8"):
         distil.train(distil.Order(find_character("captain"), tmp_path / "run"), distil.Watch())
     assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("WORLD_SIZE", "8")  # as many as a step of SFT and DPO has rows; GRPO asks four prompts
+    order = distil.Order(find_character("captain"), tmp_path / "run")
+    order._check_training()
+    with pytest.raises(CharacteryError, match="of 4 rows cannot be shared by 8"):
+        replace(order, recipe=find_recipe("grpo"))._check_training()
 
 
 def test_a_run_to_reuse_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
@@ -292,10 +363,10 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
         write_rows(folders[name] / "pairs.jsonl", mine)
     seen: list[Any] = []
     monkeypatch.setattr(training, "train_dpo", lambda model, pairs, *rest: seen.append(pairs))
+    monkeypatch.setattr(training, "train_fitting", lambda begin, train, told, batch: train(None, None, told))
     stages = work(tmp_path)
     stages.run.stage_folder = folders.__getitem__
     stages.recipe = replace(RECIPE, contrast=4)
-    monkeypatch.setattr(stages, "begin", lambda before: (None, None))
     stages.dpo(tmp_path, "dpo")
     assert [sum(p["kind"] == kind for p in seen[0]) for kind in ("asks", "task", "self-play")] == [4, 3, 2]
     assert '"pairs": 9' in (tmp_path / "confounds.json").read_text()

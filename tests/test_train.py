@@ -425,6 +425,7 @@ def test_too_little_memory_halves_the_rows_at_once(
                 kind, model, tmp_path, fewer, progress=lambda step, steps, log: told.append(step)
             ),
             settings[kind],
+            4,
         )
     assert halvings() == before + 1 and {most, 2 * most} <= set(read)
     assert told == [1, 2, 3, 4, 5, 6]
@@ -447,7 +448,7 @@ def test_rows_are_halved_as_often_as_that_helps(tiny_model: LocalModel, monkeypa
     def attempts(error: Exception) -> list[int]:
         tried.clear()
         with pytest.raises(type(error)):
-            train_fitting(lambda: (tiny_model, None), training(error), Sft(batch=6, together=8))
+            train_fitting(lambda: (tiny_model, None), training(error), Sft(batch=6, together=8), 6)
         return tried
 
     with pytest.warns(CharacteryWarning, match="a step trains on 3 rows at once, not 6"):

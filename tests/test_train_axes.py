@@ -57,6 +57,26 @@ def test_what_a_matrix_optimizer_cannot_take_goes_to_adamw(tiny_model_folder: Pa
     assert sum(len(group["params"]) for group in ours.param_groups) == len([*model.parameters()])
 
 
+@pytest.mark.parametrize(("name", "kind"), [("muon", "Muon"), ("soap", "SOAP"), ("shampoo", "ScalableShampoo")])
+def test_an_optimizer_is_the_one_named_and_its_steps_are_as_long_as_adamws(name: str, kind: str) -> None:
+    def moved(name: str) -> tuple[str, float]:
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Linear(24, 48, bias=False), torch.nn.Linear(48, 24, bias=False))
+        network.get_input_embeddings = network.get_output_embeddings = lambda: None  # type: ignore[assignment]
+        read, said = torch.randn(64, 24), torch.randn(64, 24)
+        ours = optimizer(network, name, 1e-3) if name != "adamw" else torch.optim.AdamW(network.parameters(), lr=1e-3)
+        for _ in range(24):  # past those in which some of them only look
+            before = network[0].weight.detach().clone()
+            ours.zero_grad()
+            (network(read) - said).square().mean().backward()
+            ours.step()
+        step = (network[0].weight - before).square().mean().sqrt().item() / 1e-3
+        return type(getattr(ours, "parts", [ours])[0]).__name__, step
+
+    found, step = moved(name)
+    assert found == kind and 0.2 < step / moved("adamw")[1] < 5
+
+
 def test_optimizers_together_keep_what_each_holds() -> None:
     def made() -> tuple[list[torch.nn.Parameter], Together]:
         torch.manual_seed(0)
@@ -216,6 +236,13 @@ def test_kto_sets_no_answer_beside_its_own_prompt() -> None:
         batch = rows[start : start + 8]
         moved = [batch[-1], *batch[:-1]]
         assert all(row["prompt"] != other["prompt"] for row, other in zip(batch, moved, strict=True))
+
+
+def test_kto_of_one_pair_at_a_time_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CharacteryError, match="one pair at a time; take another --loss"):  # five have no other divisor
+        train_dpo(
+            killed.load(tiny_model_folder), killed.dpo_rows()[:5], None, Dpo(loss="kto"), Work(tmp_path, 3), killed.LORA
+        )
 
 
 def test_the_weights_beside_the_loss_do_what_they_say(tiny_model_folder: Path, tmp_path: Path) -> None:

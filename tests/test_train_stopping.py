@@ -87,6 +87,19 @@ def test_training_stops_at_the_loss_asked_for(tiny_model_folder: Path, tmp_path:
     assert not again
 
 
+def test_what_begins_at_its_loss_learns_nothing(tiny_model_folder: Path, tmp_path: Path) -> None:
+    start = stopping(tmp_path / "start", 0.01, tiny_model_folder, epochs=10)
+    begins = looked_at(tmp_path / "start")[-1]["loss"]
+    rows = killed.sft_rows()
+    settings = Sft(learning_rate=1e-2, epochs=50, batch=4, warmup=0.0, stop_at_loss=begins + 0.5)
+    model, work = killed.load(tiny_model_folder), Work(tmp_path / "on", 3)
+    kept = train_sft(model, rows[APART:], killed.LORA, settings, work, start, rows[:APART])
+    same(kept, start)
+    ended = about(tmp_path / "on")["reached"]
+    assert (ended["step"], ended["part"]) == (1, 0.0) and ended["loss"] == pytest.approx(begins, abs=1e-4)
+    assert ended["passed"] != ended["loss"] and len(losses(tmp_path / "on")) == 1
+
+
 def test_killed_on_the_way_it_stops_where_it_would_have(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,11 @@ def train(
     who = chosen(character, dial, profile)
     if not any(True for _ in who.traits()):
         raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
+    for option, value in (("--tasks", tasks), ("--contrast", contrast), ("--draws", draws)):
+        if pairs and value:
+            raise CharacteryError(
+                f"{option} is of drafts, and with --pairs nothing is learnt from drafts; leave it out"
+            )
     both = {"order": data_order, "optimizer": optimizer, "mask_reasoning": mask_reasoning or None}
     chosen_recipe = with_options(find_recipe(recipe or (PERSON if writings or who.writings else DEFAULT)), {
         "sizes": {"train": train_, "held_out": held_out, "held_out_conversations": talks, "elsewhere": elsewhere,

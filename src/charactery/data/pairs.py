@@ -123,14 +123,14 @@ def chosen_rows(pairs: Sequence[Row]) -> list[Row]:
     ]
 
 
-def apart_from(pairs: Sequence[Row], kept_out: Sequence[Prompt], encode: Encode) -> tuple[list[Row], int]:
-    """The pairs whose last question is near no turn of the prompts kept out, and how many were left out."""
+def apart_from(pairs: Sequence[Row], kept_out: Sequence[Prompt], encode: Encode) -> tuple[list[Row], list[Row]]:
+    """The pairs whose last question is near no turn of the prompts kept out, and those that are left out."""
     turns = [turn for prompt in kept_out for turn in prompt.turns]
     if not turns:
-        return list(pairs), 0
+        return list(pairs), []
     near_N_T = encode([p["prompt"][-1]["content"] for p in pairs]) @ encode(turns).T > NEAR
-    left = [pair for n, pair in enumerate(pairs) if not near_N_T[n].any()]
-    return left, len(pairs) - len(left)
+    near = {n for n in range(len(pairs)) if near_N_T[n].any()}
+    return [p for n, p in enumerate(pairs) if n not in near], [p for n, p in enumerate(pairs) if n in near]
 
 
 def read_pairs(path: Path) -> list[Row]:

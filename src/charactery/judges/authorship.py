@@ -5,7 +5,6 @@ The score is the mean log-probability per token of the answer by the first less 
 passages of its own side that are nearest to the question, as earlier turns of the conversation.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from charactery.judges.rating import TOGETHER, Case, Progress, Ratings
-from charactery.models.chat import Message, assistant, prompt_tokens, user
+from charactery.judges.rating import Asked, Case, Progress, Ratings, rate_alone
+from charactery.models.chat import Message, assistant, prompt_tokens, reply_tokens, user
 from charactery.models.local import Adapter, LocalModel
-from charactery.runs import Journal, Row, digest, file_digest
+from charactery.runs import Journal, Row, file_digest
 
 AUTHORSHIP = "authorship"
 READ = 96  # tokens of an answer that are read
@@ -62,9 +61,9 @@ class ByAuthorship:
     def scores(self, cases: Sequence[tuple[str, str]], shown: int | None = None) -> list[float | None]:
         """A score for each question and answer; None for an empty answer, or one longer than the model's context."""
         shown = self.shown if shown is None else shown
-        tokenize = self.base.tokenizer
-        answers = [tokenize(text, add_special_tokens=False)["input_ids"][:READ] for _, text in cases]
-        filled = [n for n, ids in enumerate(answers) if ids]
+        frame = prompt_tokens(self.base.tokenizer, [user("")])  # ends as all prompts do
+        answers = [reply_tokens(self.base.tokenizer, frame, text)[:READ] for _, text in cases]
+        filled = [n for n, (_, text) in enumerate(cases) if text.strip()]
         questions_N_D = self.encode([cases[n][0] for n in filled])
         means = []
         for side in (self.author, self.others):
@@ -89,17 +88,11 @@ class ByAuthorship:
             near = near[1:]
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
-        """A score for each answer to the last turn; None for an empty one."""
-        values: list[tuple[float | None, ...]] = []
+        """A score for each answer to the last turn; None for an empty one, or one too long."""
         weights = [file_digest(side.adapter / "adapter_model.safetensors") for side in (self.author, self.others)]
-        for start in range(0, len(cases), TOGETHER):
-            part = cases[start : start + TOGETHER]
-            asked = [(case.messages[-1]["content"], answer) for case in part for answer in case.answers]
-            key = digest([AUTHORSHIP, self.base.name, weights, self.shown, asked])
-            if key not in journal.done:
-                journal.add(key, self.scores(asked))
-            found = iter(journal.done[key])
-            values += [tuple(next(found) for _ in case.answers) for case in part]
-            progress(len(asked))
-        rated = Counter("rated" if v is not None else "empty" for row in values for v in row)
-        return Ratings(tuple(values), dict(rated))
+        who = [AUTHORSHIP, self.base.name, weights, self.shown]
+
+        def scores(asked: Sequence[Asked]) -> list[float | None]:
+            return self.scores([(turn["content"], answer) for turn, answer in asked])
+
+        return rate_alone(cases, who, scores, journal, progress)

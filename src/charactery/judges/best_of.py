@@ -12,7 +12,7 @@ from typing import Any
 
 from charactery.constitution import dump_character
 from charactery.errors import CharacteryError
-from charactery.judges.rating import LIKELIHOOD, Case, Judge, judge_named, masks_reasoning, of_answers_alone
+from charactery.judges.rating import Case, Judge, judge_identity, judge_named, masks_reasoning, of_answers_alone
 from charactery.models.chat import Message
 from charactery.models.speaker import Models
 from charactery.models.subject import Subject, run_character
@@ -57,9 +57,7 @@ def choosing(models: Models, subject: Subject) -> BestOf:
         raise CharacteryError(f"{subject.text!r} is no run, so there is no character to judge its answers by")
     base = replace(subject, text=subject.base, character=None, adapter=None, run=None, best_of=0, judge="")
     judge = judge_named(subject.judge, models, base)(character)
-    likelihood = subject.judge == LIKELIHOOD
-    who = models.base_hash(base) if likelihood else models.speaker(subject.judge).identity
-    identity = [subject.judge, who, dump_character(character)]
+    identity = [subject.judge, judge_identity(subject.judge, models, base), dump_character(character)]
     if subject.run and masks_reasoning(read_manifest(subject.run)["settings"].get("recipe", {})):
         judge, identity = of_answers_alone(judge, models.base(base)), [*identity, "answers alone"]
     return BestOf(subject.best_of, judge, digest(identity))

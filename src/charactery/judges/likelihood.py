@@ -14,7 +14,7 @@ import numpy as np
 from charactery.constitution import Character, foil_characters, system_prompt
 from charactery.constitution.render import trait_words
 from charactery.errors import CharacteryError
-from charactery.models.chat import Message, prompt_tokens
+from charactery.models.chat import Message, prompt_tokens, reply_tokens, user
 from charactery.models.local import LocalModel
 from charactery.models.speaker import as_character
 
@@ -105,8 +105,9 @@ def _means(
 ) -> dict[str, np.ndarray]:
     """Under each text the mean log-probability of an answer's token: (len(cases),), NaN where it is empty."""
     texts = list(dict.fromkeys(texts))
-    answers = [model.tokenizer(a, add_special_tokens=False)["input_ids"][:READ] for _, a in cases]
-    asked = [n for n, ids in enumerate(answers) if ids]
+    frame = prompt_tokens(model.tokenizer, [user("")])  # ends as all prompts do
+    answers = [reply_tokens(model.tokenizer, frame, answer)[:READ] for _, answer in cases]
+    asked = [n for n, (_, answer) in enumerate(cases) if answer.strip()]
     pairs = [
         (prompt_tokens(model.tokenizer, as_character(cases[n][0], text)), answers[n]) for text in texts for n in asked
     ]

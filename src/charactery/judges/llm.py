@@ -16,8 +16,9 @@ import numpy as np
 
 from charactery.constitution import Character
 from charactery.constitution.render import rubric
-from charactery.models.chat import Message, prompt_tokens, system, user
+from charactery.models.chat import Message, prompt_tokens, reply_tokens, system, user
 from charactery.models.local import Request, Sampler, derive_seed
+from charactery.models.reasoning import left_open, without_reasoning
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, digest
 
@@ -31,6 +32,7 @@ Outcome = Literal["first", "second", "tie", "refusal", "unparsed", "order"]
 Read = tuple[Outcome, float | None]  # of one order, and the probability that the first answer is the better one
 UNREAD: tuple[Outcome, ...] = ("unparsed", "refusal")
 REFUSAL = re.compile(r"\b(can(?:no|')t|unable|won't|will not|not able|as an ai|sorry)\b", re.IGNORECASE)
+LISTS = re.compile(r"\W*[ABC]\W+(?:or\W+)?[ABC]\b")  # what could be said, and not what is
 STARTS = re.compile(r"\W*(?:answer\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])", re.IGNORECASE)
 NAMES = re.compile(r"\b(?:is|choose|pick|prefer)\W+(?:(?:answer|option)\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])")
 
@@ -74,14 +76,14 @@ class LlmJudge:
 
     def question(self, comparison: Comparison) -> tuple[Message, ...]:
         """The messages that the judge reads."""
-        talk = "\n\n".join(
-            f"{'Someone' if m['role'] == 'user' else self.character.name}: {m['content']}" for m in comparison.messages
-        )
+        name = self.character.name
+        who = {"user": "Someone", "system": f"What {name} was told beforehand"}
+        talk = "\n\n".join(f"{who.get(m['role'], name)}: {m['content']}" for m in comparison.messages)
         return (
             system(self.instructions),
             user(
                 f"{talk}\n\n[Answer A]\n{comparison.first}\n\n[Answer B]\n{comparison.second}\n\nWhich answer is "
-                f"more in character for {self.character.name}? Reply with one letter: A, B, or C if neither is more "
+                f"more in character for {name}? Reply with one letter: A, B, or C if neither is more "
                 "than the other."
             ),
         )
@@ -98,7 +100,8 @@ class LlmJudge:
         way = ["llm judge"] if self.speaker.model else ["llm judge", "first said"]  # another than its replies alone
         for start in range(0, len(comparisons), AT_ONCE):
             batch = comparisons[start : start + AT_ONCE]
-            key = digest([*way, self.speaker.identity, self.instructions, seed, [asdict(c) for c in batch]])
+            read = [self.speaker.prompt(self.question(c)) for c in batch]  # the judge's own character, too
+            key = digest([*way, self.speaker.identity, seed, read])
             if key not in journal.done:
                 journal.add(key, [asdict(verdict) for verdict in self._batch(batch, journal, seed)])
             verdicts += [Verdict(**{**row, "orders": tuple(row["orders"])}) for row in journal.done[key]]
@@ -123,9 +126,9 @@ class LlmJudge:
         """By the letters' probabilities as the reply's first token; None where the model would say something else."""
         model = self.speaker.model
         assert model is not None
-        options = [model.tokenizer(letter, add_special_tokens=False)["input_ids"] for letter in LETTERS]
         prompts = [prompt_tokens(model.tokenizer, self.speaker.prompt(q)) for q in questions]
-        scores = model.score([(p, o) for p in prompts for o in options], self.speaker.adapter)
+        asked = [(p, reply_tokens(model.tokenizer, p, letter)) for p in prompts for letter in LETTERS]
+        scores = model.score(asked, self.speaker.adapter)
         sums_N_L = np.array([float(s.sum()) for s in scores]).reshape(-1, len(LETTERS))
         return [_by_letters(*row) for row in np.exp(sums_N_L).tolist()]
 
@@ -133,9 +136,9 @@ class LlmJudge:
         """Of a model behind an API: by the letters' probabilities as the reply's first word, or by the reply."""
         from charactery.models.api import likely_first
 
-        key = digest(["first said", self.speaker.identity, seed, questions])
+        asks = [Request(self.speaker.prompt(q), derive_seed(seed, "judge", 0, n)) for n, q in enumerate(questions)]
+        key = digest(["first said", self.speaker.identity, seed, [ask.messages for ask in asks]])
         if key not in journal.done:
-            asks = [Request(self.speaker.prompt(q), derive_seed(seed, "judge", 0, n)) for n, q in enumerate(questions)]
             journal.add(key, likely_first(self.speaker.subject.base, asks, REPLY))
         return [
             _by_letters(*(words.get(letter, 0.0) for letter in LETTERS)) or said(reply)
@@ -148,12 +151,13 @@ class LlmJudge:
         """By what the model says, asked again where it says no letter; it has replied so many times before."""
         read: list[Read] = [("unparsed", None)] * len(questions)
         left = [*range(len(questions))]
+        begun = left_open(self.speaker.model.tokenizer) if self.speaker.model else ""
         for attempt in range(replied, TRIES):
             if not left:
                 break
             asks = [(self.speaker, Request(questions[n], derive_seed(seed, "judge", attempt, n))) for n in left]
             for n, answer in zip(left, answer_all(asks, AGAIN if attempt else REPLY, journal), strict=True):
-                read[n] = said(answer.text)
+                read[n] = said(answer.text, begun)
             left = [n for n in left if read[n][0] in UNREAD]
         return read
 
@@ -167,9 +171,10 @@ def _by_letters(first: float, second: float, neither: float) -> Read | None:
     return ("first" if first > second else "second"), first / (first + second)
 
 
-def said(reply: str) -> Read:
-    """What a reply says."""
-    starts, names = STARTS.match(reply), {*NAMES.findall(reply)}
+def said(reply: str, begun: str = "") -> Read:
+    """What a reply says once it has thought; `begun` is a mark of reasoning that the prompt left open for it."""
+    reply = without_reasoning(reply, begun)
+    starts, names = None if LISTS.match(reply) else STARTS.match(reply), {*NAMES.findall(reply)}
     letter = starts[1].upper() if starts else names.pop() if len(names) == 1 else ""
     if not letter:
         return ("refusal" if REFUSAL.search(reply) else "unparsed"), None

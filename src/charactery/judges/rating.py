@@ -4,7 +4,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ LIKELIHOOD = "likelihood"
 TOGETHER = 16  # prompts whose answers are read at once, between two entries of the journal
 
 Progress = Callable[[int], None]
+Asked = tuple[Message, str]  # the turn that is answered, and an answer
 
 
 @dataclass(frozen=True)
@@ -73,22 +74,38 @@ class ByLikelihood:
     alone: ClassVar[bool] = True
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
-        """A margin for each answer; None for an empty one."""
+        """A margin for each answer; None for an empty one, or one that the model's context does not hold."""
         [whole, *_] = evidence(self.character, foil_characters())
-        values: list[tuple[float | None, ...]] = []
-        for start in range(0, len(cases), TOGETHER):
-            part = cases[start : start + TOGETHER]
+        who = [LIKELIHOOD, self.base.name, whole.text, whole.foils]
+
+        def scores(asked: Sequence[Asked]) -> list[float | None]:
             # what is read is an answer and the turn it answers: what was said before would give the voice away
-            asked = [([case.messages[-1]], answer) for case in part for answer in case.answers]
-            key = digest(["likelihood", self.base.name, whole.text, whole.foils, asked])
-            if key not in journal.done:
-                found = margins(self.base, asked, [whole])[0]
-                journal.add(key, [None if np.isnan(v) else float(v) for v in found])
-            found = iter(journal.done[key])
-            values += [tuple(next(found) for _ in case.answers) for case in part]
-            progress(len(asked))
-        rated = Counter("rated" if v is not None else "empty" for row in values for v in row)
-        return Ratings(tuple(values), dict(rated))
+            found = margins(self.base, [([turn], answer) for turn, answer in asked], [whole])[0]
+            return [None if np.isnan(v) else float(v) for v in found]
+
+        return rate_alone(cases, who, scores, journal, progress)
+
+
+def rate_alone(
+    cases: Sequence[Case], who: Sequence[Any], scores: Callable[[Sequence[Asked]], list[float | None]],
+    journal: Journal, progress: Progress,
+) -> Ratings:  # fmt: skip
+    """Ratings by a judge that scores each answer, with the turn it answers, by itself; `who` names it for journals."""
+    values: list[tuple[float | None, ...]] = []
+    outcomes: Counter[str] = Counter()
+    for start in range(0, len(cases), TOGETHER):
+        part = cases[start : start + TOGETHER]
+        asked = [(case.messages[-1], answer) for case in part for answer in case.answers]
+        key = digest([*who, asked])
+        if key not in journal.done:
+            journal.add(key, scores(asked))
+        found = iter(journal.done[key])
+        rated = [tuple(next(found) for _ in case.answers) for case in part]
+        for (_, answer), value in zip(asked, itertools.chain(*rated), strict=True):
+            outcomes["rated" if value is not None else "too long" if answer.strip() else "empty"] += 1
+        values += rated
+        progress(len(asked))
+    return Ratings(tuple(values), dict(outcomes))
 
 
 @dataclass(frozen=True)
@@ -105,10 +122,11 @@ class ByComparison:
         return self.judge.speaker.subject.text
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
-        """Every answer against every other; the mean of those with a verdict, None where there was none."""
+        """Every answer that says something against every other; the mean of those with a verdict, None for none."""
         asked: list[tuple[int, int, int]] = []
         for c, case in enumerate(cases):
-            asked += [(c, a, b) for a, b in itertools.combinations(range(len(case.answers)), 2)]
+            said = [n for n, answer in enumerate(case.answers) if answer.strip()]
+            asked += [(c, a, b) for a, b in itertools.combinations(said, 2)]
         comparisons = [Comparison(cases[c].messages, cases[c].answers[a], cases[c].answers[b]) for c, a, b in asked]
         answers, done = sum(len(case.answers) for case in cases), [0, 0]
 
@@ -186,6 +204,14 @@ class ByCoin:
             values.append(tuple(derive_seed(self.seed, told, answer) / 2**63 for answer in case.answers))
             progress(len(case.answers))
         return Ratings(tuple(values), {"rated": sum(map(len, values))})
+
+
+def judge_identity(name: str, models: Models, base: Subject) -> str:
+    """What names exactly the judge that `judge_named` makes: its weights, and what it reads before what it judges."""
+    if name == LIKELIHOOD:
+        return models.base_hash(base)
+    speaker = models.speaker(name)
+    return digest([speaker.identity, speaker.prompt([])])
 
 
 def judge_named(name: str, models: Models, base: Subject) -> Callable[[Character], Judge]:

@@ -100,8 +100,8 @@ def _report(work: "_Stages") -> None:
         tokens = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
         learns = next((name for name in recipe.before("", ("sft",)) if "writings" in recipe.learnt(name)), None)
         if learns and recipe.sft.stop_at_loss:  # which of them are met is known now
-            log = stage_rows(run, learns, "log.jsonl")  # empty where it began below the loss
-            steps = log[-1]["step"] if log else 0
+            last = stage_rows(run, learns, "validation.jsonl")[-1]
+            steps = last["step"] if last.get("part", 1.0) else 0  # what began at the loss has learnt nothing
             tokens = person.seen(work.rows("writings", "sft"), work.order, work.plain(), steps)
         run.manifest["writings"] = tokens
         write_json(run.folder / "manifest.json", run.manifest)

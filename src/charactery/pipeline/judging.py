@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from charactery.judges.labelled import Labelled, agreement, by_length, chance_corrected, judged, labelled_pairs
-from charactery.judges.rating import LIKELIHOOD, judge_named
+from charactery.judges.rating import LIKELIHOOD, judge_identity, judge_named
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
 from charactery.pipeline.watch import Watch
@@ -35,7 +35,7 @@ def check_judge(
     base = parse_subject(model)
     make = judge_named(name, models, base)
     # a folder's model may be another tomorrow, and its verdicts are then another judge's
-    who = models.base_hash(base) if name == LIKELIHOOD else models.speaker(name).identity
+    who = judge_identity(name, models, base)
     watch.start(name, 2 * len(pairs))
     with ExitStack() as open_:
         folder = (out or Path(open_.enter_context(tempfile.TemporaryDirectory()))) / digest([name, who, limit])

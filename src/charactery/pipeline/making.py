@@ -28,6 +28,8 @@ from charactery.pipeline.order import LEAST_PAIRS
 from charactery.runs import Row, write_json, write_rows
 from charactery.stats import mean
 
+NEAR_OTHERS = "the prompt is near a held-out or elsewhere one"  # for a pair of the user's to be set aside
+
 
 class Making(Common):
     """Each writes its rows to its folder: sft.jsonl for SFT, pairs.jsonl for DPO."""
@@ -79,11 +81,13 @@ class Making(Common):
         else:
             own, near = apart_from(own, [p for p in self.chosen() if p.split != "train"], self.encode)
             pairs = matched(own) if self.recipe.match_lengths else own
+            write_rows(folder / "set_aside.jsonl", [{**pair, "reason": NEAR_OTHERS} for pair in near])
             if near:
-                self.watch.say(f"{near} of your pairs are left out: their prompts are near held-out or elsewhere ones")
+                self.watch.say(f"{len(near)} of your pairs are left out ({NEAR_OTHERS}); see set_aside.jsonl")
         answers = sft_rows(drafts, CHARACTER) if own is None else chosen_rows(pairs)
         if len(pairs) < LEAST_PAIRS:
-            raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl in the drafts", folder)
+            where = "in the drafts" if own is None else "here"
+            raise BadData(f"only {len(pairs)} pairs are left to train on; see set_aside.jsonl {where}", folder)
         begun = self.begun()
         heard = [d for d in drafts if d["kind"] != "task" and heard_of(d["text"], begun)]
         check_drafts(heard, CHARACTER, PLAIN, begun)  # before hours of training
@@ -100,7 +104,7 @@ class Making(Common):
         self.watch.start(name, (4 + texts_judged(judge)) * len(drafts))
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)  # as what is revised was drawn
         revising = Revising(
-            character, self.speaker(self.recipe.start(name)), sampler, judge, self.order.seed, system_prompt(character),
+            character, self.speaker(self.recipe.start(name)), sampler, judge, self.seed(name), system_prompt(character),
             self.recipe.batch,
         )  # fmt: skip
         learn, pairs = revise(drafts, revising, folder, self.watch.advance)
@@ -194,8 +198,8 @@ class Making(Common):
         self.watch.start(name, min(self.recipe.self_play, len(playable(rows))))
         sampler = replace(self.sampler, temperature=self.recipe.self_play_temperature)
         pairs = self_play(
-            rows, self.speaker(self.recipe.start(name)), sampler, self.recipe.self_play, self.order.seed,
-            folder, self.recipe.batch, self.watch.advance,
+            rows, self.speaker(self.recipe.start(name)), sampler, self.recipe.self_play, self.seed(name), folder,
+            self.recipe.batch, self.watch.advance,
         )  # fmt: skip
         shares = {side: [repeated_share(p[side][0]["content"]) for p in pairs] for side in ("chosen", "rejected")}
         repeats = {side: mean(values, self.order.seed, "share of 4-grams") for side, values in shares.items()}

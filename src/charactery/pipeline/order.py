@@ -121,7 +121,8 @@ class Order:
         ):  # fmt: skip
             if not 0 < value < math.inf:
                 raise CharacteryError(f"{name} is {value:g}; give a number above 0")
-        if self.sham and recipe.draft_temperature == 0:
+        pairs_of_sham = self.sham and "dpo" in map(stage_kind, recipe.own_stages)
+        if pairs_of_sham and recipe.draft_temperature == 0:
             raise CharacteryError("--sham compares two plain drafts, and at --draft-temperature 0 they are the same")
         if self.pairs and len(read_pairs(self.pairs)) < LEAST_PAIRS:
             raise BadData(f"has fewer than {LEAST_PAIRS} pairs; that is too little to train on", self.pairs)
@@ -132,7 +133,7 @@ class Order:
         own = {stage_kind(name) for name in recipe.own_stages}
         given = self.pairs or recipe.contrast or recipe.sizes.tasks if "pairs" in own else False
         played = recipe.self_play if "self-play" in own else 0
-        if "dpo" in own and not (given or played or "samples" in own):
+        if "dpo" in own and not (given or played or own & {"samples", "revisions"}):
             raise CharacteryError("DPO would have no pairs; give one of --self-play, --tasks, --contrast and --pairs")
         if self.sham and BEST_OF in own:
             raise CharacteryError(f"--sham is a training on nothing, and {BEST_OF} does not train")
@@ -149,21 +150,23 @@ class Order:
         """How it learns, and whether the processes there are can share a step."""
         recipe = self.recipe
         own = {stage_kind(name) for name in recipe.own_stages}
-        for trainer in sorted(own & FIELDS.keys()):
-            order = (recipe.sft if trainer == "sft" else recipe.dpo).order
-            if order not in (*ORDERS, *(f"by:{name}" for name in FIELDS[trainer])):
+        settings = {trainer: getattr(recipe, trainer) for trainer in TRAINS if trainer in own}
+        if "author" in own:
+            settings["authors"] = recipe.authors
+        for trainer, told in settings.items():
+            check_optimizer(told.optimizer)
+            if trainer == "grpo":
+                share(told.prompts)
+                continue
+            share(told.batch)
+            fields = FIELDS["dpo" if trainer == "dpo" else "sft"]
+            if told.order not in (*ORDERS, *(f"by:{name}" for name in fields)):
                 raise CharacteryError(
-                    f"--order is {order!r}; give one of {', '.join(ORDERS)}, or by:FIELD. What {trainer} learns from "
-                    f"has the fields {', '.join(FIELDS[trainer])}"
+                    f"{'[authors] `order`' if trainer == 'authors' else '--order'} is {told.order!r}; give one of "
+                    f"{', '.join(ORDERS)}, or by:FIELD. What {trainer} learns from has the fields {', '.join(fields)}"
                 )
         if "grpo" in own and not recipe.lora.rank:
             raise CharacteryError("grpo trains an adapter: give --lora-rank a number")
-        for trainer in own & {*TRAINS}:
-            check_optimizer(getattr(recipe, trainer).optimizer)
-        share(recipe.sft.batch)
-        share(recipe.dpo.batch)
-        share(recipe.grpo.prompts)
-        share(recipe.authors.batch)
 
 
 def check_loggers(report_to: str) -> None:

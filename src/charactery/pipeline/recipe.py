@@ -290,7 +290,7 @@ class Recipe:
             raise CharacteryError(
                 f"the stage {twice!r} is there twice; put what is to be repeated in [ ], with `rounds`"
             )
-        for settings in (self.sft, self.dpo, self.grpo):
+        for settings in (self.sft, self.dpo, self.grpo, self.authors):
             if settings.optimizer not in OPTIMIZERS:
                 raise CharacteryError(f"`optimizer` is {settings.optimizer!r}; give one of {', '.join(OPTIMIZERS)}")
         if self.authors.stop_at_loss:

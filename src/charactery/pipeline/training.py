@@ -45,7 +45,7 @@ class Training(Common):
         def train(model: LocalModel, start: Path | None, fitting: Sft) -> Path:
             return train_sft(model, rows, lora, fitting, self.work(name, folder), start, validation)
 
-        train_fitting(partial(self.begin, before), train, settings)
+        train_fitting(partial(self.begin, before), train, settings, min(settings.batch, len(rows)))
 
     def dpo(self, folder: Path, name: str) -> None:
         """An adapter from pairs, going on from the one before, and what confounds the pairs."""
@@ -75,10 +75,11 @@ class Training(Common):
         def train(model: LocalModel, adapter: Path | None, fitting: Dpo) -> Path:
             return train_dpo(model, rows, adapter, fitting, self.work(name, folder), self.recipe.lora)
 
-        train_fitting(partial(self.begin, start), train, self.recipe.dpo)
+        train_fitting(partial(self.begin, start), train, self.recipe.dpo, min(self.recipe.dpo.batch, len(rows)))
 
-    def grpo(self, folder: Path, name: str, judge: Judge, start: str | None) -> None:
-        """An adapter by what a judge says of the model's answers as it learns, going on from the one before."""
+    def grpo(self, folder: Path, name: str, judge: Judge, start: str | None, stages: int = 1) -> None:
+        """An adapter by what a judge says of the model's answers as it learns, going on from the one before; as long as
+        so many of the recipe's stages."""
         from charactery.train.grpo import train_grpo
 
         asked = [(id, messages) for id, _, messages in self.asked().values()]
@@ -86,13 +87,15 @@ class Training(Common):
         def train(model: LocalModel, adapter: Path | None, fitting: Grpo) -> Path:
             return train_grpo(model, asked, judge, fitting, self.work(name, folder), self.recipe.lora, adapter)
 
+        settings = replace(self.recipe.grpo, steps=stages * self.recipe.grpo.steps)
         # the judge has the base as it was, in memory of its own
-        train_fitting(partial(self.begin, start), train, self.recipe.grpo)
+        train_fitting(partial(self.begin, start), train, settings, settings.prompts * settings.each)
 
     def sham_grpo(self, folder: Path) -> None:
-        """As long a training by a coin's rewards."""
+        """As long a training by a coin's rewards as all of the recipe's `grpo` stages."""
         before = [name for name in stages(self.recipe, sham=True) if name in ("sham-sft", "sham-dpo")]
-        self.grpo(folder, "sham-grpo", ByCoin(self.order.seed), next(reversed(before), None))
+        rounds = len(self.recipe.before("", ("grpo",)))
+        self.grpo(folder, "sham-grpo", ByCoin(self.order.seed), next(reversed(before), None), rounds)
 
     def begin(self, before: str | None) -> tuple[LocalModel, Path | None]:
         """What a trainer is given, loaded anew since it changes it: the base, or all weights as the stage `before` left
@@ -112,7 +115,7 @@ class Training(Common):
             self.watch.advance(1)
 
         started: list[bool] = []
-        return Work(folder, self.order.seed, self.order.report_to, progress)
+        return Work(folder, self.seed(name) % 2**32, self.order.report_to, progress)  # as much as numpy takes
 
 
 def _cycled(rows: list[Row], count: int) -> list[Row]:

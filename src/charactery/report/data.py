@@ -32,7 +32,7 @@ REVISED = {
 OUTCOMES = {
     "first": "the first answer", "second": "the second", "tie": "a tie", "refusal": "the judge refused",
     "unparsed": "nothing that could be read", "order": "another with the answers the other way about",
-    "rated": "rated", "empty": "none, the answer was empty",
+    "rated": "rated", "empty": "none, the answer was empty", "too long": "none, the answer did not fit the context",
 }  # fmt: skip
 DRAFTED = "of character against plain"
 COMPARED = {"revision": "of revisions", "self-play": "of self-play", "task": "of tasks", "own": "of the user's own"}

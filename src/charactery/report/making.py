@@ -53,7 +53,9 @@ def _reached(name: str, wanted: float, reached: Row) -> Text:
     """Where a training ended that was to stop at a loss on rows that nothing learns from."""
     loss, step = reached["loss"], reached["step"]
     text = f"{name} was to stop at {wanted:.3f} nats a token on answers kept apart; it ended at {loss:.3f}, step {step}"
-    if "part" in reached:
+    if not reached.get("part", 1.0):
+        text += ", as it began: it learnt nothing"
+    elif "part" in reached:
         text += (
             f" (there it was {reached['passed']:.3f}; the weights are {reached['part']:.3f} of the way to it from the "
             "look before)"

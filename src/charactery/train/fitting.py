@@ -19,19 +19,19 @@ def train_fitting(
     begin: Callable[[], tuple[LocalModel, Path | None]],
     train: Callable[[LocalModel, Path | None, Settings], Path],
     settings: Settings,
+    batch: int,
 ) -> Path:
     """What `train` makes of the model and the adapter that `begin` gives, both anew each time: training uses them up.
 
-    Out of memory, it goes on from its last checkpoint with half as many rows in memory at once. A step is of as many
-    rows as before, and gradients are added. Not where several processes train: the others wait for one that failed.
+    Out of memory, it goes on from its last checkpoint with half as many rows in memory at once. A step is of `batch`
+    rows, as before, and gradients are added. Not where several processes train: the others wait for one that failed.
     """
-    batch = settings.prompts * settings.each if isinstance(settings, Grpo) else settings.batch
     while True:
         model, start = begin()
+        parameters = sum(p.numel() for p in model.model.parameters())  # before an adapter is put into it
         try:
             return train(model, start, settings)
         except (MemoryError, RuntimeError) as error:
-            parameters = sum(p.numel() for p in model.model.parameters())
             card = card_memory(model.device)
             now = at_once(settings, batch, parameters, card)
             if now == 1 or process_count() > 1 or not out_of_memory(error):

@@ -20,7 +20,8 @@ class Matched(TrainerCallback):  # type: ignore[misc]
 
     Where a look finds it passed, the weights go back along the straight line to those of the look before. On that line
     the loss is continuous, too high at one end and too low at the other, so halving finds where it is the one wanted,
-    whatever learns and by whichever optimiser. Each process looks for itself.
+    whatever learns and by whichever optimiser. What is at the loss before it learns anything, or below it, stays as it
+    is: its one step, which the trainer takes in any case, is gone back on. Each process looks for itself.
     """
 
     def __init__(self, trainer: Any, wanted: float, folder: Path) -> None:
@@ -28,13 +29,18 @@ class Matched(TrainerCallback):  # type: ignore[misc]
         self.before: tuple[float, list[torch.Tensor]]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._note(args, state, {"step": state.global_step, "loss": self._loss(args)})
+        row: Row = {"step": state.global_step, "loss": self._loss(args)}
+        self._note(args, state, row)
+        self.there = not state.global_step and at_loss(row, self.wanted)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % looks(state.max_steps) and state.global_step < state.max_steps:
+        if state.global_step % looks(state.max_steps) and state.global_step < state.max_steps and not self.there:
             return
         row: Row = {"step": state.global_step, "loss": self._loss(args)}
-        if row["loss"] < self.wanted - NEAR and self.before[0] > self.wanted:
+        if self.there:
+            self._between(0.0, self._learning())
+            row = {"step": state.global_step, "loss": self.before[0], "part": 0.0, "passed": row["loss"]}
+        elif row["loss"] < self.wanted - NEAR and self.before[0] > self.wanted:
             row |= self._back(args, row["loss"])
         self._note(args, state, row)
         if at_loss(row, self.wanted):
@@ -56,14 +62,18 @@ class Matched(TrainerCallback):  # type: ignore[misc]
         late, loss, low, high, part = [p.detach().clone() for p in self._learning()], passed, 0.0, 1.0, 1.0
         for _ in range(HALVINGS):
             part = (low + high) / 2
-            with torch.no_grad():
-                for parameter, a, b in zip(self._learning(), self.before[1], late, strict=True):
-                    parameter.copy_(torch.lerp(a, b, part))
+            self._between(part, late)
             loss = self._loss(args)
             if abs(loss - self.wanted) <= NEAR:
                 break
             low, high = (part, high) if loss > self.wanted else (low, part)
         return {"loss": loss, "part": part, "passed": passed}
+
+    def _between(self, part: float, late: list[torch.Tensor] | list[torch.nn.Parameter]) -> None:
+        """Set the weights so far on the way from the look before to `late`."""
+        with torch.no_grad():
+            for parameter, a, b in zip(self._learning(), self.before[1], late, strict=True):
+                parameter.copy_(torch.lerp(a, b, part))
 
     def _loss(self, args: Any) -> float:
         """Nats a token of the completions."""

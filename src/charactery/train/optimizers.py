@@ -90,6 +90,7 @@ def _of_matrices(matrices: Iterable[torch.nn.Parameter], name: str, rate: float)
             matrices, lr=rate, weight_decay=0.0, precondition_frequency=EVERY, max_precondition_dim=LONGEST
         )
         return soap
+    assert name == "shampoo", name
     from pytorch_optimizer.optimizer.utils.graft import LayerWiseGrafting, RMSPropGraft
     from pytorch_optimizer.optimizer.utils.partition import BlockPartitioner, PreConditionerType
     from pytorch_optimizer.optimizer.utils.preconditioner import PreConditioner

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from charactery.errors import CharacteryError
 from charactery.runs import Row
 from charactery.train.settings import Dpo
 
@@ -35,6 +36,11 @@ def trainer_of_pairs(settings: Dpo, common: Row, pairs: Sequence[Row], context: 
         from trl import KTOConfig, KTOTrainer
 
         together = common["per_device_train_batch_size"]
+        if together < 2:
+            raise CharacteryError(
+                "the loss kto sets each answer beside another pair's prompt, and here a step goes through memory one "
+                "pair at a time; take another --loss, or an even number of pairs"
+            )
         common = common | {"per_device_train_batch_size": 2 * together}
         config = KTOConfig(**common, max_length=None, beta=settings.beta)
         return KTOTrainer, config, dataset(unpaired(pairs, together), "prompt", "completion", "label")

@@ -20,7 +20,6 @@ FIELDS = {  # that rows have which a run makes
 
 OPTIMIZERS = ("adamw", "muon", "soap", "shampoo")
 LOSSES = ("dpo", "ipo", "kto", "orpo")  # of pairs, as TRL has them
-EXPERIMENTAL = ("orpo",)  # in TRL
 
 # A rate that suits an adapter is ten times the one that suits all weights, at any rank, where alpha stays the same:
 # Schulman et al. 2025, "LoRA Without Regret", https://thinkingmachines.ai/blog/lora/
