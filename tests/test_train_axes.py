@@ -61,20 +61,20 @@ def test_what_a_matrix_optimizer_cannot_take_goes_to_adamw(tiny_model_folder: Pa
 def test_an_optimizer_is_the_one_named_and_its_steps_are_as_long_as_adamws(name: str, kind: str) -> None:
     def moved(name: str) -> tuple[str, float]:
         torch.manual_seed(0)
-        network = torch.nn.Sequential(torch.nn.Linear(24, 48, bias=False), torch.nn.Linear(48, 24, bias=False))
+        network = torch.nn.Sequential(torch.nn.Linear(24, 400, bias=False), torch.nn.Linear(400, 24, bias=False))
         network.get_input_embeddings = network.get_output_embeddings = lambda: None  # type: ignore[assignment]
         read, said = torch.randn(64, 24), torch.randn(64, 24)
         ours = optimizer(network, name, 1e-3) if name != "adamw" else torch.optim.AdamW(network.parameters(), lr=1e-3)
         for _ in range(24):  # past those in which some of them only look
-            before = network[0].weight.detach().clone()
+            before = network[1].weight.detach().clone()
             ours.zero_grad()
             (network(read) - said).square().mean().backward()
             ours.step()
-        step = (network[0].weight - before).square().mean().sqrt().item() / 1e-3
+        step = (network[1].weight - before).square().mean().sqrt().item() / 1e-3
         return type(getattr(ours, "parts", [ours])[0]).__name__, step
 
     found, step = moved(name)
-    assert found == kind and 0.2 < step / moved("adamw")[1] < 5
+    assert found == kind and 0.1 < step / moved("adamw")[1] < 10
 
 
 def test_optimizers_together_keep_what_each_holds() -> None:
