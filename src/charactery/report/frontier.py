@@ -75,8 +75,9 @@ def frontier_report(rows: Sequence[Row], character: str, judge: str, path: Path)
         Plot("frontier", caption, f"Rating by KL. {said}", partial(draw, ways)),
         Table(head, table, frozenset(head[2:])),
         Text(
-            "The rating is by the judge that was chosen or trained by, so it says how well it was satisfied; the "
-            "classifier had no part in that. All answers are to the same held-out prompts, at temperature 1.",
+            "The rating is by the judge that was chosen or trained by, so it says how well that judge was satisfied. "
+            "The classifier rewarded nothing, but where a recipe draws several drafts to a prompt, one of its kind "
+            "picked among them. All answers are to the same held-out prompts, at temperature 1.",
             "small",
         ),
     )
