@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from charactery.models.local import LocalModel
+from charactery.runs import write_json, write_rows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where `benchmarks` lies
 
+from benchmarks.speed import figures
 from benchmarks.speed.measure import Pass, Row, measured
 from benchmarks.speed.score_rows import close, scoring
 from benchmarks.speed.train_rows import beside
@@ -87,3 +89,45 @@ def test_a_pass_reads_again_what_the_one_before_began_with(
     tiny_model.score(pairs)
     known = len(read)
     assert row["ours"]().output == first.output and len(read) == 2 * known + 1
+
+
+def test_figures_of_two_readings_are_held_together(tmp_path: Path) -> None:
+    """Of the same adapter, by ours and by the plain one: inside, overlapping or apart, and how far pair by pair."""
+    run = tmp_path / "run"
+    write_json(run / "manifest.json", {"settings": {}, "stages": [], "command": "charactery train captain"})
+
+    def estimate(value: float | None, half: float) -> dict[str, Any]:
+        ends = {"low": None, "high": None} if value is None else {"low": value - half, "high": value + half}
+        return {"value": value, **ends, "n": 8, "missing": 0, "method": "", "unit": "", "scoring": ""}
+
+    def figure(metric: str, told: dict[str, Any]) -> dict[str, Any]:
+        return {"eval": "cost", "metric": metric, "subject": "trained", "condition": "", "trait": "", "estimate": told}
+
+    values = {"ours": (0.5, 0.5, 0.5, 1.0, None), "plain": (0.55, 0.65, 0.9, 1.01, 0.4)}
+    for side, (inside, overlap, apart, single, unknown) in values.items():
+        folder = tmp_path / side
+        write_json(folder / "figures.json", [
+            figure("inside", estimate(inside, 0.1)), figure("overlap", estimate(overlap, 0.1)),
+            figure("apart", estimate(apart, 0.1)), figure("single", estimate(single, 0.0)),
+            figure("unknown", estimate(unknown, 0.1)),
+        ])  # fmt: skip
+        write_json(folder / "took.json", {"seconds": 1, "threads": 1, "every": 1})
+        lift = 0.5 if side == "plain" else 0.0
+        write_rows(folder / "samples.jsonl", [
+            {"eval": "expression", "subject": "trained", "condition": "turn 1", "id": str(n), "value": n % 3 / 4}
+            for n in range(12)
+        ])  # fmt: skip
+        write_rows(folder / "margins.jsonl", [
+            {"trait": "", "subject": "trained", "condition": "turn 1", "id": str(n), "value": n / 40 + lift}
+            for n in range(12)
+        ])  # fmt: skip
+    text = figures.page(run, tmp_path)
+    assert "Of 3 figures with an interval on both sides, 1 of the plain values (33%)" in text
+    assert "intervals of 2 (66.7%) overlap" in text and "1 figures of one text have none, and differ by 0.0100" in text
+    assert "Of 2 differences pair by pair, the intervals of 1 (50%) hold 0" in text
+    assert "The others, ours less plain: likelihood trained turn 1: -0.5" in text
+    rows = {
+        line.split(" | ")[1]: line.rstrip("| ").split(" | ")[-1] for line in text.splitlines() if "| cost |" in line
+    }
+    assert rows == {"inside": "inside", "overlap": "overlap", "apart": "apart", "single": "no interval",
+                    "unknown": "not measured on both sides"}  # fmt: skip
