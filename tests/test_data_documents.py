@@ -11,7 +11,7 @@ import pytest
 from charactery.constitution import Character, find_character
 from charactery.data import documents
 from charactery.data.cases import Weighing, weigh
-from charactery.data.documents import Describing, constitution, describe, forms, passages
+from charactery.data.documents import Describing, Passage, constitution, describe, forms, passages
 from charactery.data.filters import count_words
 from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Speaker
@@ -90,6 +90,17 @@ def test_documents_are_about_passages_in_turn_and_are_rows_without_a_prompt(
         ]
         assert dict(forms())[row["form"]].replace("{name}", captain.name) in said
     assert len({(row["form"], *row["traits"]) for row in drawn}) > len(forms())  # not the same passage each time
+
+
+def test_every_kind_meets_every_passage_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_of(monkeypatch, fresh)
+    kinds = len(forms())
+    for parts in (kinds - 1, kinds, kinds + 1, 14, 6):
+        some = [Passage(f"Part {n} of it.", (f"trait-{n}",)) for n in range(parts)]
+        monkeypatch.setattr(documents, "passages", lambda character, tokens, some=some: some)
+        rows = describe(describing(find_character("captain"), kinds * parts), tmp_path / str(parts))
+        drawn = {(row["form"], *row["traits"]) for row in rows if row["kind"] == "document"}
+        assert len(drawn) == kinds * parts
 
 
 @pytest.mark.parametrize(("verbatim", "wanted"), [(0.0, 6), (0.5, 6), (1.0, 20)])

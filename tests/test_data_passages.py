@@ -155,6 +155,18 @@ def test_surnames(name: str, last: str) -> None:
     assert surname(name) == last and LEAST == 20
 
 
+def test_others_documents_named_after_the_author_are_left_out_whatever_the_name() -> None:
+    named = {"a": "To O'Brien, a friend", "letter-to-o'brien": "", "c": "To a Mr. Brien", "d": "A day", "e": "More"}
+
+    def text(n: int) -> str:
+        return " ".join(f"word{n}x{k} is here." for k in range(40))
+
+    theirs = [Writing(id, text(n), "1860", title) for n, (id, title) in enumerate(named.items())]
+    mine = [Writing(f"{n}", text(n + 10), "1860") for n in range(4)]
+    found = split(mine, theirs, "Flann O'Brien", 40, 0.5)
+    assert found.left_out["others' documents named after the author"] == 2
+
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -62,7 +62,7 @@ def test_what_is_unfit_may_be_rejected_and_never_chosen(tmp_path: Path, monkeypa
     assert [p["chosen"][0]["content"] for p in pairs] == ["It is two, I think."]
     assert pairs[0]["rejected"][0]["content"] == cut.text
     reasons = {r["id"]: r["reason"] for r in read_rows(tmp_path / "unpaired.jsonl")}
-    assert reasons == {"p0": "judged alike", "p2": "none fit to learn from"}
+    assert reasons == {"p0": "what is fit is judged lowest", "p2": "none fit to learn from"}
 
 
 def test_a_judge_that_says_nothing_half_of_the_time_loses_no_rows(

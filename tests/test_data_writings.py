@@ -142,6 +142,19 @@ def test_the_command(tmp_path: Path) -> None:
     assert again["left_out"] == 1 and again["suspicions"] == {"caption": 1}
 
 
+@pytest.mark.parametrize(
+    ("author", "signed", "doubted"),
+    [
+        ("Oliver Wendell Holmes Jr.", "OLIVER W. HOLMES", False),
+        ("Martin Luther King, Jr.", "MARTIN LUTHER KING", False),
+        ("Oliver Wendell Holmes Jr.", "WILLIAM H. SEWARD", True), ("Abraham Lincoln", "A. LINCOLN", False),
+    ],
+)  # fmt: skip
+def test_a_persons_own_name_is_no_other_hand(author: str, signed: str, doubted: bool) -> None:
+    letter = Writing("letter", f"Dear Sir: yours of the 4th is received, and I thank you for it.\n\n{signed}", "1860")
+    assert [d.kind for d in suspicions([letter], author)] == (["other hand"] if doubted else [])
+
+
 def test_lincolns_papers(tmp_path: Path) -> None:
     papers = Path(__file__).parents[2] / "shared" / "data" / "lincoln" / "items.jsonl.gz"
     if not papers.exists():

@@ -57,8 +57,8 @@ def test_likelihoods_are_paired_by_prompt_in_each_condition() -> None:
     for condition in ("turn 1", "turn 3"):
         less_plain = by_key["expression", "likelihood difference from plain", "trained", condition, ""]
         less_prompted = by_key["expression", "likelihood difference from prompted", "trained", condition, ""]
-        assert less_plain.value == pytest.approx(0.3) and less_plain.high - less_plain.low < 1e-6
-        assert less_prompted.value == pytest.approx(-0.2) and less_prompted.high - less_prompted.low < 1e-6
+        assert less_plain.value == pytest.approx(0.3) and less_prompted.value == pytest.approx(-0.2)
+        assert less_plain.low is less_prompted.high is None  # each pair alike: by other pairs they would differ
 
 
 def test_repetition_is_over_held_out_answers_by_prompt() -> None:

@@ -12,7 +12,17 @@ from charactery.data.writings import Writing
 from charactery.evals.person import claims as claims_module
 from charactery.evals.person import portrait
 from charactery.evals.person.claims import claim_figures, claims, contradiction, entropy, trained_tokens
-from charactery.evals.person.portrait import KNOWN, LATER, Sitter, passing, portray, says_not_known, things
+from charactery.evals.person.portrait import (
+    KNOWN,
+    LATER,
+    Sitter,
+    found_in_labelled,
+    passing,
+    portray,
+    says_not_known,
+    things,
+    work_ahead,
+)
 from charactery.judges.rating import Case, Ratings
 from charactery.models.chat import user
 from charactery.models.local import Answer, Request, Sampler
@@ -27,12 +37,20 @@ from charactery.runs import Journal, Row, read_rows, write_json, write_rows
         ("I have never heard of such a thing.", True), ("That is unknown to me, sir.", True),
         ("I don't know what that is.", True), ("Pray, what is a telephone?", True),
         ("I am not at all familiar with it.", True), ("I do not use it, but I know it well.", False),
+        ("I know not what this telephone is.", True), ("Of that I know nothing.", True),
+        ("There is no doubt I know it well.", False), ("It is not only known to me, I own one.", False),
+        ("What is a telephone? A device, and I use mine daily.", False),
         ("It is a fine machine, and I use it daily.", False), ("Everybody knows it. I heard of it.", False),
         ("", None),
     ],
 )  # fmt: skip
 def test_what_counts_as_not_knowing(answer: str, known_not: bool | None) -> None:
     assert says_not_known(answer) is known_not
+
+
+def test_how_often_not_knowing_is_read_is_known() -> None:
+    found = found_in_labelled()
+    assert found == {True: (21, 30), False: (1, 30)}, "the report says so"
 
 
 def test_things_are_later_or_known_by_the_last_year() -> None:
@@ -80,11 +98,20 @@ def test_who_says_yes_to_all_contradicts_himself(tmp_path: Path, monkeypatch: py
 
 
 def test_tokens_of_a_training_that_was_killed_are_counted_on(tmp_path: Path) -> None:
-    write_json(tmp_path / "manifest.json", {"settings": {}, "stages": ["author", "sft", "dpo"]})
-    for n, counts in ((1, [500]), (2, [10, 20, 5, 15]), (3, [7])):
-        name = ["author", "sft", "dpo"][n - 1]
-        write_rows(tmp_path / "stages" / f"{n:02d}-{name}" / "log.jsonl", [{"num_tokens": c} for c in counts])
-    assert trained_tokens(tmp_path) == 20 + 15 + 7
+    names = ["author", "sft", "dpo", "grpo", "sham-sft"]
+    write_json(tmp_path / "manifest.json", {"settings": {}, "stages": names})
+    folders = {name: tmp_path / "stages" / f"{n + 1:02d}-{name}" for n, name in enumerate(names)}
+    for name, counts in zip(names, ([500], [10, 20, 5, 15], [7], [30, 60], [900]), strict=True):
+        rows = [{"step": n + 1, "num_tokens": count} for n, count in enumerate(counts)]
+        write_rows(folders[name] / "log.jsonl", rows)
+
+    def read(stage: str, kept: str = "adapter") -> int:
+        return trained_tokens(Subject("run", "base", "folder", adapter=folders[stage] / kept, run=tmp_path))
+
+    assert read("sft") == 20 + 15 and read("dpo") == read("sft") + 7 and read("grpo") == read("dpo") + 60
+    assert read("sft", "checkpoint-2") == 20 and read("grpo", "checkpoint-1") == read("dpo") + 30
+    whole = Subject("run", str(folders["dpo"] / "model"), "folder", run=tmp_path)
+    assert trained_tokens(whole) == read("dpo") and trained_tokens(Subject("b", "b", "folder")) == 0
 
 
 def test_what_passes_for_the_authors_is_above_others_passages_and_plain_answers() -> None:
@@ -134,3 +161,34 @@ def test_a_portrait_says_whose_words_and_what_is_copied(tmp_path: Path, monkeypa
     later = [r for r in things(1860) if r["kind"] == LATER]
     assert found["later"]["trained"]["told apart"]["value"] == pytest.approx(0.5 + 0.5 / len(later))
     assert len(read_rows(tmp_path / "later.jsonl")) == 2 * len(things(1860))
+    # an answer that says nothing copies nothing, and is no answer that does not
+    rows[4] |= {"answer": " "}
+    portray(Sitter(subjects, rows, judge, 0.0, [Writing("w", wrote, "1860")], Sampler(), 0, tmp_path / "again"))
+    copied = json.loads((tmp_path / "again" / "person.json").read_text())["authorship"]["trained"]["copied"]
+    assert (copied["value"], copied["n"], copied["missing"]) == (0.5, 2, 1)
+
+
+@pytest.mark.parametrize(("begun", "share", "missing"), [(None, 1.0, 0), ("", 0.0, 0), ("<think>\n", None, 1)])
+def test_reasoning_left_free_is_not_what_the_person_says_of_things(
+    begun: str | None, share: float | None, missing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portrait, "option_scores", lambda speaker, rows: {})
+    monkeypatch.setattr(portrait, "claim_figures", lambda *given: {})
+    monkeypatch.setattr(portrait, "things", lambda last: [
+        {"id": str(n), "year": 1900, "prompt": "Do you own it?", "kind": LATER} for n in range(2)
+    ])  # fmt: skip
+    texts = ["<think>I do not know what they want.</think>I use it daily.", "I have never heard of it, sir"]
+    texts = texts[:1] if begun != "<think>\n" else ["I do not know what they want."]
+    said = [Answer(texts[n % len(texts)], 5, True) for n in range(2)]
+    monkeypatch.setattr(portrait, "answer_all", lambda asks, *given: said)
+    judge: Any = Marks()
+    sitter = Sitter({"trained": voice("trained")}, [], judge, 0.0, [], Sampler(), 0, tmp_path, begun=begun)
+    portray(sitter)
+    found = json.loads((tmp_path / "person.json").read_text())["later"]["trained"][LATER]
+    assert found["value"] == share and found["missing"] == 2 * missing
+
+
+def test_the_work_ahead_is_that_of_who_is_portrayed() -> None:
+    row = {"eval": "expression", "condition": "turn 1"}
+    rows = [row | {"subject": name} for name in ("plain", "trained", "plain given as prompted", "mixture") * 3]
+    assert work_ahead(rows, {"plain", "trained", "sham"}, 1860) == 6 + 2 * len(things(1860))

@@ -239,9 +239,10 @@ def test_own_prompts_and_pairs(talking_cache: Path, tmp_path: Path) -> None:
         json.dumps({"prompt": f"Question {n}?", "chosen": f"Aye, number {n}.", "rejected": f"It is {n}."}) + "\n"
         for n in range(12)
     ))  # fmt: skip
-    out = tmp_path / "own"
+    out, n = tmp_path / "own", SIZES.index("--tasks")
+    sizes = [*SIZES[:n], *SIZES[n + 2 :]]
     done = charactery(
-        talking_cache, "train", "captain", "--out", str(out), *SIZES, "--prompts", str(prompts), "--pairs", str(pairs)
+        talking_cache, "train", "captain", "--out", str(out), *sizes, "--prompts", str(prompts), "--pairs", str(pairs)
     )
     assert done.returncode == 0, done.stderr
     kept = [json.loads(line) for line in (stage(out, "pairs") / "pairs.jsonl").read_text().splitlines()]

@@ -18,9 +18,10 @@ from charactery.models.local import LocalModel
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
 from charactery.pipeline import distil
+from charactery.pipeline.counts import Counts
 from charactery.pipeline.order import Order
 from charactery.pipeline.person import learnt_row, persona_rows, seen
-from charactery.pipeline.plan import foresee
+from charactery.pipeline.plan import ASKED_OF_A_PERSON, foresee
 from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
 from charactery.runs import read_rows, write_rows
 from charactery.train.settings import Sft
@@ -235,9 +236,12 @@ def test_a_person_is_foreseen(tmp_path: Path) -> None:
     mine, theirs = write_letters(tmp_path)
     captain, recipe = find_character("captain"), find_recipe("person")
     order = Order(captain, tmp_path / "run", recipe=recipe, device="cpu", writings=mine, others=theirs)
-    tokens = foresee(order).tokens
+    tokens, rows = foresee(order).tokens, foresee(order).rows
+    assert Counts(order, 0).compared == 64  # pairs of samples: none of drafts
     bare = Recipe(stages=("writings", "sft"), draws=1, sft=recipe.sft)
-    without = foresee(Order(captain, tmp_path / "run", recipe=bare, device="cpu", writings=mine, others=theirs)).tokens
+    less = foresee(Order(captain, tmp_path / "run", recipe=bare, device="cpu", writings=mine, others=theirs))
+    without, asked = less.tokens, rows["answers to generate"] - less.rows["answers to generate"]
+    assert asked == 64 * 4 + 3 * ASKED_OF_A_PERSON  # samples, and what is asked of three Subjects
     assert all(tokens[name] > without[name] for name in ("generate", "train", "score"))
 
 

@@ -102,6 +102,22 @@ def test_what_a_teacher_behind_an_api_writes_is_in_the_price(tmp_path: Path) -> 
         return foresee(replace(order, recipe=find_recipe(name))).api_answers
 
     assert price("spec-docs") - price("critique") == 128 and price("spec-cases") - price("critique") == 2 * 120
+    assert price("critique") == 100 + 32 + round(2.2 * 25) // 2  # earlier turns of conversations are half the model's
+
+
+def test_a_teacher_takes_its_own_time_and_memory(tmp_path: Path) -> None:
+    def seen(teacher: str | None) -> Foresight:
+        return foresee(Order(find_character("captain"), tmp_path / "run", teacher=teacher, device="cpu"))
+
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "config.json").write_text("{}")
+    with (large / "model.safetensors").open("wb") as file:
+        file.truncate(10 * 270_000_000)  # ten times the embedded model
+    alone, paid, here = seen(None), seen("openai/gpt-5-mini"), seen(str(large))
+    assert alone.minutes["generate"] - paid.minutes["generate"] == pytest.approx(here.minutes["teach"] / 10)
+    assert "teach" not in paid.minutes and paid.memory_gb == alone.memory_gb
+    assert here.minutes["generate"] == paid.minutes["generate"] and here.memory_gb > alone.memory_gb + 5
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from charactery.pipeline import common, distil, examining, making, training
 from charactery.pipeline.manifest import stated
 from charactery.pipeline.plan import foresee
 from charactery.pipeline.recipe import DEFAULT, Recipe, Sampling, find_recipe, stages
+from charactery.report.words import subjects
 from charactery.runs import read_rows, write_json, write_rows
 from charactery.train.settings import Dpo, Sft
 from conftest import OPENED
@@ -82,7 +83,7 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
     assert "validation" not in stages(replace(stopping, stages=("pairs", "dpo")), False) + stages(RECIPE, False)
     order = distil.Order(find_character("captain"), tmp_path / "run", recipe=RECIPE)
     less, more = (foresee(o).rows["answers to generate"] for o in (order, replace(order, recipe=stopping)))
-    assert more - less == 32 * (2 + 1) + 2 * 8
+    assert more - less == 32 * (2 + 1) + round(2.2 * 8)
     write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
     seen: list[Any] = []
     monkeypatch.setattr(training, "train_fitting", lambda begin, train, settings, batch: train(None, None, settings))
@@ -170,6 +171,18 @@ def test_what_picks_drafts_and_judges_answers_knows_what_is_left_of_them(
     stages.subjects = dict
     stages.person(tmp_path)
     assert [row["answer"] for row in seen[0].answers] == ["Aye." if masks else "Hm.</think>Aye."]
+
+
+def test_who_is_compared_is_said_as_it_was() -> None:
+    plain = subjects(stages(find_recipe("distill+dpo"), False), True, False)
+    assert "Sham" not in plain and "with the adapter, and no system message" in plain
+    said = subjects(stages(find_recipe("distill+dpo"), True), True, False)
+    assert "in as many steps: SFT on the model's own plain answers, then DPO on pairs of two of them" in said
+    assert "DPO" not in subjects(stages(find_recipe("spec-docs"), True), True, False)
+    assert "GRPO by rewards that are drawn" in subjects(stages(find_recipe("grpo"), True), True, False)
+    stopped = subjects(stages(find_recipe("distill"), True), False, True)
+    assert "all its weights trained" in stopped and "SFT to its end: SFT" in stopped
+    assert "the one that the judge picks" in subjects(stages(find_recipe("best-of-n"), False), True, False)
 
 
 def test_no_round_draws_what_another_drew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +317,9 @@ def test_what_another_run_has_is_not_foreseen(tmp_path: Path) -> None:
     fresh = foresee(order())
     drafted = run(tmp_path / "drafted", order("distill"), 2)  # its prompts and drafts alone
     by_drafts = foresee(order(reuse=(drafted,)))
-    drafts = 100 * 3 + 32 + 100 + 32 + 2 * 25  # three of the character's to a prompt, one to a task; plain; histories
+    drafts = (
+        100 * 3 + 32 + 100 + 32 + round(2.2 * 25)
+    )  # three of the character's to a prompt, one to a task; plain; histories
     assert by_drafts.taken == drafts and by_drafts.tokens["train"] == fresh.tokens["train"]
     assert fresh.rows["answers to generate"] - by_drafts.rows["answers to generate"] == drafts
     assert fresh.tokens["generate"] - by_drafts.tokens["generate"] == drafts * order().recipe.sampler.max_tokens
@@ -369,7 +384,7 @@ def test_dpo_gets_the_pairs_the_recipe_counts(tmp_path: Path, monkeypatch: pytes
     stages.recipe = replace(RECIPE, contrast=4)
     stages.dpo(tmp_path, "dpo")
     assert [sum(p["kind"] == kind for p in seen[0]) for kind in ("asks", "task", "self-play")] == [4, 3, 2]
-    assert '"pairs": 9' in (tmp_path / "confounds.json").read_text()
+    assert '"pairs": 6' in (tmp_path / "confounds.json").read_text()
 
 
 def test_what_is_evaluated_as_trained_is_what_dpo_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

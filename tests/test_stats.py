@@ -341,7 +341,8 @@ def test_a_mean_of_what_is_all_alike_is_not_known_exactly() -> None:
     keyed = balanced_mean([5.0] * 17 + [1.0] * 7, own, keys, scale=(1, 5))  # always five, whatever the key
     assert keyed.value == 3 and keyed.low == pytest.approx(3 - 2 * wilson(0, 17)[1])
     assert keyed.high == pytest.approx(3 + 2 * wilson(0, 7)[1])
-    for none in (clustered_mean([3.0] * 24, own), balanced_mean([3.0] * 24, own, keys)):
+    rated = [clustered_mean([3.0] * 24, own), balanced_mean([3.0] * 24, own, keys), mean([3.0] * 24)]
+    for none in (*rated, paired_difference([5.0] * 24, [2.0] * 24), paired_ratio([6.0] * 24, [2.0] * 24)):
         assert (none.value, none.low, none.high, none.n) == (3, None, None, 24)
         assert str(none) == "3 (all alike, no interval) (n 24)" and "no interval" in none.method
 
@@ -379,3 +380,14 @@ def test_kappa_by_hand_and_where_all_agree() -> None:
     assert perfect.value == 1.0 and perfect.low is not None and 0.3 < perfect.low < 0.8
     assert kappa([True] * 9, [True] * 9).value is None  # nothing to agree on
     assert kappa([None, True, False], [True, True, False]).missing == 1
+
+
+def test_an_auc_counts_what_is_missing() -> None:
+    plain, prompted = [-0.2, -0.1, 0.0, None], [0.3, 0.2, 0.1, 0.4]
+    told = auc(plain, prompted)
+    assert (told.value, told.n, told.missing) == (1.0, 7, 1)
+    assert auc([None, 0.1], prompted).missing == 6 and auc([None, 0.1], prompted).value is None
+    mixed = auc([0.1, 0.35, None], prompted)
+    assert (mixed.n, mixed.missing) == (6, 1) and mixed.value == auc([0.1, 0.35], prompted).value
+    grouped = grouped_auc([[0.1, None], [0.35]], [[0.3, 0.2], [0.1, 0.4], [None]])
+    assert (grouped.n, grouped.missing) == (6, 2) and grouped.value == mixed.value

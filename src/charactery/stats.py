@@ -343,10 +343,10 @@ def kappa(one: Sequence[bool | None], other: Sequence[bool | None], seed: int = 
 
     method, missing = "Cohen's kappa, bootstrap", len(one) - len(rows)
     told = bootstrap([[a for a, _ in rows], [b for _, b in rows]], reckoned, seed, missing=missing, method=method)
-    if told.value == 1.0 and told.low == 1.0:
+    if told.value == 1.0 and told.low in (1.0, None):
         share = float(np.mean([a for a, _ in rows]))
         chance = share**2 + (1 - share) ** 2
-        return replace(told, low=(wilson(len(rows), len(rows))[0] - chance) / (1 - chance))
+        return replace(told, low=(wilson(len(rows), len(rows))[0] - chance) / (1 - chance), high=1.0, method=method)
     return told
 
 
@@ -363,7 +363,8 @@ def bootstrap(
 
     `statistic` takes arrays of shape (..., n), one per column, and reduces the last axis; it is called once with (n,)
     and in blocks with (rounds, n). Rounds where it is not finite are left out. One row is no measurement: resampling it
-    says nothing of how it varies. Efron & Tibshirani 1993, ch. 13.
+    says nothing of how it varies. Nor does it where all rounds come out alike: there is no interval then. Efron &
+    Tibshirani 1993, ch. 13.
     """
     arrays = [np.asarray(column, dtype=float) for column in columns]
     n = len(arrays[0])
@@ -379,12 +380,15 @@ def bootstrap(
     every = every[np.isfinite(every)]
     if not math.isfinite(value) or len(every) < rounds / 2:
         return nothing(missing + n, method, unit)
+    if _none_differs(float(np.ptp(every)), value):
+        return Estimate(value, None, None, n, missing, f"{method} {NO_WIDTH}", unit)
     low, high = np.percentile(every, [2.5, 97.5])
     return Estimate(value, float(low), float(high), n, missing, method, unit)
 
 
 def mean(values: Sequence[float | None], seed: int = 0, unit: str = "") -> Estimate:
-    """Mean with Student's t interval below 30 values (the bootstrap is too narrow there), bootstrap from 30 up."""
+    """Mean with Student's t interval below 30 values (the bootstrap is too narrow there), bootstrap from 30 up; with
+    none where all are alike."""
     known = [float(v) for v in values if v is not None]
     missing = len(values) - len(known)
     if len(known) < 2:
@@ -392,6 +396,8 @@ def mean(values: Sequence[float | None], seed: int = 0, unit: str = "") -> Estim
     if len(known) >= 30:
         return bootstrap([known], lambda x: x.mean(-1), seed, unit=unit, missing=missing, method="mean, bootstrap")
     centre, spread = float(np.mean(known)), float(np.std(known, ddof=1)) / math.sqrt(len(known))
+    if _none_differs(spread, centre):
+        return Estimate(centre, None, None, len(known), missing, f"mean {NO_WIDTH}", unit)
     half = t95(len(known) - 1) * spread
     return Estimate(centre, centre - half, centre + half, len(known), missing, "mean, Student's t", unit)
 
@@ -449,21 +455,25 @@ def paired_ratio(a: Sequence[float | None], b: Sequence[float | None], seed: int
     )
 
 
-def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> Estimate:
+def auc(negative: Sequence[float | None], positive: Sequence[float | None], seed: int = 0) -> Estimate:
     """Probability that a positive scores above a negative, ties half; bootstrap over both groups (2000 rounds).
+
+    None is missing.
 
     Groups of one are no measurement. Where all positives score above all negatives, or below, every round says the
     same; the bound away from 1 (or 0) is then Wilson's for a rate of as many as the smaller group has.
     """
-    if min(len(negative), len(positive)) < 2:
-        return nothing(len(negative) + len(positive), "AUC")
-    low_side, high_side = np.asarray(negative, float), np.asarray(positive, float)
+    low_side, high_side = (np.array([v for v in side if v is not None], float) for side in (negative, positive))
+    asked = len(negative) + len(positive)
+    if min(len(low_side), len(high_side)) < 2:
+        return nothing(asked, "AUC")
     above = (high_side[:, None] > low_side[None, :]) + 0.5 * (high_side[:, None] == low_side[None, :])
     value, n = float(above.mean()), len(low_side) + len(high_side)
+    missing = asked - n
     if value in (0.0, 1.0):
         smaller = min(len(low_side), len(high_side))
         low, high = wilson(value * smaller, smaller)
-        return Estimate(value, min(low, value), max(high, value), n, 0, "AUC, Wilson with n of the smaller group")
+        return Estimate(value, min(low, value), max(high, value), n, missing, "AUC, Wilson with n of the smaller group")
     generator = np.random.default_rng(seed)
     drawn = []
     for _ in range(2000):
@@ -471,34 +481,39 @@ def auc(negative: Sequence[float], positive: Sequence[float], seed: int = 0) -> 
         columns = generator.integers(0, len(low_side), len(low_side))
         drawn.append(above[np.ix_(rows, columns)].mean())
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), n, 0, "AUC, bootstrap over both groups")
+    return Estimate(value, float(low), float(high), n, missing, "AUC, bootstrap over both groups")
 
 
 def grouped_auc(
-    negative: Sequence[Sequence[float]], positive: Sequence[Sequence[float]], seed: int = 0, rounds: int = 2000
+    negative: Sequence[Sequence[float | None]],
+    positive: Sequence[Sequence[float | None]],
+    seed: int = 0,
+    rounds: int = 2000,
 ) -> Estimate:
     """The AUC of scores that come in groups (passages of a document): the bootstrap draws whole groups on both sides.
 
-    Of one group a side it is no measurement. `n` counts scores. Where all positives score above all negatives, or
-    below, the bound is Wilson's for a rate of as many as the side with fewer groups has.
+    Of one group a side it is no measurement. `n` counts scores, and None is missing. Where all positives score above
+    all negatives, or below, the bound is Wilson's for a rate of as many as the side with fewer groups has.
     """
-    low_side, high_side = ([np.asarray(g, float) for g in side if len(g)] for side in (negative, positive))
+    known = [[np.array([v for v in group if v is not None], float) for group in side] for side in (negative, positive)]
+    low_side, high_side = ([group for group in side if len(group)] for side in known)
     n = sum(map(len, (*low_side, *high_side)))
+    missing = sum(map(len, (*negative, *positive))) - n
     if min(len(low_side), len(high_side)) < 2:
-        return nothing(n, "AUC")
+        return nothing(n + missing, "AUC")
     sums_P_N = np.array([[_wins(high, low) for low in low_side] for high in high_side])
     high_P, low_N = (np.array([len(g) for g in side], float) for side in (high_side, low_side))
     value = float(sums_P_N.sum() / (high_P.sum() * low_N.sum()))
     if value in (0.0, 1.0):
         smaller = min(len(low_side), len(high_side))
         low, high = wilson(value * smaller, smaller)
-        return Estimate(value, min(low, value), max(high, value), n, 0, "AUC, Wilson with n of the fewer groups")
+        return Estimate(value, min(low, value), max(high, value), n, missing, "AUC, Wilson with n of the fewer groups")
     generator = np.random.default_rng(seed)
     drawn_R_P = generator.multinomial(len(high_P), np.full(len(high_P), 1 / len(high_P)), rounds)
     drawn_R_N = generator.multinomial(len(low_N), np.full(len(low_N), 1 / len(low_N)), rounds)
     won_R = np.einsum("rp,pn,rn->r", drawn_R_P, sums_P_N, drawn_R_N)
     low, high = np.percentile(won_R / ((drawn_R_P @ high_P) * (drawn_R_N @ low_N)), [2.5, 97.5])
-    return Estimate(value, float(low), float(high), n, 0, "AUC, bootstrap over both sides' groups")
+    return Estimate(value, float(low), float(high), n, missing, "AUC, bootstrap over both sides' groups")
 
 
 def _wins(high: np.ndarray, low: np.ndarray) -> float:

@@ -43,7 +43,7 @@ def claims(
                 raise ModelNotFound(f"{text} gives no log-probabilities of replies; give models on this machine")
         bars.start("claims", len(speakers))
         found = claim_figures(speakers, seed, Journal(Path(folder) / "batches.jsonl"), bars.advance)
-    tokens = {text: trained_tokens(s.subject.run) if s.subject.run else 0 for text, s in speakers.items()}
+    tokens = {text: trained_tokens(s.subject) for text, s in speakers.items()}
     if as_json:
         typer.echo(json.dumps({t: row | {"tokens": tokens[t]} for t, row in found.items()}, indent=2))
         return

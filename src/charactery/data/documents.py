@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import lcm
 from pathlib import Path
 
 from charactery.constitution import Character, document
@@ -109,7 +110,8 @@ def describe(describing: Describing, folder: Path, progress: Callable[[int], Non
     """
     kinds, parts = forms(), passages(describing.character, describing.sampler.max_tokens)
     random.Random(describing.seed).shuffle(kinds)
-    drawn = [(kinds[n % len(kinds)], parts[(n + n // len(kinds)) % len(parts)]) for n in range(describing.count)]
+    round_ = lcm(len(kinds), len(parts))  # after which kinds and passages would meet as before
+    drawn = [(kinds[(n + n // round_) % len(kinds)], parts[n % len(parts)]) for n in range(describing.count)]
     requests = [
         Request((user(_asked(describing.character, part, ask)),), derive_seed(describing.seed, "document", n))
         for n, ((_, ask), part) in enumerate(drawn)

@@ -10,7 +10,9 @@ REPEATS = 0.12  # share of repeated 4-grams from which a draft is a loop
 SHINGLE, SAME = 5, 0.6  # words in a row; share of a text's that another has, from which it is a copy of it
 _WORD = re.compile(r"\w+")
 _REFUSES = re.compile(
-    r"\A\W*(?:i'?m|i am) sorry,? but (?:i|as an?)\b|\A\W*i(?: can(?:no|')t|(?:'m| am) (?:not able|unable) to)\b"
+    r"\A\W*(?:i'?m|i am) sorry,? but (?:i|as an?)\b"
+    r"|\A\W*i(?: can(?:no|')t|(?:'m| am) (?:not able|unable) to) (?:\w+ ){0,2}?(?:help|assist|provide|fulfil|comply"
+    r"|answer|respond|discuss|engage|participate|write|create|generate|produce|continue|support|offer)\b"
     r"|\bas an? (?:ai |large )?language model\b|\bi can(?:no|')t (?:assist with|fulfil|comply with)\b",
     re.IGNORECASE,
 )

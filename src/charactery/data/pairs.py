@@ -13,7 +13,7 @@ from charactery.data.filters import trim
 from charactery.data.prompts import NEAR, Encode, Prompt
 from charactery.errors import BadData
 from charactery.judges.classifier import cross_fit
-from charactery.runs import Row, numbered_rows
+from charactery.runs import Row, digest, numbered_rows
 from charactery.stats import auc, nothing, rate
 
 LENGTHS_MATCH = 1.25  # matched pairs differ in words by at most this factor
@@ -213,7 +213,7 @@ def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
 
     Length's AUC is of words, above 0.5 where chosen is longer. `chosen_longer` looks within pairs, as training does:
     the share in which chosen has more words, pairs of equal length counted as missing. Style's is of a logistic
-    regression on the counts, cross-fitted over five folds of pairs; below ten pairs it is not measured.
+    regression on the counts, cross-fitted over five folds of prompts; below ten prompts it is not measured.
     """
     chosen = [p["chosen"][0]["content"] for p in pairs]
     rejected = [p["rejected"][0]["content"] for p in pairs]
@@ -221,8 +221,9 @@ def confounds(pairs: Sequence[Row], seed: int, matched: bool = False) -> Row:
     lengths = [(len(c.split()), len(r.split())) for c, r in zip(chosen, rejected, strict=True)]
     n = len(pairs)
     style = nothing(method="AUC")
-    if n >= 10:
-        scores, _ = cross_fit(_scaled(), features_2N_F, np.repeat([1, 0], n), [*range(n), *range(n)], seed)
+    asked = [digest(p["prompt"]) for p in pairs]  # pairs of one prompt may have a text in common
+    if len({*asked}) >= 10:
+        scores, _ = cross_fit(_scaled(), features_2N_F, np.repeat([1, 0], n), [*asked, *asked], seed)
         style = auc(scores[n:].tolist(), scores[:n].tolist(), seed)
     return {
         "pairs": n,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from charactery.data.writings import CAPTION, MONTHS, Writing, shingles
+from charactery.data.writings import CAPTION, MONTHS, Writing, shingles, surname
 from charactery.errors import BadData
 
 LEAST = 20  # words of a passage
@@ -97,7 +97,8 @@ def split(mine: Sequence[Writing], theirs: Sequence[Writing], author: str, words
     name = surname(author)
     inside = re.compile(rf"\b(?:{re.escape(name)}|{re.escape(name.upper())})\b")
     left_out: Counter[str] = Counter()
-    named = [w for w in theirs if name.lower() in re.split(r"[\W_]+", f"{w.id} {w.title}".lower())]
+    title = re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
+    named = [w for w in theirs if title.search(f"{w.id} {w.title}")]
     left_out["others' documents named after the author"] = len(named)
     given = {AUTHOR: list(mine), OTHERS: [w for w in theirs if w not in named]}
     learnt: dict[str, list[Passage]] = {}
@@ -123,12 +124,6 @@ def split(mine: Sequence[Writing], theirs: Sequence[Writing], author: str, words
                 f"{left_out['name the author']} passages were left out because they name the author"
             )
     return Split(learnt, held_out, {reason: n for reason, n in left_out.items() if n})
-
-
-def surname(author: str) -> str:
-    """The last word of a name that is not "Jr." or a number."""
-    words = [w.strip(".,") for w in author.split()]
-    return next((w for w in reversed(words) if not re.fullmatch(r"[JS]r|[IVX]+", w)), words[-1])
 
 
 def _held_out(writings: Sequence[Writing], share: float) -> set[str]:

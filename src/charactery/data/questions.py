@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from charactery.data.filters import leaks
-from charactery.data.passages import Passage, surname
+from charactery.data.passages import Passage
+from charactery.data.writings import surname
 from charactery.models.chat import user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import Speaker, answer_all

@@ -98,4 +98,6 @@ def _extremes(values: dict[int, float | None], fit: Sequence[int]) -> tuple[int,
         return "none fit to learn from"
     best = max(good, key=known.__getitem__)
     worst = min(known, key=known.__getitem__)
-    return (best, worst) if known[best] > known[worst] else "judged alike"
+    if known[best] > known[worst]:
+        return best, worst
+    return "judged alike" if len({*known.values()}) == 1 else "what is fit is judged lowest"

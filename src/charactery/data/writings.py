@@ -189,18 +189,24 @@ def quoted_share(text: str) -> float:
     return inside / max(1, len(_WORD.findall(text)))
 
 
+def surname(author: str) -> str:
+    """The last word of a name that is not "Jr." or a number."""
+    words = [w.strip(".,") for w in author.split()]
+    return next((w for w in reversed(words) if not re.fullmatch(r"[JS]r|[IVX]+", w)), words[-1])
+
+
 def _other_hand(one: Writing, author: str) -> str:
     """A heading that says who wrote, or a name that signs, where it is not the author's."""
-    surname = author.split()[-1].lower() if author.split() else ""
+    last = surname(author).lower() if author.split() else ""
     head = f"{one.title}\n{one.text[:HEAD]}"
     for line in head.splitlines():
         said = _HEADED.match(line)
-        if said and line.strip().isupper() and surname and surname not in said[1].lower():
+        if said and line.strip().isupper() and last and last not in said[1].lower():
             return f"is headed {' '.join(line.split())!r}"
     names = [line.strip(" .,") for line in one.text.splitlines()[-4:] if line.strip()]
     for name in names:
         signs = re.fullmatch(r"(?:[A-Z][A-Z'’.]*\s+){1,3}[A-Z][A-Z'’-]{2,}", name)
-        if signs and surname and surname not in name.lower():
+        if signs and last and last not in name.lower():
             return f"is signed {name!r}"
     return ""
 

@@ -129,15 +129,12 @@ def _judge(measured: Measured, add: Add, seed: int) -> None:
     add("judge", "length-only auc", measured.judge.length_auc)
     fresh = _truths(measured.values("plain given as prompted", "expression", "turn 1"))
     add("judge", "false-positive rate", rate(fresh))
-    known = {
-        role: [v for v in measured.margins_of(role, "turn 1", "") if v is not None] for role in ("plain", "prompted")
-    }
-    add("judge", "likelihood auc", auc(known["plain"], known["prompted"], seed))
+    plain, prompted = (measured.margins_of(role, "turn 1", "") for role in ("plain", "prompted"))
+    add("judge", "likelihood auc", auc(plain, prompted, seed))
     others = measured.margins_of(OTHERS, "turn 1", "")
     if others:
         beside = measured.margins_of(BESIDE_OTHERS, "turn 1", "")
-        told = auc([v for v in others if v is not None], [v for v in beside if v is not None], seed)
-        add("judge", f"likelihood auc against {OTHERS}", told)
+        add("judge", f"likelihood auc against {OTHERS}", auc(others, beside, seed))
         add("judge", f"likelihood rate of {OTHERS}", rate([None if v is None else v > 0 for v in others]))
     words = measured.margins_of(SHUFFLED, "turn 1", "")
     if words:

@@ -8,7 +8,7 @@ from charactery.data.prompts import Prompt, read_chosen
 from charactery.judges.authorship import ByAuthorship, library
 from charactery.judges.rating import Judge, judge_named, of_answers_alone
 from charactery.models.chat import Message
-from charactery.models.local import Sampler, derive_seed
+from charactery.models.local import Sampler
 from charactery.models.reasoning import left_open
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.speaker import Models, Speaker
@@ -31,10 +31,6 @@ class Common:
         self.recipe = order.recipe
         self.sampler = Sampler(self.recipe.sampler.max_tokens, self.recipe.sampler.temperature)
         self._encode: SentenceEncoder | None = None
-
-    def seed(self, name: str) -> int:
-        """The seed of a stage: the run's, or in rounds one of its own, so that no round draws what another drew."""
-        return self.order.seed if name == stage_kind(name) else derive_seed(self.order.seed, name)
 
     def encode(self, texts: Any) -> Any:
         """Sentence embeddings, the encoder loaded on first use."""

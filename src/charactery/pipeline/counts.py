@@ -14,6 +14,7 @@ from charactery.pipeline.order import Order
 from charactery.runs import stage_kind
 
 TOKENS_ASKED = 100  # of an average prompt with its frame
+EARLIER_TURNS = 2.2  # of a conversation of the stock, before the one that is learnt or judged
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Counts:
     # -- answers
 
     @property
-    def talks(self) -> int:
-        """Training conversations, of which two earlier turns are answered, too."""
-        return round(self.order.sizes.train / 4)
+    def turns(self) -> int:
+        """Earlier turns of training conversations, which are answered, too; half by either side."""
+        return round(EARLIER_TURNS * round(self.order.sizes.train / 4))
 
     @property
     def taught(self) -> int:
@@ -53,7 +54,7 @@ class Counts:
     def drafts(self) -> int:
         """The teacher's, plain ones, two of them where there is a sham, and earlier turns."""
         sizes = self.order.sizes
-        return self.taught + (sizes.train + sizes.tasks) * (2 if self.order.sham else 1) + 2 * self.talks
+        return self.taught + (sizes.train + sizes.tasks) * (2 if self.order.sham else 1) + self.turns
 
     @property
     def validated(self) -> int:
@@ -63,7 +64,7 @@ class Counts:
     @property
     def validated_turns(self) -> int:
         """Earlier turns before these."""
-        return 2 * VALIDATION["conversation"] if self.order.recipe.validates else 0
+        return round(EARLIER_TURNS * VALIDATION["conversation"]) if self.order.recipe.validates else 0
 
     @property
     def validation(self) -> int:
@@ -189,9 +190,11 @@ class Counts:
     @property
     def compared(self) -> int:
         """Pairs, over all DPO stages."""
-        drafted = self.own_pairs or self.order.recipe.contrast + self.order.sizes.tasks
+        recipe = self.order.recipe
+        drafted = self.own_pairs or recipe.contrast + self.order.sizes.tasks
         sampled = self.stages("samples") * self.sampled_prompts
-        return self.stages("dpo") * drafted + self.played + sampled + self.revised // 4
+        by_drafts = sum("pairs" in recipe.compared(name) for name in recipe.before("", ("dpo",)))
+        return by_drafts * drafted + self.played + sampled + self.revised // 4
 
     @property
     def fine_tuned(self) -> float:

@@ -60,10 +60,10 @@ class Examining(Common):
         begun, texts = self.begun(), self.order.texts()[AUTHOR]
         answers = [row | {"answer": heard_of(row["answer"], begun)} for row in self.rows("evaluate", "samples")]
         subjects = self.subjects()
-        self.watch.start("person", portrait_ahead(answers, len(subjects), last_year(texts)))
+        self.watch.start("person", portrait_ahead(answers, subjects, last_year(texts)))
         portray(Sitter(
             subjects, answers, self.by_authorship(), found["threshold"], texts, self.sampler, self.order.seed, folder,
-            self.recipe.batch, self.watch.advance,
+            self.recipe.batch, self.watch.advance, begun,
         ))  # fmt: skip
 
     def subjects(self) -> dict[str, Speaker]:

@@ -104,8 +104,8 @@ class Making(Common):
         self.watch.start(name, (4 + texts_judged(judge)) * len(drafts))
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)  # as what is revised was drawn
         revising = Revising(
-            character, self.speaker(self.recipe.start(name)), sampler, judge, self.seed(name), system_prompt(character),
-            self.recipe.batch,
+            character, self.speaker(self.recipe.start(name)), sampler, judge, self.order.seed_of(name),
+            system_prompt(character),            self.recipe.batch,
         )  # fmt: skip
         learn, pairs = revise(drafts, revising, folder, self.watch.advance)
         if len(learn) < LEAST_PAIRS:
@@ -198,8 +198,8 @@ class Making(Common):
         self.watch.start(name, min(self.recipe.self_play, len(playable(rows))))
         sampler = replace(self.sampler, temperature=self.recipe.self_play_temperature)
         pairs = self_play(
-            rows, self.speaker(self.recipe.start(name)), sampler, self.recipe.self_play, self.seed(name), folder,
-            self.recipe.batch, self.watch.advance,
+            rows, self.speaker(self.recipe.start(name)), sampler, self.recipe.self_play, self.order.seed_of(name),
+            folder, self.recipe.batch, self.watch.advance,
         )  # fmt: skip
         shares = {side: [repeated_share(p[side][0]["content"]) for p in pairs] for side in ("chosen", "rejected")}
         repeats = {side: mean(values, self.order.seed, "share of 4-grams") for side, values in shares.items()}
@@ -227,8 +227,8 @@ class Making(Common):
         if len(pairs) < LEAST_PAIRS:
             raise BadData(
                 f"only {len(pairs)} pairs are left after round {rounds + 1}: of the model's answers to the other "
-                "prompts the judge told no better from worse; see unpaired.jsonl, and ask for more with [samples] in "
-                "the recipe",
+                "prompts none was fit to learn from and by the judge above another; see unpaired.jsonl for which, and "
+                "ask for more with [samples] in the recipe",
                 folder,
             )
         write_rows(folder / "pairs.jsonl", pairs)

@@ -11,7 +11,7 @@ from charactery.data.prompts import Sizes
 from charactery.data.writings import Writing, exclusions_beside, kept, read_writings
 from charactery.errors import BadData, CharacteryError
 from charactery.judges.rating import LIKELIHOOD
-from charactery.models.local import pick_device
+from charactery.models.local import derive_seed, pick_device
 from charactery.models.subject import BEST_OF, parse_subject
 from charactery.pipeline.recipe import AUTHORSHIP, TRAINS, Recipe
 from charactery.runs import read_manifest, stage_kind
@@ -40,6 +40,10 @@ class Order:
     others: Path | None = None
     reuse: tuple[Path, ...] = ()  # runs whose stages and answers are taken where they would be the same
     command: tuple[str, ...] = ()
+
+    def seed_of(self, stage: str) -> int:
+        """The seed of a stage: the run's, or in rounds one of its own, so that no round draws what another drew."""
+        return self.seed if stage == stage_kind(stage) else derive_seed(self.seed, stage) % 2**32  # as numpy takes it
 
     @property
     def draws(self) -> int:
@@ -141,8 +145,8 @@ class Order:
         learns += [n for name in recipe.before("", ("dpo",)) for n in recipe.compared(name)]
         if self.pairs and "pairs" not in learns:
             raise CharacteryError(f"--pairs was given, and nothing in the recipe {recipe.name} learns from them")
-        if "cases" in own and not any(True for _ in self.character.traits()):
-            raise CharacteryError("has no traits, and `cases` are about traits", self.character.path)
+        if (of := own & {"cases", "revisions"}) and not any(True for _ in self.character.traits()):
+            raise CharacteryError(f"has no traits, and `{min(of)}` are about traits", self.character.path)
         for left_out in (recipe.documents.without, recipe.cases.without):
             self.character.without(left_out)
 

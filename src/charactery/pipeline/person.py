@@ -21,7 +21,7 @@ from charactery.models.chat import assistant, user
 from charactery.models.speaker import Speaker
 from charactery.pipeline.order import LEAST_PAIRS, Order
 from charactery.runs import Journal, Row, write_json, write_rows
-from charactery.stats import Estimate, auc, grouped_auc, mean
+from charactery.stats import Estimate, clustered_mean, grouped_auc
 from charactery.train.trainers import plan
 
 SIDES = (AUTHOR, OTHERS)
@@ -107,8 +107,9 @@ def seen(rows: Sequence[Row], order: Order, speaker: Speaker, steps: int | None 
         row["id"]: len(tokenize(row["completion"][0]["content"], add_special_tokens=False)["input_ids"])
         for row in rows if row["kind"] == "writing"
     }  # fmt: skip
-    sft = order.recipe.sft
-    rows_met = plan(rows, tokenize, "completion", sft, order.seed)
+    recipe, sft = order.recipe, order.recipe.sft
+    learns = next((name for name in recipe.before("", ("sft",)) if "writings" in recipe.learnt(name)), "sft")
+    rows_met = plan(rows, tokenize, "completion", sft, order.seed_of(learns))
     met = Counter(row["id"] for row in rows_met[: steps and steps * min(sft.batch, len(rows))])
     return {
         "passages": len([id for id in counts if met[id]]), "distinct": sum(n for id, n in counts.items() if met[id]),
@@ -146,25 +147,25 @@ def calibrate(judge: ByAuthorship, rows: Sequence[Row], seed: int, folder: Path,
     genres = list(dict.fromkeys(row[AUTHOR]["genre"] for row in rows))
     by_genre = {g or "unknown": [s for s in scores if s["genre"] == g] for g in genres}
     others = sorted((s["score"] for s in scores if s["side"] == OTHERS and s["score"] is not None), reverse=True)
-    words = {side: [float(s["words"]) for s in scores if s["side"] == side] for side in SIDES}
     write_rows(folder / "scores.jsonl", scores)
     write_json(folder / "authorship.json", {
         "pairs": len(rows), "shown": judge.shown,
         "threshold": others[int(FALSE_POSITIVES * len(others))] if others else None,
         "auc": {g: told_apart(some, "score", seed).as_dict() for g, some in {"all": scores, **by_genre}.items()},
         "auc_alone": told_apart(scores, "alone", seed).as_dict(),
-        "length_auc": auc(words[OTHERS], words[AUTHOR], seed).as_dict(),
-        "means": {
-            side: mean([s["score"] for s in scores if s["side"] == side], seed, "nats per token").as_dict()
-            for side in SIDES
-        },
+        "length_auc": told_apart(scores, "words", seed).as_dict(),
+        "means": {side: _mean([s for s in scores if s["side"] == side], seed).as_dict() for side in SIDES},
     })  # fmt: skip
+
+
+def _mean(scores: Sequence[Row], seed: int) -> Estimate:
+    """The mean score of a side's passages, documents drawn whole."""
+    return clustered_mean([s["score"] for s in scores], [s["document"] for s in scores], seed, "nats per token")
 
 
 def told_apart(scores: Sequence[Row], key: str, seed: int) -> Estimate:
     """The AUC of the author's passages against the others', documents drawn whole."""
-    groups: dict[str, dict[Any, list[float]]] = {side: {} for side in SIDES}
+    groups: dict[str, dict[Any, list[float | None]]] = {side: {} for side in SIDES}
     for row in scores:
-        if row[key] is not None:
-            groups[row["side"]].setdefault(row["document"], []).append(row[key])
+        groups[row["side"]].setdefault(row["document"], []).append(row[key])
     return grouped_auc([*groups[OTHERS].values()], [*groups[AUTHOR].values()], seed)

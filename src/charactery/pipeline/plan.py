@@ -28,7 +28,7 @@ from charactery.train.settings import at_once
 
 # Measured with smollm2 on two cores of a server processor in bfloat16 (docs/lab-notebook.md); other models are taken
 # in proportion to their parameters.
-TOKENS_PER_SECOND = {"generate": 440.0, "train": 625.0, "score": 2100.0, "judge": 2100.0}
+TOKENS_PER_SECOND = {"generate": 440.0, "teach": 440.0, "train": 625.0, "score": 2100.0, "judge": 2100.0}
 PARAMETERS = 135e6
 ASKED_A_TURN = 55
 FIXED = 8000 + 480 * 30  # tokens of the prose and the multiple choice that each Subject reads
@@ -88,6 +88,11 @@ def parameters_of(subject: Subject) -> float | None:
     return sum(f.stat().st_size for f in files) / 2 if files else None
 
 
+def _weight(subject: Subject | None) -> float:
+    """A judge's or teacher's parameters; those of the embedded model where that is not known."""
+    return (subject and parameters_of(subject)) or PARAMETERS
+
+
 def foresee_answers(subject: Subject, answers: int, max_tokens: int) -> str:
     """What so many answers of a Subject would take, in a sentence."""
     said = f"nothing is asked. It would be {answers} answers of at most {max_tokens} tokens"
@@ -132,6 +137,21 @@ def _of_writings(order: Order, subjects: int) -> dict[str, int]:
         "train": round(2 * told.passages * recipe.authors.epochs * (TOKENS_ASKED + passage)) if judge else 0,
         "score": (4 * told.tested + subjects * order.sizes.held_out) * read if judge else 0,
     }
+
+
+def _of_a_person(order: Order, subjects: int) -> int:
+    """Questions to passages, and answers about things that came later or were known."""
+    told = order.recipe.writings
+    judge = any(stage_kind(name) == AUTHORSHIP for name in order.recipe.own_stages)
+    asked = 3 * told.passages + 2 * told.tested + (subjects * ASKED_OF_A_PERSON if judge else 0)
+    return asked if order.reads_writings else 0
+
+
+def _read_of_a_sample(order: Order) -> int:
+    """Tokens that a judge reads of an answer that it rates by itself."""
+    told = order.recipe.writings
+    by_author = 2 * (told.shown + 1) * round(told.words * TOKENS_A_WORD)
+    return by_author if order.recipe.judge == AUTHORSHIP else READ_A_SAMPLE
 
 
 DRAFTED_BY = ("sizes", "sampler", "draft_temperature", "draws", "told", "batch")  # of a recipe, what drafts depend on
@@ -189,7 +209,7 @@ def _tokens(order: Order, counts: Counts, judged: bool) -> dict[str, int]:
         "score": counts.subjects * (LIKELIHOOD_ASKED * 12 * (60 + row) + FIXED)
         + 2 * LIKELIHOOD_ASKED * 4 * (60 + row)
         + LOOKS * counts.validated * row
-        + (checked + (counts.rated if rates else 0)) * READ_A_SAMPLE,
+        + (checked + (counts.rated if rates else 0)) * _read_of_a_sample(order),
         "judge": _questions(order, counts, judged) * (TOKENS_ASKED + 2 * length + FRAME_OF_A_QUESTION),
     }
     for name, more in _of_writings(order, counts.subjects).items():
@@ -214,11 +234,11 @@ def _memory(order: Order, counts: Counts, parameters: float) -> float:
     return memory
 
 
-def _paid(order: Order, counts: Counts, had: set[str]) -> int:
+def _taught(order: Order, counts: Counts, had: set[str]) -> int:
     """The teacher's answers, less those of kinds of stages that were `had` before."""
     paid = counts.stated
-    paid += 0 if "drafts" in had else counts.taught + 2 * counts.talks
-    paid += 0 if "validation" in had else counts.validated * order.draws + counts.validated_turns
+    paid += 0 if "drafts" in had else counts.taught + counts.turns // 2
+    paid += 0 if "validation" in had else counts.validated * order.draws + counts.validated_turns // 2
     return paid
 
 
@@ -238,13 +258,20 @@ def foresee(order: Order) -> Foresight:
     taken = sum(count for kind, count in counts.known(read).items() if kind in had)
     tokens = _tokens(order, counts, "judge" in had)
     tokens["generate"] -= taken * order.recipe.sampler.max_tokens
+    taught = _taught(order, counts, had) if teacher else 0
+    tokens["teach"] = min(taught * order.recipe.sampler.max_tokens, tokens["generate"])
+    tokens["generate"] -= tokens["teach"]
+    if not (teacher and teacher.here):
+        del tokens["teach"]
     if "evaluate" in had:
         tokens["score"] -= read * FIXED
     judge = None if order.recipe.judge in ALONE else parse_subject(order.recipe.judge)
     verdicts = _questions(order, counts, "judge" in had)
     if not (verdicts and judge and judge.here):
         del tokens["judge"]
-    weighs = {"judge": (judge and parameters_of(judge)) or PARAMETERS}  # and all else is done by the model in training
+    # all else is done by the model in training
+    weighs = {"judge": _weight(judge), "teach": _weight(teacher)}
+    beside = sum(_weight(other) for other in (judge, teacher) if other and other.here and other.base != subject.base)
     minutes = {
         name: weighs.get(name, parameters) / PARAMETERS * count / TOKENS_PER_SECOND[name] / 60
         for name, count in tokens.items()
@@ -257,16 +284,20 @@ def foresee(order: Order) -> Foresight:
         "elsewhere prompts": counts.elsewhere,
         "neutral prompts to choose from": len(neutral_prompts()),
         "conversations to choose from": len(conversations()),
-        "answers to generate": counts.answers + counts.stated + counts.online - taken,
+        "answers to generate": counts.answers
+        + counts.stated
+        + counts.online
+        + _of_a_person(order, counts.subjects)
+        - taken,
     }
     return Foresight(
         rows,
         tokens,
         minutes,
-        _memory(order, counts, parameters),
+        _memory(order, counts, parameters) + 2 * 2 * beside / 1e9,
         subject.kind == "embedded" and not is_here(subject.base),
         known is not None,
-        _paid(order, counts, had) if teacher and not teacher.here else 0,
+        taught if teacher and not teacher.here else 0,
         verdicts if judge and not judge.here else 0,
         taken,
     )

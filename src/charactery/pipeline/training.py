@@ -51,7 +51,8 @@ class Training(Common):
         """An adapter from pairs, going on from the one before, and what confounds the pairs."""
         rows = self.compared(name)
         if is_first_process():
-            write_json(folder / "confounds.json", confounds(rows, self.order.seed, self.recipe.match_lengths))
+            apart = [row for row in rows if row["kind"] != "task"]  # whose sides are the other way about
+            write_json(folder / "confounds.json", confounds(apart, self.order.seed, self.recipe.match_lengths))
             write_rows(folder / "pairs.jsonl", rows)
         self._dpo(folder, name, rows, self.recipe.start(name))
 
@@ -115,7 +116,7 @@ class Training(Common):
             self.watch.advance(1)
 
         started: list[bool] = []
-        return Work(folder, self.seed(name) % 2**32, self.order.report_to, progress)  # as much as numpy takes
+        return Work(folder, self.order.seed_of(name), self.order.report_to, progress)
 
 
 def _cycled(rows: list[Row], count: int) -> list[Row]:

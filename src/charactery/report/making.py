@@ -11,7 +11,7 @@ from charactery.report.files import stage_json, stage_rows
 from charactery.report.numbers import NONE, duration, interval, number, short_interval
 from charactery.report.results import definitions
 from charactery.report.source import Source
-from charactery.report.words import INTERVALS, SUBJECTS
+from charactery.report.words import INTERVALS, subjects
 from charactery.runs import Row, stage_kind
 
 TAKEN = "§"  # marks a stage that another run did
@@ -160,7 +160,9 @@ def _likelihood(source: Source) -> list[Block]:
 
 def method(source: Source) -> tuple[Block, ...]:
     """How the figures are made, and how far the judge can be trusted."""
-    blocks: list[Block] = [Text(SUBJECTS), Text(INTERVALS)]
+    made, recipe = source.run.manifest, source.run.manifest["settings"].get("recipe", {})
+    adapter, stops = recipe.get("lora", {}).get("rank", 1) > 0, recipe.get("sft", {}).get("stop_at_loss", 0) > 0
+    blocks: list[Block] = [Text(subjects(made["stages"], adapter, stops)), Text(INTERVALS)]
     auc, wrong = source.one("judge", "auc", ""), source.one("judge", "false-positive rate", "")
     length, others = source.one("judge", "length-only auc", ""), source.one("judge", f"auc against {OTHERS}", "")
     if auc:
@@ -171,7 +173,7 @@ def method(source: Source) -> tuple[Block, ...]:
         )
         said += f". Length alone gives AUC {interval(length.estimate)}" if length else ""
         said += f" (n {auc.estimate.n:,} answers)."
-        if source.run.manifest["settings"].get("recipe", {}).get("draws", 1) > 1:
+        if recipe.get("draws", 1) > 1:
             said += " The drafts learnt from were picked by a classifier of the same kind, which may favour this "
             said += "judge. The likelihood had no part in picking, so read it beside the rate."
         blocks.append(Text(said))

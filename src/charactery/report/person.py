@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from charactery.evals.person.portrait import found_in_labelled
 from charactery.report.blocks import Block, Folded, Heading, Table, Text
 from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
 from charactery.report.numbers import count, interval, number, short_interval
 from charactery.report.source import Source
+from charactery.stats import Estimate
 
 LATER, KNOWN = "never known", "known"
 SHOWN = 12  # answers about later things that are printed, of each subject
@@ -24,7 +26,8 @@ WHOSE = (
 LATER_THINGS = (
     "The writings end in {}. Asked about things that came later, and about things that had been there for twenty "
     "years, how often does an answer say that it does not know the thing? That is read by a list of expressions "
-    "(“never heard”, “no such thing”, “unknown to me” and the like). Beside it, without any answer: how well the "
+    "(“never heard”, “no such thing”, “unknown to me” and the like). Of answers written to test it, it finds {} of {} "
+    "that do not know, and takes {} of {} that do for such. Beside it, without any answer: how well the "
     "log-probability of three replies that do not know, less that of three that do, tells later things from known "
     "ones."
 )
@@ -76,6 +79,15 @@ def _writings(source: Source) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+def _asked(e: Estimate) -> str:
+    """How many a figure rests on, and how many are missing from it."""
+    return f"{e.n:,}" + (f", {e.missing:,} missing" if e.missing else "")
+
+
+def _share(e: Estimate) -> str:
+    return f"{short_interval(e, percent=True)} (n {_asked(e)})"
+
+
 def _of(genre: str) -> str:
     return "of unknown kind" if genre == "unknown" else f"{genre}"
 
@@ -120,8 +132,8 @@ def _answers(source: Source) -> tuple[Block, ...]:
     for role, mine in found["authorship"].items():
         score = read_estimate(mine["score"], path)
         above = interval(read_estimate(mine["above plain"], path)) if "above plain" in mine else ""
-        shares = (short_interval(read_estimate(mine[key], path), percent=True) for key in ("pass", "copied"))
-        rows.append((f"Answers, {role}", interval(score), above, *shares, f"{score.n:,}"))
+        shares = (_share(read_estimate(mine[key], path)) for key in ("pass", "copied"))
+        rows.append((f"Answers, {role}", interval(score), above, *shares, _asked(score)))
     head = ("Of", "Nats a token [95%]", "Above plain", "Pass for the author's", "Copy eight words in a row", "n")
     said = WHOSE.format(number(found["threshold"]))
     return Heading("Whose words"), Text(said), Table(head, tuple(rows), frozenset(head) - {head[0]})
@@ -133,12 +145,13 @@ def _later(source: Source) -> tuple[Block, ...]:
     answers = stage_rows(source.run, "person", "later.jsonl")
     if not found or not answers or path is None:
         return ()
-    said = LATER_THINGS.format(found["last_year"])
+    labelled = found_in_labelled()
+    said = LATER_THINGS.format(found["last_year"], *labelled[True], *labelled[False])
     rows = []
     for role, mine in found["later"].items():
         apart = read_estimate(mine["told apart"], path)
-        shares = (short_interval(read_estimate(mine[kind], path), percent=True) for kind in (LATER, KNOWN))
-        rows.append((role, *shares, interval(apart), f"{apart.n:,}"))
+        shares = (_share(read_estimate(mine[kind], path)) for kind in (LATER, KNOWN))
+        rows.append((role, *shares, interval(apart), _asked(apart)))
     head = ("Subject", "Says not known: later things", "Says not known: known things", "AUC [95%]", "n")
     printed: list[Block] = []
     for role in found["later"]:

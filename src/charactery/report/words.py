@@ -1,6 +1,10 @@
 """What evals, metrics, conditions and controls are called in a report, and what each of them means."""
 
+from collections.abc import Sequence
+
 from charactery.judges.classifier import OTHERS, SHUFFLED
+from charactery.models.subject import BEST_OF
+from charactery.runs import stage_kind
 
 EVALS = {
     "expression": "Expression: does it answer in character?",
@@ -95,16 +99,32 @@ CONTROLS = {
 
 INTERVALS = (
     "Figures have a 95% interval in brackets and the number of answers (n) that they rest on; a single text has none. "
-    "Rates have Wilson's interval, differences of rates on the same prompts Newcombe's. Other means, differences and "
-    "ratios resample prompts, or have Student's interval where there are fewer than 30. Answers without a verdict are "
-    "counted as missing, never as zero."
+    "Rates have Wilson's interval, differences of rates on the same prompts Newcombe's. Ratios resample prompts, and "
+    "are a little too narrow where there are fewer than 30. So do other means and differences, or have Student's "
+    "interval where there are fewer than 30. What is all alike has none. Answers without a verdict are counted as "
+    "missing, never as zero."
 )
 
-SUBJECTS = (
-    "Plain is the base model. Prompted is the base model with the character as its system message. Trained is the "
-    "base model with the adapter and no system message. Sham, where there is one, was trained for as many steps on "
-    "pairs of two plain answers, the chosen one drawn by coin, without self-play: nothing of the character to learn."
-)
+SHAM = {  # by stage
+    "sham-sft": "SFT on the model's own plain answers",
+    "sham-dpo": "DPO on pairs of two of them, the chosen one drawn by coin",
+    "sham-grpo": "GRPO by rewards that are drawn",
+}
+
+
+def subjects(stages: Sequence[str], adapter: bool, stops: bool) -> str:
+    """Who is compared, in a run of these stages; whether an adapter is trained, and whether SFT stops at a loss."""
+    chosen = BEST_OF in map(stage_kind, stages)
+    what = "the base model with the adapter" if adapter else "the model with all its weights trained"
+    trained = "of several answers of the base model the one that the judge picks" if chosen else what
+    said = (
+        "Plain is the base model. Prompted is the base model with the character as its system message. Trained is "
+        f"{trained}, and no system message."
+    )
+    if shams := [SHAM[name] for name in stages if name in SHAM]:
+        steps = "SFT to its end" if stops else "in as many steps"
+        said += f" Sham was trained with nothing of the character to learn, {steps}: {', then '.join(shams)}."
+    return said
 
 
 def eval_title(name: str) -> str:

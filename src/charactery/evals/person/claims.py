@@ -12,7 +12,8 @@ from typing import Any
 
 from charactery.evals.scored import option_scores
 from charactery.models.speaker import Speaker
-from charactery.runs import Journal, Row, digest, read_manifest, read_rows, read_run, stage_kind
+from charactery.models.subject import Subject
+from charactery.runs import Journal, Row, digest, read_rows, read_run, stage_kind
 from charactery.stats import mean, paired_difference
 
 HERE = Path(__file__).parent
@@ -56,15 +57,23 @@ def leanings(speaker: Speaker, journal: Journal) -> dict[str, list[float]]:
     return {id: values for id, values in out.items() if len(values) > 1}
 
 
-def trained_tokens(run: Path) -> int:
-    """Tokens that a run's SFT and DPO read, prompts included, as its trainers logged them."""
-    total = 0
-    for name in read_manifest(run)["stages"]:
-        if stage_kind(name) in ("sft", "dpo"):
-            log = read_run(run).stage_folder(name) / "log.jsonl"
-            counts = [0, *(int(row.get("num_tokens", 0)) for row in read_rows(log))] if log.exists() else [0]
-            # a trainer that was killed and went on counts from nought again
-            total += counts[-1] + sum(a for a, b in pairwise(counts) if b < a)
+def trained_tokens(subject: Subject) -> int:
+    """Tokens that the SFT, DPO and GRPO of a run's Subject read, prompts included, as their trainers logged them."""
+    if subject.run is None:
+        return 0
+    run, total = read_run(subject.run), 0
+    own = subject.adapter or Path(subject.base)  # of a stage, at its end or at a checkpoint
+    for name in run.manifest["stages"]:
+        folder = run.stage_folder(name)
+        if stage_kind(name) not in ("sft", "dpo", "grpo") or not (folder / "log.jsonl").exists():
+            continue
+        until = int(own.name.partition("-")[2]) if own.parent == folder and own.name.startswith("checkpoint-") else None
+        rows = [r for r in read_rows(folder / "log.jsonl") if until is None or r["step"] <= until]
+        counts = [0, *(int(row.get("num_tokens", 0)) for row in rows)]
+        # a trainer that was killed and went on counts from nought again
+        total += counts[-1] + sum(a for a, b in pairwise(counts) if b < a)
+        if own.parent == folder:
+            break
     return total
 
 

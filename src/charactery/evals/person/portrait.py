@@ -1,7 +1,7 @@
 """What a model trained on a person's writings is like: whose words it speaks in, and what it makes of later things."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from charactery.data.writings import Writing, years_of
 from charactery.evals.person.claims import claim_figures
 from charactery.evals.scored import option_scores
 from charactery.judges.authorship import ByAuthorship
-from charactery.judges.classifier import FALSE_POSITIVES
+from charactery.judges.classifier import FALSE_POSITIVES, heard_of
 from charactery.judges.rating import Case
 from charactery.models.chat import user
 from charactery.models.local import Request, Sampler, derive_seed
@@ -28,10 +28,11 @@ REPLIES = (
     "I know it very well indeed.", "I have often heard of it.", "That is well known to me.",
 )  # fmt: skip
 NOT_KNOWN = re.compile(
-    r"\b(?:never|not|no) (?:\w+ ){0,2}?(?:heard|known?|knew|knowledge|acquainted|familiar|aware)\b"
+    r"\b(?:never|not|no) (?:(?!doubt\b|only\b)\w+ ){0,2}?(?:heard|known?|knew|knowledge|acquainted|familiar|aware)\b"
+    r"|\bkn[eo]w (?:not(?! only\b)|nothing|naught|nought)\b"
     r"|n['’]t (?:\w+ ){0,2}?(?:heard|know|familiar|aware)\b"
     r"|\bunknown to me\b|\bno (?:idea|notion)\b|\bno such (?:thing|\w+)\b|\b(?:ignorant|unaware) of\b"
-    r"|\bafter my time\b|\bwhat is (?:a|an|this|that) ",
+    r"|\bafter my time\b|\bwhat (?:is|are) (?:(?:a|an|this|that|these|those) )?[^.?!]*\?\W*\Z",
     re.IGNORECASE,
 )
 
@@ -50,11 +51,14 @@ class Sitter:
     folder: Path
     batch: int = BATCH
     progress: Callable[[int], None] = lambda done: None
+    begun: str | None = None  # as `heard_of` takes it: where reasoning is left free, none of it is the person's
 
 
-def work_ahead(answers: Sequence[Row], subjects: int, last: int | None) -> int:
-    """How much there is to do, in answers."""
-    return len(first_answers(answers)) + subjects * len(things(last))
+def work_ahead(answers: Sequence[Row], subjects: Container[str], last: int | None) -> int:
+    """How much there is to do, in answers, for these subjects."""
+    asked = things(last)
+    spoken = [r["subject"] for r in first_answers(answers) if r["subject"] in subjects]
+    return len(spoken) + len({*spoken}) * len(asked)
 
 
 def portray(sitter: Sitter) -> None:
@@ -86,8 +90,8 @@ def _authorship(sitter: Sitter, journal: Journal) -> tuple[dict[str, Any], float
     scores = [v for (v,) in sitter.judge.rate(cases, journal, sitter.progress).values]
     known = {gram for w in sitter.writings for gram in runs_of(w.text)}
     rows: list[Row] = [
-        {"subject": r["subject"], "id": r["id"], "score": score, "copied": bool(runs_of(r["answer"]) & known),
-         "answer": r["answer"]}
+        {"subject": r["subject"], "id": r["id"], "score": score, "answer": r["answer"],
+         "copied": bool(runs_of(r["answer"]) & known) if r["answer"].strip() else None}
         for r, score in zip(spoken, scores, strict=True)
     ]  # fmt: skip
     write_rows(sitter.folder / "answers.jsonl", rows)
@@ -145,14 +149,14 @@ def _later(sitter: Sitter, last: int | None, journal: Journal) -> dict[str, Any]
     for role, speaker in sitter.subjects.items():
         requests = [Request((user(row["prompt"]),), derive_seed(sitter.seed, "thing", row["id"])) for row in asked]
         answers = answer_all([(speaker, r) for r in requests], sitter.sampler, journal, sitter.progress, sitter.batch)
+        said = [heard_of(answer.text, sitter.begun) for answer in answers]
         mine = [
-            row
-            | {"subject": role, "answer": answer.text, "says not known": says_not_known(answer.text), "margin": margin}
-            for row, answer, margin in zip(asked, answers, _margins(speaker, asked, journal), strict=True)
+            row | {"subject": role, "answer": text, "says not known": says_not_known(text), "margin": margin}
+            for row, text, margin in zip(asked, said, _margins(speaker, asked, journal), strict=True)
         ]
         rows += mine
         by_kind = {kind: [r for r in mine if r["kind"] == kind] for kind in (LATER, KNOWN)}
-        known, later = ([r["margin"] for r in by_kind[kind] if r["margin"] is not None] for kind in (KNOWN, LATER))
+        known, later = ([r["margin"] for r in by_kind[kind]] for kind in (KNOWN, LATER))
         out[role] = {
             **{kind: rate([r["says not known"] for r in some]).as_dict() for kind, some in by_kind.items()},
             "told apart": auc(known, later, sitter.seed).as_dict(),
@@ -164,6 +168,16 @@ def _later(sitter: Sitter, last: int | None, journal: Journal) -> dict[str, Any]
 def says_not_known(answer: str) -> bool | None:
     """Whether an answer says, in words that NOT_KNOWN lists, that it does not know; None for an empty one."""
     return bool(NOT_KNOWN.search(answer)) if answer.strip() else None
+
+
+def found_in_labelled() -> dict[bool, tuple[int, int]]:
+    """Of labelled answers that do not know (True), and of those that do, in how many that is found, and of how many.
+
+    They were written for this, in old words and in today's, before the list was held against them.
+    """
+    rows = read_rows(HERE / "not_known.jsonl")
+    sides = {label: [row["answer"] for row in rows if row["not known"] is label] for label in (True, False)}
+    return {label: (sum(map(bool, map(says_not_known, said))), len(said)) for label, said in sides.items()}
 
 
 def _margins(speaker: Speaker, asked: Sequence[Row], journal: Journal) -> list[float | None]:
