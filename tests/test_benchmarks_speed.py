@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def fake(peers: dict[str, float], calls: list[str], **others: Any) -> Row:
 def test_ours_is_set_against_the_fastest_setting_of_the_peer_in_turn() -> None:
     calls: list[str] = []
     found = measured(fake({"slow": 9.0, "broken": 0.0, "fast": 5.0}, calls), 3, limits_now=lambda: LIMITS)
-    assert calls == ["slow", "broken", "fast", "ours", *["ours", "fast"] * 3]
+    assert calls == ["slow", "broken", "fast", "slow", "fast", "ours", *["ours", "fast"] * 3]
     assert found["best"] == "fast" and found["ratio"] == {"median": 2.5, "low": 2.5, "high": 2.5}
     assert (found["ours"], found["peer"], found["unit"]) == (6.0, 12 / 5, "rows/s")
     assert found["sweep"] == {"slow": 12 / 9, "fast": 12 / 5, "broken": "RuntimeError: no such setting"}
@@ -53,8 +54,15 @@ def test_ours_is_set_against_the_fastest_setting_of_the_peer_in_turn() -> None:
     assert by_memory["bound_seconds"] == 1.5
 
 
+def test_the_ratio_is_of_rates_and_the_ceiling_the_better_of_two_looks() -> None:
+    row = replace(fake({"one": 5.0}, []), ours=lambda: Pass("ours", 24.0, 2.0))
+    limits = iter([{name: share * value for name, value in LIMITS.items()} for share in (2, 1)])
+    found = measured(row, 1, limits_now=lambda: next(limits))
+    assert found["ratio"]["median"] == (24 / 2) / (12 / 5) and found["bound_seconds"] == 240 / 200
+
+
 def test_what_an_earlier_sweep_found_is_taken_unless_it_hangs_on_the_size() -> None:
-    for sized, tried in ((False, []), (True, ["slow", "fast"])):
+    for sized, tried in ((False, []), (True, ["slow", "fast"] * 2)):
         calls: list[str] = []
         measured(fake({"slow": 9.0, "fast": 5.0}, calls, sized=sized), 1, "slow", lambda: LIMITS)
         assert calls == [*tried, "ours", "ours", "fast" if sized else "slow"]
@@ -118,14 +126,14 @@ def test_figures_of_two_readings_are_held_together(tmp_path: Path) -> None:
             for n in range(12)
         ])  # fmt: skip
         write_rows(folder / "margins.jsonl", [
-            {"trait": "", "subject": "trained", "condition": "turn 1", "id": str(n), "value": n / 40 + lift}
-            for n in range(12)
+            {"trait": "", "subject": "trained", "condition": "turn 1", "id": str(n), "value": n / 40 + more}
+            for n, more in enumerate([lift, lift * 10 / 9] * 6)
         ])  # fmt: skip
     text = figures.page(run, tmp_path)
     assert "Of 3 figures with an interval on both sides, 1 of the plain values (33%)" in text
     assert "intervals of 2 (66.7%) overlap" in text and "1 figures of one text have none, and differ by 0.0100" in text
     assert "Of 2 differences pair by pair, the intervals of 1 (50%) hold 0" in text
-    assert "The others, ours less plain: likelihood trained turn 1: -0.5" in text
+    assert "The others, ours less plain: likelihood trained turn 1: -0.52" in text
     rows = {
         line.split(" | ")[1]: line.rstrip("| ").split(" | ")[-1] for line in text.splitlines() if "| cost |" in line
     }

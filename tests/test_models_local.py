@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,15 @@ from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import decoder, local, products
 from charactery.models.chat import Message, assistant, prompt_tokens, system, user
 from charactery.models.held import Held, Slot
-from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
+from charactery.models.local import Adapter, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
 from charactery.runs import open_run, read_manifest
+from plainly import SHARING, one_at_a_time, plain_score
 
 GREEDY = Sampler(max_tokens=24, temperature=0)
 DRAWN = Sampler(max_tokens=16, temperature=1.0)
 # Ragged, all behind the template's own system message: they share a prefix.
-SHARING: list[tuple[Message, ...]] = [
-    (user("hi"),),
-    (user("Why is the sky blue?"),),
-    (user("How do I make a cup of tea properly, and how long do I wait before I pour the milk?"),),
-    (user("tea?"), assistant("Aye."), user("And the pot, what of the pot?")),
-    (user("b"),),
-]
+
 # Under a base model's frame these differ from the first token on.
 APART: list[tuple[Message, ...]] = [
     (system("Be brief."), user("Why?")),
@@ -56,25 +52,6 @@ def with_peft(folder: Path, adapter: Path | None) -> Any:
 
         network = PeftModel.from_pretrained(network, adapter).eval()
     return network
-
-
-def one_at_a_time(network: Any, model: LocalModel, prompt: Sequence[Message], tokens: int) -> Answer:
-    ids = prompt_tokens(model.tokenizer, prompt)
-    with torch.no_grad():
-        out = network.generate(
-            input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
-            max_new_tokens=tokens, pad_token_id=model.pad,
-        )[0, len(ids) :].tolist()  # fmt: skip
-    ended = out[-1] == model.tokenizer.eos_token_id
-    text = model.tokenizer.decode(out[:-1] if ended else out, skip_special_tokens=True)
-    return Answer(text.strip(), len(out), ended)
-
-
-def plain_score(network: Any, context: list[int], continuation: list[int]) -> torch.Tensor:
-    with torch.no_grad():
-        logits_T_V = network(input_ids=torch.tensor([context + continuation])).logits[0].float()
-    log_probability_T_V = torch.log_softmax(logits_T_V, -1)
-    return torch.stack([log_probability_T_V[len(context) - 1 + n, token] for n, token in enumerate(continuation)])
 
 
 # -- generation
@@ -361,9 +338,13 @@ def test_scoring_reads_a_shared_context_once(tiny_model: LocalModel, monkeypatch
         tiny_model.score(pairs, batch_tokens=room)
         assert put == [rows * 4] * (8 // rows)  # the context is the last batch's
     put.clear()
-    monkeypatch.setattr(
-        tiny_model.model.model, "forward", lambda **inputs: put.append(inputs["input_ids"].numel()) or body(**inputs)
-    )
+
+    @wraps(body)
+    def forward(**inputs: Any) -> Any:
+        put.append(inputs["input_ids"].numel())
+        return body(**inputs)
+
+    monkeypatch.setattr(tiny_model.model.model, "forward", forward)
     found = through_transformers(tiny_model).score(pairs)
     assert put == [200, 8 * 4]
     for one, two in zip(found, expected, strict=True):
@@ -457,61 +438,6 @@ def test_nothing_to_score_or_to_say_is_no_error(tiny_model: LocalModel, theirs: 
     assert model.generate([], GREEDY) == model.draw([], [], GREEDY) == []
 
 
-def test_scores_keep_what_a_model_does_to_its_logits(tmp_path: Path, tiny_model: LocalModel) -> None:
-    """Granite divides its logits and Gemma 2 caps them; a score without that is another model's."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
-
-    shape: dict[str, Any] = {
-        "vocab_size": 456, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.25, "head_dim": 16,
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "attn_implementation": "eager",
-    }  # fmt: skip
-    torch.manual_seed(0)
-    granite = GraniteForCausalLM(GraniteConfig(**shape, logits_scaling=8.0))
-    gemma = Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=2.0))
-    for network in (granite, gemma):
-        model = LocalModel(network, tiny_model.tokenizer, "scaled")
-        pairs = [([7, 8, 9], [20, 21]), ([7, 8, 10, 11], [30]), ([7, 8, 9], [31])]
-        for (context, continuation), score in zip(pairs, model.score(pairs), strict=True):
-            torch.testing.assert_close(score, plain_score(network, context, continuation), atol=1e-4, rtol=0)
-
-
-LINEAR = {f"linear_{part}": 2 for part in ("num_key_heads", "num_value_heads")}
-LINEAR |= {f"linear_{part}": 16 for part in ("key_head_dim", "value_head_dim")}
-KINDS: dict[str, dict[str, Any]] = {  # a state beside keys and values; the same; layers that read an earlier one's keys
-    "Qwen3_5": {"layer_types": ["linear_attention", "full_attention"] * 2, **LINEAR},
-    "Lfm2": {"layer_types": ["conv", "full_attention"] * 2},
-    "Gemma4": {
-        "layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 2, "global_head_dim": 16,
-        "vocab_size_per_layer_input": 456, "hidden_size_per_layer_input": 8,
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", [*KINDS])
-def test_models_that_keep_more_than_keys_and_values(kind: str, tiny_model: LocalModel) -> None:
-    """In float64, so that rounding does not turn a draw: together as alone, and scores as without a cache."""
-    import transformers
-
-    config = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
-    torch.manual_seed(0)
-    network = getattr(transformers, f"{kind}ForCausalLM")(config(
-        vocab_size=456, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, max_position_embeddings=512, initializer_range=0.1,
-        bos_token_id=1, eos_token_id=2, pad_token_id=2, **KINDS[kind],
-    )).double()  # fmt: skip
-    network.generation_config.eos_token_id = list(range(0, 456, 20))  # so that some end early
-    model = LocalModel(network, tiny_model.tokenizer, kind)
-    requests = [Request(messages, seed) for seed, messages in enumerate([*SHARING, SHARING[0]])]
-    together = model.generate(requests, Sampler(16, 1.0))
-    assert together == [model.generate([r], Sampler(16, 1.0))[0] for r in requests]
-    assert len({a.tokens for a in together}) > 1 and any(a.ended for a in together)
-    pairs = [([7, 8, 9, 10], [20, 21]), ([7, 8, 10, 11, 12], [30]), ([7, 8, 9, 10], [31])]
-    for (context, continuation), score in zip(pairs, model.score(pairs), strict=True):
-        expected = plain_score(network, context, continuation)
-        torch.testing.assert_close(score.double(), expected.double(), atol=1e-5, rtol=0)
-
-
 def test_bits_per_byte_counts_bytes() -> None:
     assert bits_per_byte(-math.log(2) * 12, "Grüße") == pytest.approx(12 / 7)
 
@@ -579,6 +505,32 @@ def test_an_adapter_on_the_embeddings_is_worn_by_no_other(
     for folder, one in zip(folders, found, strict=True):
         expected = plain_score(with_peft(tiny_model_folder, folder), context, [20, 300, 41, 9])
         torch.testing.assert_close(one, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only", "ia3"])
+def test_an_adapter_with_more_than_lora_is_refused(
+    tiny_model: LocalModel, tiny_model_folder: Path, tmp_path: Path, bias: str
+) -> None:
+    if bias == "ia3":
+        from peft import IA3Config, get_peft_model
+
+        network = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+        folder = tmp_path / "a"
+        settings = IA3Config(task_type="CAUSAL_LM", target_modules=["q_proj"], feedforward_modules=[])
+        get_peft_model(network, settings).save_pretrained(folder)
+    else:
+        folder = made(tiny_model_folder, tmp_path / "a", target_modules=["q_proj"], bias=bias)
+    base = scores(tiny_model, None)
+    with pytest.raises(ModelNotFound, match=r"holds an adapter of the kind (LORA with biases|IA3)"):
+        scores(tiny_model, Adapter(folder))
+    tiny_model._bare.thing = None  # made of the network as it is now
+    assert torch.equal(scores(tiny_model, None), base)
+
+
+def test_a_share_of_nothing_leaves_the_likeliest() -> None:
+    logits_B_V = torch.tensor([[0.0, 5.0, 1.0, 2.0]] * 3)
+    drawn = local._sample(logits_B_V, torch.tensor([0.0, 0.5, 0.99]), Sampler(8, 1.0, top_p=0.0))
+    assert drawn.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["kasa", "layers", "pissa", "olora"])

@@ -11,7 +11,9 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -38,7 +40,6 @@ def evaluated(run: Path, side: str, out: Path, every: int) -> None:
         write_rows(folder / "margins.jsonl", measured.margins)
         return measured_figures(measured, seed)
 
-    of_run.figures = with_margins  # type: ignore[assignment]
     order = Order(
         load_character(run / "character.md"), run, settings["model"], seed=settings["seed"], sham=settings["sham"],
         recipe=find_recipe(settings["recipe"]["name"]), device="cpu",
@@ -48,9 +49,11 @@ def evaluated(run: Path, side: str, out: Path, every: int) -> None:
     stages = _Stages(read_run(run), order, models, subject, Watch(print))
     prompts = sorted(stages.chosen(), key=lambda p: (p.split, p.kind))
     stages.chosen = lambda: prompts[::every]  # type: ignore[method-assign]
-    for name in ("JUDGED", "CONTROLLED", "LIKELIHOOD_ASKED"):
-        setattr(of_run, name, getattr(of_run, name) // every)
-    stages.evaluate(folder)
+    fewer = {name: getattr(of_run, name) // every for name in ("JUDGED", "CONTROLLED", "LIKELIHOOD_ASKED")}
+    with ExitStack() as meanwhile:  # the other side is done in the same process
+        for name, value in {"figures": with_margins, **fewer}.items():
+            meanwhile.enter_context(patch.object(of_run, name, value))
+        stages.evaluate(folder)
     took = {"seconds": round(time.monotonic() - began), "threads": torch.get_num_threads(), "every": every}
     write_json(folder / "took.json", took)
 

@@ -164,8 +164,9 @@ def forward(network: Any, pairs: Pairs, size: int, pad: int) -> list[float]:
 
 
 def body(model: LocalModel) -> int:
-    """Parameters that every token is multiplied with, the vocabulary apart."""
-    return int(model.model.num_parameters()) - head(model)
+    """Parameters that every token is multiplied with, the vocabulary apart; embeddings are looked up."""
+    embeddings, last = (get().weight for get in (model.model.get_input_embeddings, model.model.get_output_embeddings))
+    return int(model.model.num_parameters()) - head(model) - (0 if embeddings is last else int(embeddings.numel()))
 
 
 def head(model: LocalModel) -> int:

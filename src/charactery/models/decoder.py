@@ -174,6 +174,7 @@ def _by_products(
 class Decoder:
     """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
 
+    pads_anywhere = True  # what is no token is masked, wherever it stands
     padding = 2000  # places without a token that cost less, in a step, than attending to one more group
 
     def __init__(self, network: Any, adapter: str | None = None, learns: bool = False) -> None:

@@ -91,7 +91,7 @@ def pick_device(wanted: str) -> str:
 def pick_dtype(device: str) -> torch.dtype:
     """bfloat16 where the processor computes in it, else float32."""
     if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return torch.bfloat16
     return torch.float32
@@ -211,6 +211,13 @@ class LocalModel:
             config = PeftConfig.from_pretrained(folder)
             begins = str(getattr(config, "init_lora_weights", "")).lower()
             changes = getattr(config, "kasa_config", None) or getattr(config, "layer_replication", None)
+            kind = str(getattr(config.peft_type, "value", config.peft_type))
+            if kind != "LORA" or getattr(config, "bias", "none") != "none":
+                raise ModelNotFound(
+                    f"holds an adapter of the kind {kind} with biases {getattr(config, 'bias', 'none')!r}; Charactery "
+                    "wears LoRA that leaves the base's biases as they are. Merge it by PEFT, and use the whole model",
+                    folder,
+                )
             if changes or begins.startswith(ANEW):
                 raise ModelNotFound(
                     "holds an adapter that changes the base itself (KaSA, repeated layers, or begun by PiSSA, OLoRA, "
@@ -330,8 +337,10 @@ class LocalModel:
     ) -> list[list[int]]:
         states, logits = [], []
         for group in groups:
-            shared = self._shared_prefix([prompts[i] for i in group])
-            rows = [prompts[i][shared:] for i in group]
+            mine = [prompts[i] for i in group]
+            # padding comes between what is shared and what is not, but for rows of one length
+            shared = self._shared_prefix(mine) if reader.pads_anywhere or len({*map(len, mine)}) == 1 else 0
+            rows = [prompt[shared:] for prompt in mine]
             begun, state = reader.begin(prompts[group[0]][:shared], rows, sampler.max_tokens)
             states.append(state)
             logits.append(begun)
@@ -540,7 +549,9 @@ def _drawn(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler) 
     weight_B_V = weight_B_V.mul_(LOG2_E / sampler.temperature).exp2_()
     if sampler.top_p < 1:
         sorted_B_V, index_B_V = (weight_B_V / weight_B_V.sum(-1, keepdim=True)).sort(descending=True)
-        sorted_B_V[sorted_B_V.cumsum(-1) - sorted_B_V >= sampler.top_p] = 0
+        beyond_B_V = sorted_B_V.cumsum(-1) - sorted_B_V >= sampler.top_p
+        beyond_B_V[:, 0] = False  # the likeliest is left, whatever the share
+        sorted_B_V[beyond_B_V] = 0
         weight_B_V = torch.zeros_like(weight_B_V).scatter(1, index_B_V, sorted_B_V)
     # first the block of the vocabulary in which the number falls, then the token in it
     weight_B_N_K = functional.pad(weight_B_V, (0, -weight_B_V.shape[1] % BLOCK)).view(len(weight_B_V), -1, BLOCK)

@@ -1,13 +1,18 @@
 """Any causal network that transformers loads, read through its own code."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from charactery.errors import ModelNotFound
 from charactery.models.attention import reading
 from charactery.models.buffers import BufferCache
+
+
+STATES = "cache_params"  # what Mamba calls its cache
 
 
 class State:
@@ -35,7 +40,9 @@ class Network:
     def __init__(self, network: Any, bare: Any, body: Any, layers: int | None, shares: bool, pad: int) -> None:
         self.network, self.body, self.layers, self.shares, self.pad = network, body, layers, shares, pad
         self.config, self.device = bare.config, bare.device
-        self.whole = changes_logits(self.config)
+        self.whole = answers_whole(bare)
+        self.cached_as = _cached_as(bare)
+        self.pads_anywhere = pads_anywhere(self.config)
         self.output = torch.nn.Identity() if self.whole else bare.get_output_embeddings()
 
     def begin(self, shared: Sequence[int], rows: Sequence[Sequence[int]], room: int) -> tuple[torch.Tensor, State]:
@@ -78,8 +85,8 @@ class Network:
                 input_ids=self._ids([[*row, *[self.pad] * (width - len(row))] for row in rows]),
                 attention_mask=self._ids([[1] * (len(shared) + len(r)) + [0] * (width - len(r)) for r in rows]),
                 position_ids=torch.arange(len(shared), len(shared) + width, device=self.device).expand(len(rows), -1),
-                past_key_values=cache,
                 use_cache=True,
+                **{self.cached_as: cache},
             )[0]
         return torch.cat([hidden_B_L_C[r, s : s + n] for r, (s, n) in enumerate(zip(starts, counts, strict=True))])
 
@@ -94,7 +101,7 @@ class Network:
             return DynamicCache(config=self.config)
         cache = BufferCache(self.layers, room)
         if shared:
-            self.body(input_ids=self._ids([list(shared)]), past_key_values=cache, use_cache=True)
+            self.body(input_ids=self._ids([list(shared)]), use_cache=True, **{self.cached_as: cache})
             if self.shares:
                 cache.set_apart()
             else:
@@ -105,9 +112,11 @@ class Network:
         """Logits at the last position. Given the strided slice that `logits_to_keep` makes, torch copies the head's
         weights for every row (3 GB at 60 rows of SmolLM2), so the slice is made two-dimensional first."""
         inputs: dict[str, Any] = {
-            "input_ids": ids, "attention_mask": mask, "position_ids": position, "past_key_values": cache,
-            "use_cache": True,
+            "input_ids": ids, "attention_mask": mask, "position_ids": position, "use_cache": True,
+            self.cached_as: cache,
         }  # fmt: skip
+        if self.cached_as == STATES and ids.shape[1] == 1:
+            del inputs["attention_mask"]  # a state holds no padding, and Mamba would lay all the mask over one token
         with reading(cache):
             if self.whole:
                 logits_B_V: torch.Tensor = self.network(**inputs, logits_to_keep=1).logits[:, -1]
@@ -118,7 +127,37 @@ class Network:
         return torch.tensor(rows, dtype=torch.long, device=self.device)
 
 
-def changes_logits(config: Any) -> bool:
-    """Whether a model scales or caps what its head gives (Gemma 2, Granite, Cohere): only its own forward knows how."""
-    names = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
-    return any(getattr(config.get_text_config(), name, None) not in (None, 1) for name in names)
+def answers_whole(network: Any) -> bool:
+    """Whether only a model's own forward knows what comes after its last layer.
+
+    So it is where logits are scaled or capped (Gemma 2, Granite, Cohere, RecurrentGemma, xLSTM), and where the network
+    has no body of its own within it (Llama 4).
+    """
+    names = (
+        "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier",
+        "logits_soft_cap", "output_logit_soft_cap",
+    )  # fmt: skip
+    config = network.config.get_text_config()
+    return network.base_model is network or any(getattr(config, name, None) not in (None, 1) for name in names)
+
+
+def pads_anywhere(config: Any) -> bool:
+    """Whether places without a token may stand between others: positions are told, and nothing counts places.
+
+    A sliding window counts them, and so does attention by distance (ALiBi).
+    """
+    kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+    alibi = getattr(config, "alibi", False) or getattr(getattr(config, "attn_config", None), "alibi", False)
+    return kinds <= {DynamicLayer} and not alibi and config.model_type != "bloom"
+
+
+def _cached_as(network: Any) -> str:
+    """What the network's forward calls its cache. Raises ModelNotFound where it takes none that is known."""
+    takes = inspect.signature(network.base_model.forward).parameters
+    for name in ("past_key_values", STATES):
+        if name in takes:
+            return name
+    raise ModelNotFound(
+        f"{type(network).__name__} keeps what it has read in a way that is not known here; it can be trained by other "
+        "means and behind a server, but not read by Charactery"
+    )

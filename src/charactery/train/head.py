@@ -12,7 +12,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from charactery.models.decoder import Decoder, adds_plainly, decodes
 from charactery.models.gradients import chosen
-from charactery.models.network import changes_logits
+from charactery.models.network import answers_whole
 from charactery.models.products import both_ways
 
 
@@ -31,7 +31,7 @@ def score_completions_only(network: Any) -> None:
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         """As TRL's; whatever else is asked of the network goes to the forward that was there."""
-        if not fused_lm_head or labels is None or kwargs.get("output_router_logits") or changes_logits(self.config):
+        if not fused_lm_head or labels is None or kwargs.get("output_router_logits") or answers_whole(self):
             return fused(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         items = kwargs.pop("num_items_in_batch", None)
         kwargs["use_cache"] = False
