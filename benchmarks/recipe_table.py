@@ -31,7 +31,7 @@ from charactery.pipeline.reuse import REUSED
 from charactery.report.forest import Axis, Group, forest
 from charactery.report.picture import save_png
 from charactery.runs import Row, Run, read_run, stage_kind, write_json, write_text
-from charactery.stats import Estimate, mean
+from charactery.stats import NO_WIDTH, Estimate, mean
 
 HERE = Path(__file__).parent
 KEPT, TABLE = HERE / "recipe_table.json", HERE.parent / "docs" / "recipe-table.md"
@@ -209,6 +209,8 @@ def over_seeds(values: Sequence[float | None], digits: int = 2) -> str:
     if len(known) < 2:
         return f"{known[0]:.{digits}f}" if known else "–"
     told = mean(known)
+    if told.low is None:
+        return f"{told.value:.{digits}f} {NO_WIDTH}"
     return f"{told.value:.{digits}f} [{told.low:.{digits}f}, {told.high:.{digits}f}]"
 
 

@@ -76,7 +76,7 @@ def test_the_page_has_a_mean_over_seeds_and_marks_what_stands_alone(recipes: Mod
     found = lines(page)
     mean = found["rlaif", "mean of 3 seeds"]
     assert mean["in character"] == mean["sham"] == "0.40 [-0.10, 0.90]"  # 4.30 * 0.2 / √3
-    assert mean["training, s"] == "100 [100, 100]" and mean["not held"] == ""
+    assert mean["training, s"] == "100 (all alike, no interval)" and mean["not held"] == ""
     assert found["rlaif", "0"]["training, s"] == "100" and found["rlaif", "0"]["own stages, s"] == "200"
     assert found["rlaif", "0"]["not held"] == "none"
     assert found["*prompted*", "*1*"]["in character"].startswith("0.70 [") and ("*prompted*", "*2*") not in found

@@ -89,7 +89,8 @@ def page(run: Path, out: Path) -> str:
         theirs = plain.get(key)
         if theirs is None or mine["value"] is None or theirs["value"] is None:
             rows.append((*key, said(mine), said(theirs), "not measured on both sides"))
-        elif mine["low"] == mine["high"] and theirs["low"] == theirs["high"]:  # one text
+        elif None in (mine["low"], theirs["low"]) or (mine["low"] == mine["high"] and theirs["low"] == theirs["high"]):
+            # one text, or all alike
             rows.append((*key, said(mine), said(theirs), "no interval"))
             moved.append(abs(mine["value"] - theirs["value"]))
         else:

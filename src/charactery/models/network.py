@@ -11,7 +11,6 @@ from charactery.errors import ModelNotFound
 from charactery.models.attention import reading
 from charactery.models.buffers import BufferCache
 
-
 STATES = "cache_params"  # what Mamba calls its cache
 
 

@@ -21,9 +21,11 @@ def short(value: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """`0.863 [0.791, 0.912]`, or `not measured`."""
+    """`0.863 [0.791, 0.912]`, or `not measured`; without an interval it says so."""
     if estimate.value is None:
         return "not measured"
+    if estimate.low is None or estimate.high is None:
+        return f"{number(estimate.value)} {NO_WIDTH}"
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 

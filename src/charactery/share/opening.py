@@ -173,9 +173,10 @@ def _checked(run: Path, models: Models) -> str:
         found = quick_check(run, models)
     except (CharacteryError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it could not be tried on this base ({(str(error).splitlines() or [type(error).__name__])[0]})"
-    if found.value is None or found.high is None:
+    if found.value is None:
         return "no answers came with it to compare with those it gives here"
-    verdict = "less in character here than there" if found.high < 0 else "no clear sign that it is less in character"
+    less = found.high is not None and found.high < 0
+    verdict = "less in character here than there" if less else "no clear sign that it is less in character"
     return f"its answers here less those that came with it, by the likelihood judge: {found}; {verdict}"
 
 
