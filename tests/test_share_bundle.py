@@ -318,7 +318,8 @@ def test_the_quick_check_compares_answers_here_with_those_that_came(
 
     def judged(model: Any, cases: Any, evidences: Any) -> np.ndarray:
         assert [e.trait for e in evidences] == [""]
-        return np.array([[2.0 + n if text in came else 1.5 + n + (n % 2 - 4 / 9) / 9 for n, (_, text) in enumerate(cases)]])
+        here = [1.5 + n + (n % 2 - 4 / 9) / 9 for n in range(len(cases))]
+        return np.array([[2.0 + n if text in came else here[n] for n, (_, text) in enumerate(cases)]])
 
     monkeypatch.setattr(check, "margins", judged)
     found = check.quick_check(run, models)
