@@ -1,15 +1,19 @@
 """Evals by log-probability: what does not fit the context is missing, not nought."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from charactery.errors import CharacteryWarning
+from charactery.evals.divergence import divergences
 from charactery.evals.scored import Text, option_scores, text_bits
-from charactery.models.chat import user
+from charactery.models.chat import BASE_TEMPLATE, user
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Speaker
 from charactery.models.subject import Subject
+from charactery.runs import Journal
 
 
 @pytest.fixture
@@ -27,3 +31,27 @@ def test_a_question_longer_than_the_context_has_no_bits_and_no_option(speaker: S
     rows = [{"id": i, "question": q, "options": [" A", " B"]} for i, q in (("a", "tea " * 2000), ("b", short))]
     with pytest.warns(CharacteryWarning, match="2 of 4 texts are not scored"):
         assert [*option_scores(speaker, rows)] == ["b"]
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_replies_are_scored_as_they_are_drawn(
+    speaker: Speaker, tiny_model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: bool
+) -> None:
+    """A base model's follow its frame with a space; those in a chat template are nothing but the reply."""
+    tokenizer, score, read = tiny_model.tokenizer, tiny_model.score, []
+    if base:
+        tokenizer.chat_template = BASE_TEMPLATE
+
+    def scored(pairs: Any, adapter: Any = None) -> Any:
+        read.extend(said for _, said in pairs)
+        return score(pairs, adapter)
+
+    monkeypatch.setattr(tiny_model, "score", scored)
+    reply, question = "Because it scatters light.", (user("Why is the sky blue?"),)
+    text_bits(speaker, [Text("a", "frame", reply, question), Text("b", "raw", reply)])
+    option_scores(speaker, [{"id": "a", "question": question[0]["content"], "options": [reply]}])
+    divergences(
+        {"plain": speaker, "trained": speaker}, {"trained": [("a", question, reply)]}, 0, Journal(tmp_path / "j")
+    )
+    bare, framed = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (reply, base * " " + reply))
+    assert read == [framed, bare, framed, framed, framed]

@@ -241,9 +241,9 @@ def test_what_else_is_wrong_is_not_asked_again(status: int, behind: Any, tmp_pat
         raise Status(status)
 
     held, asked = behind(answers)
-    with pytest.raises(Status):
+    with pytest.raises(ModelNotFound, match=f"status {status}"):
         held.compare(COMPARED[:2], Journal(tmp_path / "j"))
-    assert len(asked) == 1
+    assert len(asked) == 4 and all(c.logprobs for c in asked)
 
 
 def test_a_service_that_breaks_at_log_probabilities_is_asked_without_until_it_has_given_some(

@@ -23,7 +23,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.solver import generate
 
-from charactery.errors import CharacteryWarning
+from charactery.errors import CharacteryError, CharacteryWarning
 from charactery.models.chat import BASE_TEMPLATE, prompt_tokens, reply_tokens, system, user
 from charactery.models.decoder import Decoder
 from charactery.models.inspect_provider import (
@@ -125,6 +125,25 @@ def test_a_request_longer_than_the_context_is_that_samples_alone(speaker: Speake
     assert one.output.completion == direct(speaker)[0][1].text and one.output.error is None
     assert (two.output.completion, two.output.stop_reason) == ("", "model_length")
     assert "do not fit" in str(two.output.error)
+
+
+@pytest.mark.parametrize(
+    "unmet", [{"stop_seqs": ["\n"]}, {"num_choices": 2}, {"top_k": 5}, {"frequency_penalty": 0.5}, {"best_of": 2}]
+)
+def test_what_cannot_be_done_is_said(speaker: Speaker, unmet: dict[str, Any]) -> None:
+    api = subject_model(speaker).api
+    with pytest.raises(CharacteryError, match=f"do not answer with {next(iter(unmet))};"):
+        asyncio.run(api.generate([ChatMessageUser(content="Tea?")], [], "none", GenerateConfig(**unmet)))
+
+
+def test_no_mass_at_all_is_the_likeliest_token(speaker: Speaker) -> None:
+    def asked(**how: Any) -> str:
+        config = GenerateConfig(max_tokens=8, seed=3, num_choices=1, stop_seqs=[], top_k=0, **how)
+        made = asyncio.run(subject_model(speaker).api.generate([ChatMessageUser(content="Tea?")], [], "none", config))
+        assert isinstance(made, ModelOutput)
+        return made.completion
+
+    assert asked(top_p=0, temperature=1.0) == asked(temperature=0.0) != asked(temperature=1.0)
 
 
 def test_too_little_memory_halves_the_batch(

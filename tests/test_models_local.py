@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from charactery import cli
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import decoder, local, products
-from charactery.models.chat import Message, assistant, prompt_tokens, system, user
+from charactery.models.chat import BASE_TEMPLATE, Message, assistant, prompt_tokens, system, user
 from charactery.models.held import Held, Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
 from charactery.models.network import Network
@@ -65,7 +65,7 @@ def test_greedy_answers_are_those_of_one_prompt_at_a_time(
     prompts: list[tuple[Message, ...]], size: int, adapted: bool,
 ) -> None:  # fmt: skip
     if prompts is APART:
-        tiny_model.tokenizer.chat_template = local.BASE_TEMPLATE
+        tiny_model.tokenizer.chat_template = BASE_TEMPLATE
         assert local._shared_prefix([prompt_tokens(tiny_model.tokenizer, p) for p in prompts]) == 0
     else:
         assert local._shared_prefix([prompt_tokens(tiny_model.tokenizer, p) for p in prompts]) > 10

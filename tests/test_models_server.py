@@ -1,6 +1,7 @@
 """A model on a server: a stand-in that answers with vLLM's JSON, by the tiny model, against that model here."""
 
 import _thread
+import asyncio
 import json
 import shutil
 import signal
@@ -17,11 +18,19 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    ModelOutput,
+)
 from safetensors.torch import load_file
 
 from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.models import server
 from charactery.models.chat import prompt_tokens, system, user
+from charactery.models.inspect_provider import subject_model
 from charactery.models.local import Adapter, LocalModel, Request, Sampler
 from charactery.models.server import ServerModel
 from charactery.models.speaker import Models, answer, answer_all
@@ -158,6 +167,20 @@ def test_answers_and_scores_are_those_of_the_model_here(
         assert not torch.allclose(plain[0], there.score(pairs(here), adapter)[0], atol=1e-3)
 
 
+def test_an_adapter_trained_again_into_its_folder_is_another(
+    stand: Stand, tiny_adapters: list[Path], tmp_path: Path
+) -> None:
+    there, folder = ServerModel(stand.url), shutil.copytree(tiny_adapters[0], tmp_path / "adapter")
+    first, again = (there.generate(ASKED, GREEDY, Adapter(folder)) for _ in range(2))
+    assert first == again and len(stand.loras) == 1
+    shutil.copy(tiny_adapters[1] / "adapter_model.safetensors", folder)
+    there.generate(ASKED, GREEDY, Adapter(folder))
+    assert len(stand.loras) == 2 and stand.seen[-1][1]["model"] == [*stand.loras][1]
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="is the training finished"):
+        there.generate(ASKED, GREEDY, Adapter(folder))
+
+
 def test_each_request_has_its_seed_and_its_temperature(stand: Stand) -> None:
     ServerModel(stand.url).generate(ASKED, Sampler(4, 0.7))
     asked = [body for path, body in stand.seen if path == "/v1/completions"]
@@ -236,6 +259,26 @@ def test_what_the_server_refuses_is_that_rows_alone(stand: Stand, here: LocalMod
     for ask in (lambda: there.generate(ASKED, GREEDY), lambda: there.score([(i, [40]) for i in ids])):
         with pytest.raises(ModelNotFound, match="answers 400"):
             ask()
+
+
+def test_what_a_server_refuses_says_why(stand: Stand, tmp_path: Path) -> None:
+    model = subject_model(Models().speaker(stand.url), journal=Journal(tmp_path / "j"))
+    stand.bad = "brief"
+    asked = [ChatMessageSystem(content="Be brief."), ChatMessageUser(content="Tea?")]
+
+    async def both() -> list[ModelOutput]:
+        reply, scored = ChatMessageAssistant(content="Aye."), GenerateConfig(prompt_logprobs=1)
+        greedy = GenerateConfig(max_tokens=8, temperature=0)
+        return list(await asyncio.gather(
+            *(model.api.generate(some, [], "none", greedy) for some in (asked, asked[1:])),  # type: ignore[arg-type]
+            *(model.api.generate([*some, reply], [], "none", scored) for some in (asked, asked[1:])),  # type: ignore[arg-type]
+        ))  # fmt: skip
+
+    with pytest.warns(CharacteryWarning, match="not scored"):
+        outputs = asyncio.run(both())
+    for output in (*outputs[::2], *asyncio.run(both())[::2]):  # the second time from the journal
+        assert output.stop_reason == "unknown" and "answers 400: " in str(output.error)
+    assert outputs[1].completion and outputs[3].choices[0].prompt_logprobs
 
 
 def test_a_journal_is_not_continued_against_another_model(stand: Stand, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Bulk answers: what is done is not done again, a kill costs one batch, and too little memory costs only time."""
 
+import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from inspect_ai.model import ModelOutput, get_model
+from inspect_ai.model._model import ModelGenerateError
 
 from charactery.constitution import find_character, system_prompt
 from charactery.errors import CharacteryWarning, ModelNotFound
@@ -16,6 +20,7 @@ from charactery.models.local import Adapter, Answer, LocalModel, Request, Sample
 from charactery.models.speaker import Ask, Models, Speaker, answer_all, as_character, batches
 from charactery.models.subject import parse_subject
 from charactery.runs import Journal
+from conftest import build_model
 from test_models_subject import make_run
 
 SAMPLER = Sampler(max_tokens=6, temperature=1.0)
@@ -174,6 +179,35 @@ def test_subjects_of_one_base_share_its_weights_and_differ_in_identity(
     assert len({a[0].text for a in answers}) >= 3
 
 
+def test_a_folder_and_a_hub_id_of_one_name_are_two_models(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model_folder, tmp_path / "org/name")
+    hub = shutil.copytree(tiny_model_folder, tmp_path / "cache")
+    monkeypatch.setattr("charactery.models.speaker.from_hub", lambda name: hub)
+    models = Models("cpu")
+    here, there = models.speaker("org/name"), models.speaker("hf:org/name")
+    assert here.subject.base == there.subject.base and here.model is not there.model
+    assert batches(each(here, ASKED[:1]) + each(there, ASKED[:1]), 9) == [[0], [1]]
+
+
+@pytest.mark.parametrize("changed", ["weights", "template", "nothing"])
+def test_a_folder_that_has_changed_is_loaded_anew(tiny_model_folder: Path, tmp_path: Path, changed: str) -> None:
+    folder, models = shutil.copytree(tiny_model_folder, tmp_path / "mine"), Models("cpu")
+    before = models.speaker(str(folder))
+    if changed == "weights":
+        build_model(folder, before.model.tokenizer, seed=7)  # type: ignore[union-attr]
+    elif changed == "template":
+        (folder / "chat_template.jinja").write_text("{{ messages[-1]['content'] }}")
+    after = models.speaker(str(folder))
+    same = changed == "nothing"
+    assert (after.model is before.model, after.identity == before.identity) == (same, same)
+    assert (after.made_of == before.made_of) == (changed != "weights")
+    assert (after.answer(ASKED[:1], SAMPLER) == before.answer(ASKED[:1], SAMPLER)) == same
+    assert len(models._bases) == 1
+
+
 def test_a_model_behind_an_api_has_no_weights_here() -> None:
     models = Models("cpu")
     speaker = models.speaker("openai/gpt-4o")
@@ -191,6 +225,77 @@ def test_a_model_behind_an_api_is_asked_through_inspect(tmp_path: Path, monkeypa
     answers = answer_all(each(speaker, ASKED[:2]), SAMPLER, Journal(tmp_path / "j"))
     assert [a.text for a in answers] == ["Default output from mockllm/model"] * 2
     assert all(a.ended for a in answers)
+
+
+class Status(Exception):
+    """As a service's package raises it."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"status {status_code}")
+        self.status_code = status_code
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], ModelOutput]], Speaker]:
+    """A model behind an API that answers what it is told to, by the last message."""
+
+    async def count(self: object, text: str) -> int:
+        return len(text.split())
+
+    monkeypatch.setattr("inspect_ai.model._model.ModelAPI.count_text_tokens", count)
+
+    def made(says: Callable[[str], ModelOutput]) -> Speaker:
+        def outputs(input: Any, tools: Any, choice: Any, config: Any) -> ModelOutput:
+            return says(input[-1].text)
+
+        mock = get_model("mockllm/model", custom_outputs=outputs, memoize=False)
+        monkeypatch.setattr("charactery.models.api.get_model", lambda name: mock)
+        return Models("cpu").speaker("mockllm/model")
+
+    return made
+
+
+def aye(stop_reason: Any = "stop", text: str = "Aye.") -> ModelOutput:
+    return ModelOutput.from_content("mockllm/model", text, stop_reason)
+
+
+def raises(error: BaseException) -> ModelOutput:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Status(400), Status(401), ValueError("too long"), ModelGenerateError("\nRequest:\n{}", provider_message="no")],
+)
+def test_what_a_service_refuses_is_that_requests_alone(behind: Any, tmp_path: Path, error: Exception) -> None:
+    speaker = behind(lambda text: raises(error) if text == "b" else aye())
+    answers = answer_all(each(speaker, ASKED[2:5]), SAMPLER, Journal(tmp_path / "j"))
+    assert [a.text for a in answers] == ["Aye.", "", "Aye."]
+    why = f"mockllm/model refuses it: {getattr(error, 'provider_message', error)}"
+    assert [a.error for a in answers] == ["", why, ""]
+    speaker = behind(lambda text: raises(error))
+    with pytest.raises(ModelNotFound, match="mockllm/model refuses it"):
+        speaker.answer(ASKED[:3], SAMPLER)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), ZeroDivisionError()])
+def test_what_is_no_refusal_ends_the_batch(behind: Any, error: BaseException) -> None:
+    speaker = behind(lambda text: raises(error) if text == "b" else aye())
+    with pytest.raises(type(error)):
+        speaker.answer(ASKED[2:5], SAMPLER)
+
+
+def test_a_service_that_is_not_paid_is_not_asked_on(behind: Any) -> None:
+    speaker = behind(lambda text: raises(Status(402)) if text == "b" else aye())
+    with pytest.raises(ModelNotFound, match=r"does not answer \(402\)"):
+        speaker.answer(ASKED[2:5], SAMPLER)
+
+
+def test_an_answer_that_a_filter_withholds_is_none(behind: Any) -> None:
+    speaker = behind(lambda text: aye("content_filter", "Blocked.") if text == "b" else aye("max_tokens"))
+    cut, withheld = speaker.answer(ASKED[2:4], SAMPLER)
+    assert (cut.text, cut.ended, cut.error) == ("Aye.", False, "")
+    assert (withheld.text, withheld.ended) == ("", False) and "content filter): Blocked." in withheld.error
 
 
 def test_speakers_of_the_same_weights_share_even_batches(tiny_model: LocalModel) -> None:

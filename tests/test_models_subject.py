@@ -8,7 +8,15 @@ import pytest
 
 from charactery.constitution import find_character
 from charactery.errors import BadCharacter, CharacteryError, ModelNotFound, RunConflict
-from charactery.models.subject import at_strength, expand_subjects, has_adapter, parse_subject, run_character
+from charactery.models.subject import (
+    at_strength,
+    expand_subjects,
+    has_adapter,
+    parse_subject,
+    prompted,
+    run_character,
+    untrained,
+)
 
 
 def make_run(folder: Path, adapters: tuple[str, ...] = ("02-dpo/adapter",), **manifest: Any) -> Path:
@@ -49,6 +57,14 @@ def test_models_by_name(text: str, base: str, kind: str, character: str | None) 
     subject = parse_subject(text)
     assert (subject.text, subject.base, subject.kind, subject.adapter, subject.strength) == (text, base, kind, None, 1)
     assert subject.character == (find_character(character) if character else None)
+
+
+@pytest.mark.parametrize("name", ["hf:google/gemma-3-1b-it", "hf:gpt2", "Qwen/Qwen3-0.6B", "openai/gpt-4o", "smollm2"])
+def test_a_subject_made_of_another_is_written_as_it_is_read(name: str) -> None:
+    subject = parse_subject(f"{name}+captain")
+    for made in (untrained(subject), prompted(subject)):
+        assert made is not None and parse_subject(made.text) == made
+        assert (made.base, made.kind) == (subject.base, subject.kind)
 
 
 def test_models_by_path(here: Path) -> None:

@@ -145,7 +145,7 @@ def test_what_lies_in_a_hubs_cache_is_read_without_the_hub(
     folder = in_a_hubs_cache(tmp_path, tiny_model_folder, monkeypatch)
     assert from_hub("org/tiny") == folder
     speaker = Models("cpu").speaker("org/tiny")
-    assert speaker.model is not None and speaker.identity == Models("cpu").speaker(str(folder)).identity
+    assert speaker.model is not None and speaker.made_of == Models("cpu").speaker(str(folder)).made_of
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["not there", "half there"])

@@ -10,6 +10,7 @@ from charactery.models.subject import parse_subject
 from charactery.pipeline.manifest import STUDENT, manifest
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import find_recipe
+from charactery.runs import Row, differences
 
 
 def test_a_judge_of_the_same_weights_is_called_the_student(
@@ -27,3 +28,18 @@ def test_a_judge_of_the_same_weights_is_called_the_student(
     assert warned(str(tiny_model_folder)) and warned(str(copy))
     assert warned(f"{copy}+captain"), "a character in its prompt leaves it the same model"
     assert not warned(str(mild_model_folder)) and not warned("likelihood")
+
+
+def test_a_folder_whose_template_was_edited_is_another_model(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+
+    def settings() -> Row:
+        order = Order(find_character("captain"), tmp_path / "run", str(folder), device="cpu")
+        made: Row = manifest(order, Models("cpu"), parse_subject(str(folder)))["settings"]
+        return made
+
+    before = settings()
+    assert settings() == before
+    (folder / "chat_template.jinja").write_text("{{ messages[-1]['content'] }}")
+    [changed] = differences(before, settings())
+    assert changed.startswith("tokenizer: ")

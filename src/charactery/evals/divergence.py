@@ -7,7 +7,7 @@ does it count where an answer ends.
 
 from collections.abc import Mapping, Sequence
 
-from charactery.models.chat import Message, prompt_tokens
+from charactery.models.chat import Message, prompt_tokens, reply_tokens
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Speaker
 from charactery.runs import Journal, Row, digest
@@ -44,10 +44,8 @@ def _log_ratios(speaker: Speaker, plain: Speaker, asked: Sequence[Asked]) -> lis
     for who in (speaker, plain):
         model = who.model
         assert isinstance(model, LocalModel)
-        pairs = [
-            (prompt_tokens(model.tokenizer, who.prompt(messages)),
-             model.tokenizer(answer, add_special_tokens=False)["input_ids"])
-            for _, messages, answer in asked
-        ]  # fmt: skip
+        prompts = [prompt_tokens(model.tokenizer, who.prompt(messages)) for _, messages, _ in asked]
+        said = [reply_tokens(model.tokenizer, p, answer) for p, (*_, answer) in zip(prompts, asked, strict=True)]
+        pairs = [*zip(prompts, said, strict=True)]
         sums.append([float(values.sum()) for values in model.score(pairs, who.adapter)])
     return [a - b if answer else None for a, b, (*_, answer) in zip(*sums, asked, strict=True)]

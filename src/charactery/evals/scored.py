@@ -15,7 +15,7 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from charactery.errors import BadData, ModelNotFound
-from charactery.models.chat import Message, prompt_tokens, user
+from charactery.models.chat import Message, prompt_tokens, reply_tokens, user
 from charactery.models.inspect_provider import CharacteryAPI
 from charactery.models.local import bits_per_byte
 from charactery.models.speaker import Speaker
@@ -63,8 +63,11 @@ def text_bits(speaker: Speaker, texts: Sequence[Text]) -> dict[str, float]:
     pairs: list[tuple[list[int], list[int]]] = []
     owners: list[str] = []
     for text in texts:
-        ids = tokenizer(text.text, add_special_tokens=False)["input_ids"]
-        context = prompt_tokens(tokenizer, speaker.prompt(text.messages)) if text.messages else start
+        if text.messages:
+            context = prompt_tokens(tokenizer, speaker.prompt(text.messages))
+            ids = reply_tokens(tokenizer, context, text.text)
+        else:
+            context, ids = start, tokenizer(text.text, add_special_tokens=False)["input_ids"]
         room = max(1, min(WINDOW, speaker.model.context - len(context)))
         windows = [ids[n : n + room] for n in range(0, len(ids), room)]
         pairs += [(context, window) for window in windows]
@@ -82,7 +85,7 @@ def option_scores(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float
     pairs = []
     for row in rows:
         context = prompt_tokens(tokenizer, speaker.prompt([user(row["question"])]))
-        pairs += [(context, tokenizer(o, add_special_tokens=False)["input_ids"]) for o in row["options"]]
+        pairs += [(context, reply_tokens(tokenizer, context, o)) for o in row["options"]]
     means = iter([float(values.mean()) for values in speaker.model.score(pairs, speaker.adapter)])
     found = {row["id"]: [next(means) for _ in row["options"]] for row in rows}
     return {id: values for id, values in found.items() if not any(map(math.isnan, values))}

@@ -23,6 +23,7 @@ RETRIES = 5  # Inspect waits 3 seconds before the first and twice as long before
 PATIENCE = 900  # seconds after which no try is added
 LIKELIEST = 5  # tokens whose probabilities are asked for; some services give no more
 REFUSED = (400, 404, 422, 501)  # statuses of a request that will not be done as it is
+UNABLE = (402, 408, 409, 425, 429)  # of 4xx, those that the request itself is not to blame for
 BROKEN = (500, 501)  # those of services that fail at a request they do not know
 _gives: dict[str, bool] = {}  # by model, whether it gave log-probabilities, or an answer without them alone
 
@@ -50,7 +51,8 @@ async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, like
     """An output for each request; `likeliest` asks for the log-probabilities of so many tokens at each place.
 
     A service that refuses to give those is asked without them from then on; one request finds out before the rest are
-    sent. Raises what `ask_api` does.
+    sent. A request that is refused gets an output with an error, and the others theirs. Raises what `ask_api` does, and
+    ModelNotFound where all are refused, or the service answers none.
     """
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
@@ -74,9 +76,23 @@ async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, like
             _gives[name] = True
         return output
 
+    async def kept(request: Request) -> ModelOutput:
+        try:
+            return await one(request)
+        except Exception as error:
+            status = getattr(error, "status_code", None)
+            if _refusal(error) or (isinstance(status, int) and 400 <= status < 500 and status not in UNABLE):
+                return ModelOutput.from_content(name, "", "unknown", f"{name} refuses it: {_reason(error)}")
+            if status is None:
+                raise
+            raise ModelNotFound(f"{name} does not answer ({status}): {_reason(error)}") from error
+
     alone = 1 if likeliest and name not in _gives else 0
-    first = [await one(request) for request in requests[:alone]]
-    return first + list(await asyncio.gather(*(one(request) for request in requests[alone:])))
+    told = [await kept(request) for request in requests[:alone]]
+    told += await asyncio.gather(*(kept(request) for request in requests[alone:]))
+    if told and all(output.error for output in told):  # it is no request's own fault
+        raise ModelNotFound(str(told[0].error))
+    return told
 
 
 def _refusal(error: Exception) -> bool:
@@ -110,4 +126,5 @@ def likely_first(name: str, requests: Sequence[Request], sampler: Sampler) -> li
 
 
 def _reason(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    said = getattr(error, "provider_message", None) or str(error)  # Inspect's own error begins with the whole request
+    return next(iter(said.strip().splitlines()), "") or type(error).__name__

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
+from jinja2 import TemplateError
+
+from charactery.errors import CharacteryError
+
 ROLES = ("system", "user", "assistant")
 
 
@@ -35,12 +39,26 @@ BASE_TEMPLATE = (
     "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+BEGIN = "{{ bos_token }}"
+
+
+def base_template(tokenizer: Any) -> str:
+    """The frame for a model without a chat template, begun as its tokenizer begins every text.
+
+    What the frame makes is tokenized without special tokens, and many base models are lost without their first.
+    """
+    begun = tokenizer.bos_token_id is not None and tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return f"{BEGIN}{BASE_TEMPLATE}" if begun else BASE_TEMPLATE
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> str:
     """The text a model reads before it answers `messages`, by the tokenizer's chat template; with `prefill` the
-    beginning of the answer, too, which it then goes on with."""
-    text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    beginning of the answer, too, which it then goes on with.
+
+    Where the template refuses a system message, that stands at the head of the first user turn. Raises CharacteryError
+    for messages that the template refuses all the same.
+    """
+    text = _rendered(tokenizer, messages)
     if not prefill:
         return text
     return f"{text}{'' if _open_ended(tokenizer, _tokens(tokenizer, text)) else ' '}{prefill}"
@@ -49,6 +67,27 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message], prefill: str = "") 
 def prompt_tokens(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> list[int]:
     """The same as token ids. The template writes its own special tokens, so none are added."""
     return _tokens(tokenizer, prompt_text(tokenizer, messages, prefill))
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
+    refused: TemplateError | None = None
+    for read in (list(messages), _folded(messages)):
+        try:
+            return str(tokenizer.apply_chat_template(read, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            refused = refused or error
+    raise CharacteryError(
+        f"the chat template of {tokenizer.name_or_path or 'the model'} does not take a conversation of "
+        f"{', '.join(m['role'] for m in messages)} ({refused}); leave out what it refuses, or take another model"
+    ) from refused
+
+
+def _folded(messages: Sequence[Message]) -> list[Message]:
+    """Messages with the system message at the head of the first user turn: Gemma 2 has no system turn."""
+    if [m["role"] for m in messages[:2]] != ["system", "user"]:
+        return list(messages)
+    first, second, *rest = messages
+    return [user(f"{first['content']}\n\n{second['content']}"), *rest]
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
@@ -72,5 +111,5 @@ def reply_tokens(tokenizer: Any, prompt: Sequence[int], text: str) -> list[int]:
 
 def plain_system(tokenizer: Any) -> str:
     """What the template itself says before a lone user turn, for the report: plain is not always nothing."""
-    text = prompt_text(tokenizer, [user("\x00")])
-    return text.split("\x00")[0]
+    said = prompt_text(tokenizer, [user("\x00")]).split("\x00")[0]
+    return said.removeprefix(tokenizer.bos_token) if tokenizer.chat_template == BEGIN + BASE_TEMPLATE else said

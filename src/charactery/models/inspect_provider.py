@@ -32,7 +32,7 @@ from charactery.errors import CharacteryError
 from charactery.memory import halvings
 from charactery.models.api import ask_api
 from charactery.models.chat import Message, prompt_tokens, reply_tokens
-from charactery.models.local import Answer, Request, Sampler, derive_seed
+from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Models, Speaker, answer_fitting
 from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, digest
@@ -40,10 +40,14 @@ from charactery.runs import Journal, digest
 GATHER = 0.2  # seconds without a new request before a batch is answered
 PATIENCE = 8  # looks at most
 WAITING = 4096  # requests that may wait together; what answers them takes BATCH at a time
+# What Inspect can ask for that would change an answer, and nothing here does; 0 and empty ask for nothing.
+UNMET = (
+    "stop_seqs", "top_k", "best_of", "frequency_penalty", "presence_penalty", "logit_bias", "response_schema",
+)  # fmt: skip
 HALVED = "batch_halved"  # in an output's metadata, and before a key of what is kept: how often memory halved its batch
 
 
-Scored = list[tuple[str, float]]  # the tokens of a reply with their log-probabilities
+Scored = list[tuple[str, float]] | str  # the tokens of a reply with their log-probabilities, or why there are none
 Asked = Request | tuple[Message, ...]  # an answer asked for, or messages whose last is to be scored
 
 
@@ -98,11 +102,13 @@ class CharacteryAPI(ModelAPI):
                 raise CharacteryError("the best of several answers has no log-probabilities; give --method samples")
             tokens, halved = await self._ask(tuple(messages), None)
             return self._told(self._scored(tokens), halved)
-        request = request_for(messages, config.seed or 0, _epoch())
+        request, sampler = request_for(messages, config.seed or 0, _epoch()), _sampler(config)
         answer, halved = self.answers.get(hashable(request)), 0
         if answer is None:
-            answer, halved = await self._ask(request, _sampler(config))
-        reason: StopReason = "stop" if answer.ended else "model_length" if answer.error else "max_tokens"
+            answer, halved = await self._ask(request, sampler)
+        reason: StopReason = "stop" if answer.ended else "max_tokens"
+        if answer.error:
+            reason = "model_length" if self._overfills(request, sampler) else "unknown"
         output = ModelOutput.from_content(self.model_name, answer.text, reason, answer.error or None)
         output.usage = ModelUsage(output_tokens=answer.tokens, total_tokens=answer.tokens)
         return self._told(output, halved)
@@ -133,8 +139,18 @@ class CharacteryAPI(ModelAPI):
             output.metadata = {HALVED: halved}
         return output
 
+    def _overfills(self, request: Request, sampler: Sampler) -> bool:
+        """Whether a request leaves no room to answer in the context, as far as is known here."""
+        speaker = self.loaded()
+        if speaker.model is None:
+            return False
+        prompt = prompt_tokens(speaker.model.tokenizer, speaker.prompt(request.messages))
+        return len(prompt) + sampler.max_tokens > speaker.model.context
+
     def _scored(self, tokens: Scored) -> ModelOutput:
         output = ModelOutput.from_content(self.model_name, "")
+        if isinstance(tokens, str):
+            return ModelOutput.from_content(self.model_name, "", "unknown", tokens)
         if any(math.isnan(value) for _, value in tokens):
             return ModelOutput.from_content(self.model_name, "", "model_length", "longer than the model's context")
         content = [Logprob(token=token, logprob=value) for token, value in tokens]
@@ -222,15 +238,17 @@ class CharacteryAPI(ModelAPI):
         return [(one, self.kept.get(f"{HALVED} {key}", 0)) for key, one in zip(keys, found, strict=True)]
 
     def _scores(self, speaker: Speaker, asked: Sequence[tuple[Message, ...]]) -> list[Scored]:
-        assert speaker.model is not None, "a model behind an API is asked through its own provider"
-        tokenizer, pairs = speaker.model.tokenizer, []
+        model = speaker.model
+        assert model is not None, "a model behind an API is asked through its own provider"
+        tokenizer, pairs = model.tokenizer, []
         for messages in asked:
             context = prompt_tokens(tokenizer, speaker.prompt(messages[:-1]))
             pairs.append((context, reply_tokens(tokenizer, context, messages[-1]["content"])))
-        values = speaker.model.score(pairs, speaker.adapter) if pairs else []
+        score: Any = model.score if isinstance(model, LocalModel) else model.score_or_reason  # no row is refused here
+        told = zip(pairs, score(pairs, speaker.adapter) if pairs else [], strict=True)
         return [
-            [(tokenizer.decode([token]), float(v)) for token, v in zip(reply, row, strict=True)]
-            for (_, reply), row in zip(pairs, values, strict=True)
+            row if isinstance(row, str) else [*zip(map(tokenizer.decode, reply), row.tolist(), strict=True)]
+            for (_, reply), row in told
         ]
 
     def loaded(self) -> Speaker:
@@ -287,11 +305,18 @@ def _length(asked: Asked) -> int:
 
 
 def _sampler(config: GenerateConfig) -> Sampler:
+    """How an answer is drawn. Raises CharacteryError for what would change it and is not done here."""
+    unmet = [name for name in UNMET if getattr(config, name)]
+    if (config.num_choices or 1) > 1:
+        unmet.append("num_choices")
+    if unmet:
+        raise CharacteryError(f"Charactery's models do not answer with {', '.join(unmet)}; leave that out")
     base = Sampler()
+    likeliest = config.top_p == 0  # no more than the one token
     return Sampler(
         config.max_tokens if config.max_tokens is not None else base.max_tokens,
-        config.temperature if config.temperature is not None else base.temperature,
-        config.top_p if config.top_p is not None else base.top_p,
+        0.0 if likeliest else config.temperature if config.temperature is not None else base.temperature,
+        config.top_p if config.top_p is not None and not likeliest else base.top_p,
     )
 
 

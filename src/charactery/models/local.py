@@ -20,7 +20,7 @@ from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.memory import fitting, halvings
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
-from charactery.models.chat import BASE_TEMPLATE, Message, prompt_tokens
+from charactery.models.chat import Message, base_template, prompt_tokens
 from charactery.models.decoder import Decoder, adds_plainly, decodes
 from charactery.models.gradients import LOG2_E, cached
 from charactery.models.held import Held, Slot
@@ -127,7 +127,7 @@ class LocalModel:
         self.model, self.tokenizer, self.name, self.device = model.to(device).eval(), tokenizer, name, device
         self.context = int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))
         if tokenizer.chat_template is None:
-            tokenizer.chat_template = BASE_TEMPLATE
+            tokenizer.chat_template = base_template(tokenizer)
         ends = getattr(model.generation_config, "eos_token_id", None)
         ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
         self.ends = sorted({*ends, tokenizer.eos_token_id} - {None})

@@ -22,7 +22,7 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 from charactery.errors import CharacteryWarning, ModelNotFound
-from charactery.models.chat import BASE_TEMPLATE, prompt_tokens
+from charactery.models.chat import base_template, prompt_tokens
 from charactery.models.local import Adapter, Answer, Request, Sampler, too_long, warn_of_long
 from charactery.models.weights import cache_folder
 from charactery.runs import digest, file_digest
@@ -68,9 +68,9 @@ class ServerModel:
                 f"{self.url} serves {source}, whose tokenizer cannot be loaded here: {str(error).splitlines()[0]}"
             ) from error
         if self.tokenizer.chat_template is None:
-            self.tokenizer.chat_template = BASE_TEMPLATE
+            self.tokenizer.chat_template = base_template(self.tokenizer)
         self.ends = sorted({*_ends(source), self.tokenizer.eos_token_id} - {None})
-        self._adapters: dict[Adapter, str] = {}
+        self._adapters: dict[tuple[Adapter, int], str] = {}  # trained again into the same folder, it is another
 
     def generate(
         self,
@@ -109,6 +109,15 @@ class ServerModel:
         A row longer than the model's context has NaN for every token, as on this machine, and so has one that the
         server refuses; with a warning.
         """
+        return [
+            torch.full((len(continuation),), math.nan) if isinstance(values, str) else values
+            for values, (_, continuation) in zip(self.score_or_reason(pairs, adapter), pairs, strict=True)
+        ]
+
+    def score_or_reason(
+        self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Adapter | None = None
+    ) -> list[torch.Tensor | str]:
+        """The same, with the server's reason in place of a row that it refuses."""
         model, most = self._served(adapter), self.context - 1  # the server adds a token
         warn_of_long(self.name, pairs, most)
 
@@ -133,22 +142,23 @@ class ServerModel:
             warnings.warn(
                 f"{len(refused)} of {len(told)} texts are not scored: {refused[0]}", CharacteryWarning, stacklevel=1
             )
-        return [
-            torch.full((len(continuation),), math.nan) if isinstance(values, _Refused) else values
-            for values, (_, continuation) in zip(told, pairs, strict=True)
-        ]
+        return [str(values) if isinstance(values, _Refused) else values for values in told]
 
     def _served(self, adapter: Adapter | None) -> str:
         """The name under which the server has this adapter; loaded there on first use, from this file system."""
         if adapter is None or adapter.strength == 0:
             return self.served
-        if adapter not in self._adapters:
-            folder = adapter.folder.resolve()
-            name = f"charactery-{digest([file_digest(folder / 'adapter_model.safetensors'), adapter.strength])[:16]}"
+        folder = adapter.folder.resolve()
+        weights = folder / "adapter_model.safetensors"
+        if not weights.exists():
+            raise ModelNotFound("has no adapter_model.safetensors; is the training finished?", folder)
+        key = (adapter, weights.stat().st_mtime_ns)
+        if key not in self._adapters:
+            name = f"charactery-{digest([file_digest(weights), adapter.strength])[:16]}"
             path = folder if adapter.strength == 1 else _scaled(folder, adapter.strength, name)
             self._call("POST", "load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
-            self._adapters[adapter] = name
-        return self._adapters[adapter]
+            self._adapters[key] = name
+        return self._adapters[key]
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         for attempt in range(TRIES):

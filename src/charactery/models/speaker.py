@@ -13,11 +13,13 @@ from charactery.errors import ModelNotFound
 from charactery.memory import fitting
 from charactery.models.chat import Message, system
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed
-from charactery.models.subject import Subject, parse_subject
-from charactery.models.weights import fetch, from_hub, tensors_hash
+from charactery.models.subject import Kind, Subject, parse_subject
+from charactery.models.weights import FRAME, fetch, frame_hash, from_hub, stamp, tensors_hash
 from charactery.runs import Journal, Row, digest, file_digest
 
 if TYPE_CHECKING:
+    from inspect_ai.model import ModelOutput
+
     from charactery.models.server import ServerModel
 
 BATCH = 128
@@ -86,7 +88,7 @@ class Models:
         choosing: "Callable[[Models, Subject], Chooser] | None" = None,
     ) -> None:
         self.device, self.say, self.choosing = device, say, choosing
-        self._bases: dict[str, LocalModel] = {}
+        self._bases: dict[tuple[Kind, str], tuple[Any, LocalModel]] = {}  # each with its files as they were
         self._servers: dict[str, ServerModel] = {}
         self._loading = threading.RLock()
 
@@ -99,13 +101,18 @@ class Models:
         return from_hub(subject.base) if subject.kind == "hub" else subject.base
 
     def base(self, subject: Subject) -> LocalModel:
-        """The base model of a local subject. Raises ModelNotFound for one behind an API or on a server."""
+        """The base model of a local subject, loaded anew where its files have changed.
+
+        Raises ModelNotFound for one behind an API or on a server.
+        """
         if not subject.here:
             raise ModelNotFound(f"{subject.base} answers over an API; this step needs a model on this machine")
+        key, files = (subject.kind, subject.base), _files(subject)
         with self._loading:
-            if subject.base not in self._bases:
-                self._bases[subject.base] = LocalModel.load(self.folder(subject), subject.base, self.device)
-            return self._bases[subject.base]
+            if key not in self._bases or self._bases[key][0] != files:
+                self._bases.pop(key, None)  # two may not fit
+                self._bases[key] = files, LocalModel.load(self.folder(subject), subject.base, self.device)
+            return self._bases[key][1]
 
     def release(self) -> None:
         """Let go of the loaded bases, before a trainer needs the memory; they are loaded anew when asked for."""
@@ -125,6 +132,10 @@ class Models:
             folder = snapshot_download(str(folder), local_files_only=True, allow_patterns=["*.safetensors"])
         return tensors_hash(Path(folder))
 
+    def frame_hash(self, subject: Subject) -> str | None:
+        """What names all else of a folder that decides its answers; None of other bases, whose files nobody edits."""
+        return frame_hash(Path(subject.base)) if subject.kind == "folder" else None
+
     def speaker(self, subject: Subject | str) -> Speaker:
         """Load what a Subject names."""
         with self._loading:
@@ -137,6 +148,8 @@ class Models:
         adapter = Adapter(subject.adapter, subject.strength) if subject.adapter else None
         parts: list[Any] = [self.base_hash(subject)]
         made_of: Row = {"base": parts[0]}
+        if frame := self.frame_hash(subject):
+            parts.append(frame)
         if subject.adapter:
             made_of |= {
                 "adapter": file_digest(subject.adapter / "adapter_model.safetensors"),
@@ -196,8 +209,8 @@ def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
     place = {id(speaker): n for n, speaker in enumerate(speakers)}
     by_weights: dict[Any, list[int]] = {}
     for i, (speaker, _) in enumerate(asks):
-        chooses = speaker.identity if speaker.chooser else None
-        by_weights.setdefault((speaker.subject.base, speaker.adapter, chooses), []).append(i)
+        weights = (speaker.subject.kind, speaker.subject.base, speaker.adapter, speaker.identity)
+        by_weights.setdefault(weights, []).append(i)
     out = []
     for indices in by_weights.values():
         indices.sort(key=lambda i: (place[id(asks[i][0])], sum(len(m["content"]) for m in asks[i][1].messages)))
@@ -248,12 +261,22 @@ async def _remote(name: str, requests: Sequence[Request], sampler: Sampler) -> l
 
     if any(request.prefill for request in requests):
         raise ModelNotFound(f"{name} answers over an API, where an answer cannot be begun for it; leave that empty")
-    return [
-        Answer(
-            output.completion.strip(), output.usage.output_tokens if output.usage else 0, output.stop_reason == "stop"
-        )
-        for output in await outputs(name, requests, sampler)
-    ]
+    return [_answer(name, output) for output in await outputs(name, requests, sampler)]
+
+
+def _answer(name: str, output: "ModelOutput") -> Answer:
+    tokens = output.usage.output_tokens if output.usage else 0
+    if output.stop_reason == "content_filter":  # what it says then is the filter's, or cut off by it
+        return Answer("", tokens, False, f"{name} withholds its answer (content filter): {output.completion.strip()}")
+    return Answer(output.completion.strip(), tokens, output.stop_reason == "stop", output.error or "")
+
+
+def _files(subject: Subject) -> Any:
+    """What tells a folder or file from what was there before; the cache's and the hub's do not change."""
+    path = Path(subject.base)
+    if subject.kind == "folder":
+        return stamp(path, *FRAME)
+    return path.stat().st_mtime_ns if subject.kind == "gguf" else None
 
 
 def _converted(file: Path, say: Callable[[str], None]) -> Path:

@@ -250,4 +250,5 @@ def untrained(subject: Subject) -> Subject:
     """The model that a subject is, or that its run was made from, without adapter and character."""
     model = read_manifest(subject.run)["settings"]["model"] if subject.run and subject.here else None
     plain = parse_subject(model) if model else subject
-    return replace(plain, text=plain.base, character=None, adapter=None, run=None, strength=1.0, best_of=0, judge="")
+    text = f"hf:{plain.base}" if plain.kind == "hub" else plain.base  # a hub id may read as a name of Inspect's
+    return replace(plain, text=text, character=None, adapter=None, run=None, strength=1.0, best_of=0, judge="")

@@ -16,12 +16,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from charactery.errors import CharacteryError, ModelNotFound
 from charactery.models.hub import hub_errors
-from charactery.runs import write_json
+from charactery.runs import digest, file_digest, write_json
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ EMBEDDED = {
         "all-MiniLM-L6-v2 sentence encoder; Apache-2.0",
     ),
 }
+
+
+FRAME = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "chat_template.jinja",
+)  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -137,6 +144,17 @@ def convert_gguf(file: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
 
 
+def stamp(folder: Path, *names: str) -> list[list[Any]]:
+    """Name, size and time of the weights in a folder, and of other files named: cheap, and other for other files."""
+    files = sorted(f for name in ("*.safetensors", *names) for f in folder.glob(name))
+    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+
+
+def frame_hash(folder: Path) -> str:
+    """A digest of what decides a model folder's answers beside its tensors: template, tokenizer, settings."""
+    return digest([[name, file_digest(folder / name)] for name in FRAME if (folder / name).exists()])
+
+
 def tensors_hash(folder: Path) -> str:
     """SHA-256 over a model folder's safetensors (names, shapes, types and bytes), the first 16 hex digits.
 
@@ -145,20 +163,20 @@ def tensors_hash(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ModelNotFound("has no .safetensors weights", folder)
-    stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    found = stamp(folder)
     kept = cache_folder() / "hashes" / (hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:24] + ".json")
     with suppress(OSError, ValueError, KeyError):  # what cannot be read is reckoned again
         known = json.loads(kept.read_text())
-        if known["stamp"] == stamp:
+        if known["stamp"] == found:
             return str(known["hash"])
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 22):
-                digest.update(block)
+                whole.update(block)
     with suppress(CharacteryError):
-        write_json(kept, {"stamp": stamp, "hash": digest.hexdigest()[:16]})
-    return digest.hexdigest()[:16]
+        write_json(kept, {"stamp": found, "hash": whole.hexdigest()[:16]})
+    return whole.hexdigest()[:16]
 
 
 def from_hub(name: str) -> Path | str:

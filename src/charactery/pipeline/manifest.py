@@ -35,6 +35,7 @@ def manifest(order: Order, models: Models, subject: Subject) -> Row:
     settings: Row = {
         **stated(order, subject),
         "base_hash": models.base_hash(subject),
+        **({"tokenizer": frame} if (frame := models.frame_hash(subject)) else {}),
         "teacher": teacher
         and {
             "subject": order.teacher,

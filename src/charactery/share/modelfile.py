@@ -45,7 +45,7 @@ def modelfile(
 
 def _frame(tokenizer: Any) -> tuple[str, str]:
     """The template in Ollama's language and the system message of its own, for a frame that is known; else "", ""."""
-    if tokenizer.chat_template == BASE_TEMPLATE:
+    if str(tokenizer.chat_template).endswith(BASE_TEMPLATE):
         return GO_BASE.replace("END", tokenizer.eos_token or ""), ""
     turns = [("system", "\x01"), ("user", "\x02"), ("assistant", "\x03"), ("user", "\x04")]
     expected = "".join(CHATML.format(role=role, content=text) for role, text in turns) + "<|im_start|>assistant\n"
