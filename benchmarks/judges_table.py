@@ -22,8 +22,9 @@ from charactery.models.sentences import SentenceEncoder
 from charactery.models.subject import parse_subject
 from charactery.pipeline.judging import check_judge
 from charactery.pipeline.watch import Watch
+from charactery.report.numbers import short_interval
 from charactery.runs import Row, Run, read_rows, read_run, write_json, write_text
-from charactery.stats import rate
+from charactery.stats import Estimate, rate
 
 HERE = Path(__file__).parent
 KEPT, PAGE, KNOWN = HERE / "judges_table.json", HERE.parent / "docs" / "judges.md", HERE / "judges_page.md"
@@ -152,7 +153,7 @@ def page(judges: Sequence[Row], teachers: Sequence[Row]) -> str:
 def _cell(estimate: Row | None) -> str:
     if estimate is None or estimate["value"] is None:
         return "–"
-    return f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    return short_interval(Estimate(**estimate))
 
 
 def main() -> None:

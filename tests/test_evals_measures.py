@@ -9,7 +9,7 @@ from charactery.evals.measures import Measured, _cost, _likelihood, figures, ver
 from charactery.judges.classifier import BESIDE_OTHERS, OTHERS, SHUFFLED
 from charactery.models.chat import user
 from charactery.runs import Row
-from charactery.stats import Estimate, nothing
+from charactery.stats import Estimate, mean, nothing
 
 NO_JUDGE: Any = None
 
@@ -59,6 +59,17 @@ def test_likelihoods_are_paired_by_prompt_in_each_condition() -> None:
         less_prompted = by_key["expression", "likelihood difference from prompted", "trained", condition, ""]
         assert less_plain.value == pytest.approx(0.3) and less_prompted.value == pytest.approx(-0.2)
         assert less_plain.low is less_prompted.high is None  # each pair alike: by other pairs they would differ
+
+
+def test_what_is_all_alike_and_has_no_interval_holds_its_bound() -> None:
+    told = mean([1.0] * 8)
+    rows = [
+        {"eval": "expression", "metric": "ratio to prompted", "subject": "trained", "condition": "turn 1", "trait": "",
+         "estimate": told.as_dict()}
+    ]  # fmt: skip
+    held = {v["name"]: v["held"] for v in verdicts(rows)}
+    assert told.low is None and held["expression at least 0.8 of prompted"] is True
+    assert held["lower end of that ratio above 0.65"] is True
 
 
 def test_repetition_is_over_held_out_answers_by_prompt() -> None:

@@ -111,6 +111,7 @@ def test_tokens_of_a_training_that_was_killed_are_counted_on(tmp_path: Path) -> 
     assert read("sft") == 20 + 15 and read("dpo") == read("sft") + 7 and read("grpo") == read("dpo") + 60
     assert read("sft", "checkpoint-2") == 20 and read("grpo", "checkpoint-1") == read("dpo") + 30
     whole = Subject("run", str(folders["dpo"] / "model"), "folder", run=tmp_path)
+    assert read("sham-sft") == 900  # of its own arm
     assert trained_tokens(whole) == read("dpo") and trained_tokens(Subject("b", "b", "folder")) == 0
 
 

@@ -158,6 +158,7 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Outputs], tuple[LlmJudg
         mock = get_model("mockllm/judge", custom_outputs=outputs, memoize=False)
         monkeypatch.setattr("charactery.models.api.get_model", lambda name: mock)
         monkeypatch.setattr("charactery.models.api._gives", {})
+        monkeypatch.setattr("charactery.models.api._answered", set())
         return LlmJudge(Models("cpu").speaker("mockllm/judge"), CAPTAIN), asked
 
     return made
@@ -243,7 +244,24 @@ def test_what_else_is_wrong_is_not_asked_again(status: int, behind: Any, tmp_pat
     held, asked = behind(answers)
     with pytest.raises(ModelNotFound, match=f"status {status}"):
         held.compare(COMPARED[:2], Journal(tmp_path / "j"))
-    assert len(asked) == 4 and all(c.logprobs for c in asked)
+    assert len(asked) == (4 if status == 413 else 1) and all(c.logprobs for c in asked)
+
+
+def test_a_question_that_is_refused_costs_its_own_verdict_and_is_not_asked_again(behind: Any, tmp_path: Path) -> None:
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        if "Drink less coffee." in question:
+            raise Status(400)
+        return says("A" if "Aye" in shown(question)[0] else "B")
+
+    held, asked = behind(answers)
+    verdicts = held.compare(COMPARED, Journal(tmp_path / "j"))
+    assert [v.outcome for v in verdicts] == ["first", "second", "refusal"] or verdicts[2].probability is None
+    assert sum("Drink" in str(c) for c in asked) == 0 and len(asked) <= 8
+    (tmp_path / "j").write_text(
+        (tmp_path / "j").read_text().splitlines(keepends=True)[0]
+    )  # stopped after the first pass
+    again, asked = behind(answers)
+    assert again.compare(COMPARED, Journal(tmp_path / "j")) == verdicts and not asked
 
 
 def test_a_service_that_breaks_at_log_probabilities_is_asked_without_until_it_has_given_some(
@@ -315,7 +333,9 @@ def test_finished_comparisons_are_not_asked_again(tiny_model: LocalModel, tmp_pa
         ("I would pick A.", "first"), ("A good answer names the sea.", "unparsed"), ("Certainly!", "unparsed"),
         ("", "unparsed"), ("I'm sorry, I can't help with that.", "refusal"),
         ("I prefer A. But it is B.", "unparsed"), ("Be that as it may", "unparsed"),
-        ("A, B, or C", "unparsed"), ("A or B", "unparsed"), ("A, because B is stiff", "first"),
+        ("A, B, or C", "unparsed"), ("A or B", "unparsed"), ("A, because B is stiff", "first"), ("A/B", "unparsed"),
+        ("B. A is generic", "second"), ("A: B breaks a trait", "first"), ("B\n\nA is plain", "second"),
+        ("C. A and B are alike", "tie"), ("A. A is warmer", "first"),
         ("<think>\nThe first one is A, and it says", "unparsed"), ("<think>It is A.</think>B", "second"),
         ("It is A. Or not?</think>\nB", "second"),
     ],

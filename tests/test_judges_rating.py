@@ -72,7 +72,7 @@ def test_by_comparison_what_says_nothing_is_compared_with_nothing(tmp_path: Path
     judge = Preferring(None, CAPTAIN)  # type: ignore[arg-type]
     cases = [Case((user("?"),), ("b", "", "a", " ")), Case((user("?"),), ("", "a"))]
     rated = ByComparison(judge).rate(cases, Journal(tmp_path / "j"), lambda done: None)
-    assert rated.values == ((pytest.approx(0.1), None, pytest.approx(0.9), None), (None, None))
+    assert rated.values == ((pytest.approx(0.1), None, pytest.approx(0.9), None), (None, 1.0))
     assert sum(rated.outcomes.values()) == 1
 
 
@@ -87,8 +87,10 @@ def test_a_judge_is_another_with_another_character_of_its_own(tmp_path: Path) ->
     def speaker(subject: Any) -> Speaker:
         return Speaker(parse_subject(subject), None, None, "weights")
 
-    models: Any = SimpleNamespace(speaker=speaker, base_hash=lambda subject: "hash")
-    base = parse_subject("smollm2")
+    base, frame = parse_subject("smollm2"), list[str | None]([None])
+    models: Any = SimpleNamespace(
+        speaker=speaker, base_hash=lambda subject: "hash", frame_hash=lambda subject: frame[0]
+    )  # fmt: skip
     mine = tmp_path / "mine.md"
     written = [find_character("companion"), find_character("captain")]
     said = []
@@ -96,3 +98,6 @@ def test_a_judge_is_another_with_another_character_of_its_own(tmp_path: Path) ->
         mine.write_text(dump_character(character))
         said.append(judge_identity(f"smollm2+{mine}", models, base))
     assert len({*said, judge_identity("smollm2", models, base), judge_identity(LIKELIHOOD, models, base)}) == 4
+    assert judge_identity(LIKELIHOOD, models, base) == "hash"
+    frame[0] = "another chat template"
+    assert judge_identity(LIKELIHOOD, models, base) != "hash"

@@ -244,7 +244,10 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], ModelOu
 
     monkeypatch.setattr("inspect_ai.model._model.ModelAPI.count_text_tokens", count)
 
-    def made(says: Callable[[str], ModelOutput]) -> Speaker:
+    def made(says: Callable[[str], ModelOutput], anew: bool = True) -> Speaker:
+        if anew:
+            monkeypatch.setattr("charactery.models.api._answered", set())
+
         def outputs(input: Any, tools: Any, choice: Any, config: Any) -> ModelOutput:
             return says(input[-1].text)
 
@@ -265,15 +268,19 @@ def raises(error: BaseException) -> ModelOutput:
 
 @pytest.mark.parametrize(
     "error",
-    [Status(400), Status(401), ValueError("too long"), ModelGenerateError("\nRequest:\n{}", provider_message="no")],
+    [Status(400), Status(413), ValueError("too long")],
 )
 def test_what_a_service_refuses_is_that_requests_alone(behind: Any, tmp_path: Path, error: Exception) -> None:
     speaker = behind(lambda text: raises(error) if text == "b" else aye())
     answers = answer_all(each(speaker, ASKED[2:5]), SAMPLER, Journal(tmp_path / "j"))
     assert [a.text for a in answers] == ["Aye.", "", "Aye."]
-    why = f"mockllm/model refuses it: {getattr(error, 'provider_message', error)}"
+    why = f"mockllm/model refuses it: {error}"
     assert [a.error for a in answers] == ["", why, ""]
+    # of a service that has answered before, so is a batch that holds nothing else; it is asked for again alone
+    speaker = behind(lambda text: raises(error), anew=False)
+    assert [a.error for a in speaker.answer(ASKED[:2], SAMPLER)] == [why] * 2
     speaker = behind(lambda text: raises(error))
+    assert [a.error for a in speaker.answer(ASKED[:1], SAMPLER)] == [why]
     with pytest.raises(ModelNotFound, match="mockllm/model refuses it"):
         speaker.answer(ASKED[:3], SAMPLER)
 
@@ -285,10 +292,20 @@ def test_what_is_no_refusal_ends_the_batch(behind: Any, error: BaseException) ->
         speaker.answer(ASKED[2:5], SAMPLER)
 
 
-def test_a_service_that_is_not_paid_is_not_asked_on(behind: Any) -> None:
-    speaker = behind(lambda text: raises(Status(402)) if text == "b" else aye())
-    with pytest.raises(ModelNotFound, match=r"does not answer \(402\)"):
-        speaker.answer(ASKED[2:5], SAMPLER)
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Status(401), r"does not answer \(401\)"), (Status(402), r"does not answer \(402\)"),
+        (ModelGenerateError("\nRequest:\n{}", provider_message="no"), r"does not answer \(no status\): no"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_requests_fault_is_not_kept_as_its_own(
+    behind: Any, tmp_path: Path, error: Exception, said: str
+) -> None:
+    speaker, journal = behind(lambda text: raises(error) if text == "b" else aye()), Journal(tmp_path / "j")
+    with pytest.raises(ModelNotFound, match=said):
+        answer_all(each(speaker, ASKED[2:5]), SAMPLER, journal)
+    assert not journal.done
 
 
 def test_an_answer_that_a_filter_withholds_is_none(behind: Any) -> None:

@@ -396,6 +396,12 @@ def test_more_rows_are_in_memory_at_once_on_a_large_card(parameters: float, want
     assert at_once(Dpo(together=4), 8, parameters, card=80e9) == wanted
 
 
+@pytest.mark.parametrize(("batch", "parameters", "wanted"), [(8, 3e9, 2), (8, 135e6, 4), (5, 135e6, 1)])
+def test_kto_has_two_pairs_at_once_where_they_divide_a_step(batch: int, parameters: float, wanted: int) -> None:
+    assert at_once(Dpo(loss="kto"), batch, parameters) == wanted
+    assert at_once(Dpo(), 8, 3e9) == 1
+
+
 # -- too little memory
 
 

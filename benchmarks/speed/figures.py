@@ -116,7 +116,8 @@ def page(run: Path, out: Path) -> str:
         f"Of {counted} figures with an interval on both sides, {inside} of the plain values ({inside / counted:.0%}) "
         f"lie in ours' 95% interval, and the intervals of {overlap} ({overlap / counted:.1%}) overlap. Were the two "
         "drawn independently of each other, 83% and 99.4% would be expected; they share their prompts, so more."
-        + (f" {len(moved)} figures of one text have none, and differ by {max(moved):.4f} at most." if moved else ""),
+        + (f" {len(moved)} figures, of one text or all alike, have none; they differ by " if moved else "")
+        + (f"{max(moved):.4f} at most." if moved else ""),
         "",
         f"Of {len(differences)} differences pair by pair, the intervals of {len(hold)} "
         f"({len(hold) / len(differences):.0%}) hold 0; "

@@ -20,6 +20,8 @@ def runs(
     Example: charactery runs
     """
     from charactery.errors import RunConflict
+    from charactery.report.numbers import short_interval
+    from charactery.stats import Estimate
 
     found = sorted(p.parent for p in folder.glob("*/manifest.json"))
     if not found and not as_json:
@@ -39,7 +41,7 @@ def runs(
         else:
             ratio = row["expression"]
             took = (
-                f"expression {ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] of prompted"
+                f"expression {short_interval(Estimate(**ratio))} of prompted"
                 if ratio and ratio["value"] is not None
                 else f"{len(done)} of {len(names)} stages; next: {row['left'][0]}"
                 if row["left"]

@@ -256,6 +256,11 @@ def _choice(measured: Measured, add: Add, seed: int) -> None:
             add("multiple choice", f"difference from {other}", paired_difference(*pair, seed), role, "all")
 
 
+def _low(e: Estimate) -> float:
+    """The lower end; of what is all alike, and has none, the value."""
+    return (e.value or 0.0) if e.low is None else e.low
+
+
 def verdicts(found: Sequence[Row]) -> list[Row]:
     """What a run is held to, and whether it held: true, false, or None where it was not measured."""
 
@@ -274,11 +279,11 @@ def verdicts(found: Sequence[Row]) -> list[Row]:
     likelier = get("expression", "likelihood difference from plain", "trained", "turn 1")
     bounds: list[tuple[str, Estimate, Callable[[Estimate], bool]]] = [
         ("expression at least 0.8 of prompted", ratio, lambda e: (e.value or 0) >= 0.8),
-        ("lower end of that ratio above 0.65", ratio, lambda e: (e.low or 0) > 0.65),
-        ("expression clear of plain", plain, lambda e: (e.low or 0) > 0),
-        ("expression clear of sham", sham, lambda e: (e.low or 0) > 0),
-        ("expression clear of another character", another, lambda e: (e.low or 0) > 0),
-        ("likelihood clear of plain", likelier, lambda e: (e.low or 0) > 0),
+        ("lower end of that ratio above 0.65", ratio, lambda e: _low(e) > 0.65),
+        ("expression clear of plain", plain, lambda e: _low(e) > 0),
+        ("expression clear of sham", sham, lambda e: _low(e) > 0),
+        ("expression clear of another character", another, lambda e: _low(e) > 0),
+        ("likelihood clear of plain", likelier, lambda e: _low(e) > 0),
     ]
     for name, metric, condition, most in (
         ("bits per byte on prose", "bits per byte ratio", "prose", 1.10),

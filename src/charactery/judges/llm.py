@@ -32,7 +32,7 @@ Outcome = Literal["first", "second", "tie", "refusal", "unparsed", "order"]
 Read = tuple[Outcome, float | None]  # of one order, and the probability that the first answer is the better one
 UNREAD: tuple[Outcome, ...] = ("unparsed", "refusal")
 REFUSAL = re.compile(r"\b(can(?:no|')t|unable|won't|will not|not able|as an ai|sorry)\b", re.IGNORECASE)
-LISTS = re.compile(r"\W*[ABC]\W+(?:or\W+)?[ABC]\b")  # what could be said, and not what is
+LISTS = re.compile(r"\W*[ABC]\W*?(?:,|/|\bor\b)\W*(?:or\W+)?[ABC]\b")  # what could be said, and not what is
 STARTS = re.compile(r"\W*(?:answer\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])", re.IGNORECASE)
 NAMES = re.compile(r"\b(?:is|choose|pick|prefer)\W+(?:(?:answer|option)\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])")
 
@@ -111,11 +111,12 @@ class LlmJudge:
     def _batch(self, batch: Sequence[Comparison], journal: Journal, seed: int) -> list[Verdict]:
         both = [*batch, *(Comparison(c.messages, c.second, c.first) for c in batch)]
         questions = [self.question(c) for c in both]
+        refused: set[int] = set()  # by the service: asked again they would be so again
         if self.speaker.model is None:
-            read, replied = self._first_said(questions, journal, seed), 1
+            (read, refused), replied = self._first_said(questions, journal, seed), 1
         else:
             read, replied = self._letters(questions), 0
-        left = [n for n, one in enumerate(read) if one is None or one[0] in UNREAD]
+        left = [n for n, one in enumerate(read) if (one is None or one[0] in UNREAD) and n not in refused]
         again = self._replies([questions[n] for n in left], journal, seed, replied)
         for n, one in zip(left, again, strict=True):
             read[n] = one
@@ -132,18 +133,20 @@ class LlmJudge:
         sums_N_L = np.array([float(s.sum()) for s in scores]).reshape(-1, len(LETTERS))
         return [_by_letters(*row) for row in np.exp(sums_N_L).tolist()]
 
-    def _first_said(self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int) -> list[Read | None]:
-        """Of a model behind an API: by the letters' probabilities as the reply's first word, or by the reply."""
+    def _first_said(
+        self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int
+    ) -> tuple[list[Read | None], set[int]]:
+        """Of a model behind an API: by the letters' probabilities as the reply's first word, or by the reply; and which
+        questions the service refused."""
         from charactery.models.api import likely_first
 
         asks = [Request(self.speaker.prompt(q), derive_seed(seed, "judge", 0, n)) for n, q in enumerate(questions)]
         key = digest(["first said", self.speaker.identity, seed, [ask.messages for ask in asks]])
         if key not in journal.done:
             journal.add(key, likely_first(self.speaker.subject.base, asks, REPLY))
-        return [
-            _by_letters(*(words.get(letter, 0.0) for letter in LETTERS)) or said(reply)
-            for reply, words in journal.done[key]
-        ]
+        told = journal.done[key]
+        read = [_by_letters(*(words.get(letter, 0.0) for letter in LETTERS)) or said(reply) for reply, words, _ in told]
+        return [*read], {n for n, (*_, error) in enumerate(told) if error}
 
     def _replies(
         self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int, replied: int

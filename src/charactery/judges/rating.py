@@ -138,6 +138,10 @@ class ByComparison:
 
         verdicts = self.judge.compare(comparisons, journal, advance)
         won: dict[tuple[int, int], list[float]] = defaultdict(list)
+        for c, case in enumerate(cases):  # one that says something wins against what says nothing
+            match [n for n, answer in enumerate(case.answers) if answer.strip()]:
+                case [alone] if len(case.answers) > 1:
+                    won[c, alone].append(1.0)
         for (c, a, b), verdict in zip(asked, verdicts, strict=True):
             if verdict.probability is not None:
                 won[c, a].append(verdict.probability)
@@ -209,7 +213,8 @@ class ByCoin:
 def judge_identity(name: str, models: Models, base: Subject) -> str:
     """What names exactly the judge that `judge_named` makes: its weights, and what it reads before what it judges."""
     if name == LIKELIHOOD:
-        return models.base_hash(base)
+        frame = models.frame_hash(base)
+        return digest([models.base_hash(base), frame]) if frame else models.base_hash(base)
     speaker = models.speaker(name)
     return digest([speaker.identity, speaker.prompt([])])
 

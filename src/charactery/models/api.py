@@ -14,6 +14,7 @@ from inspect_ai.model import (
     ModelOutput,
     get_model,
 )
+from inspect_ai.model._model import ModelGenerateError
 from tenacity import RetryError
 
 from charactery.errors import ModelNotFound
@@ -23,8 +24,9 @@ RETRIES = 5  # Inspect waits 3 seconds before the first and twice as long before
 PATIENCE = 900  # seconds after which no try is added
 LIKELIEST = 5  # tokens whose probabilities are asked for; some services give no more
 REFUSED = (400, 404, 422, 501)  # statuses of a request that will not be done as it is
-UNABLE = (402, 408, 409, 425, 429)  # of 4xx, those that the request itself is not to blame for
+UNABLE = (401, 402, 403, 408, 409, 425, 429)  # of 4xx, those that the request itself is not to blame for
 BROKEN = (500, 501)  # those of services that fail at a request they do not know
+_answered: set[str] = set()  # models that have given an answer in this process
 _gives: dict[str, bool] = {}  # by model, whether it gave log-probabilities, or an answer without them alone
 
 
@@ -52,7 +54,7 @@ async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, like
 
     A service that refuses to give those is asked without them from then on; one request finds out before the rest are
     sent. A request that is refused gets an output with an error, and the others theirs. Raises what `ask_api` does, and
-    ModelNotFound where all are refused, or the service answers none.
+    ModelNotFound where the service answers none, or refuses all of several and has answered nothing before.
     """
     kinds: dict[str, Any] = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
@@ -81,16 +83,19 @@ async def outputs(name: str, requests: Sequence[Request], sampler: Sampler, like
             return await one(request)
         except Exception as error:
             status = getattr(error, "status_code", None)
-            if _refusal(error) or (isinstance(status, int) and 400 <= status < 500 and status not in UNABLE):
+            refused = isinstance(status, int) and 400 <= status < 500 and status not in UNABLE
+            if status in REFUSED or refused or type(error) is ValueError:
                 return ModelOutput.from_content(name, "", "unknown", f"{name} refuses it: {_reason(error)}")
-            if status is None:
+            if status is None and not isinstance(error, ModelGenerateError):
                 raise
-            raise ModelNotFound(f"{name} does not answer ({status}): {_reason(error)}") from error
+            raise ModelNotFound(f"{name} does not answer ({status or 'no status'}): {_reason(error)}") from error
 
     alone = 1 if likeliest and name not in _gives else 0
     told = [await kept(request) for request in requests[:alone]]
     told += await asyncio.gather(*(kept(request) for request in requests[alone:]))
-    if told and all(output.error for output in told):  # it is no request's own fault
+    if not all(output.error for output in told):
+        _answered.add(name)
+    elif len(told) > 1 and name not in _answered:  # it is no request's own fault
         raise ModelNotFound(str(told[0].error))
     return told
 
@@ -108,8 +113,11 @@ def _broke(error: Exception) -> bool:
     return getattr(last, "status_code", None) in BROKEN
 
 
-def likely_first(name: str, requests: Sequence[Request], sampler: Sampler) -> list[tuple[str, dict[str, float]]]:
-    """What is said to each request, and the probabilities of the likeliest words it could have begun with.
+def likely_first(
+    name: str, requests: Sequence[Request], sampler: Sampler
+) -> list[tuple[str, dict[str, float], str | None]]:
+    """What is said to each request, the probabilities of the likeliest words it could have begun with, and an error
+    where the request was refused.
 
     White space around a word does not count, nor what there is of it before the first. {} where the service gives none.
     """
@@ -121,7 +129,7 @@ def likely_first(name: str, requests: Sequence[Request], sampler: Sampler) -> li
         for token in (first.top_logprobs if first else None) or []:
             word = token.token.strip()
             words[word] = words.get(word, 0.0) + math.exp(token.logprob)
-        found.append((output.completion.strip(), words))
+        found.append((output.completion.strip(), words, output.error))
     return found
 
 

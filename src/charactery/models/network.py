@@ -154,7 +154,7 @@ def _cached_as(network: Any) -> str:
     """What the network's forward calls its cache. Raises ModelNotFound where it takes none that is known."""
     takes = inspect.signature(network.base_model.forward).parameters
     for name in ("past_key_values", STATES):
-        if name in takes:
+        if name in takes and network.config.model_type != "xlstm":  # whose cache is of its own making
             return name
     raise ModelNotFound(
         f"{type(network).__name__} keeps what it has read in a way that is not known here; it can be trained by other "

@@ -70,7 +70,7 @@ def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Wat
     points, prompts = every_point(runs), in_common(runs, chosen)
     settings = chosen.manifest["settings"]
     subject, models = parse_subject(settings["model"]), Models(device, watch.say)
-    if models.base_hash(subject) != settings["base_hash"]:
+    if (models.base_hash(subject), models.frame_hash(subject)) != (settings["base_hash"], settings.get("tokenizer")):
         raise CharacteryError("was made with other weights than this model has now", chosen.folder)
     character = load_character(chosen.folder / "character.md")
     classifier = json.loads((evaluate_folder(chosen) / "judge.json").read_text())

@@ -102,7 +102,7 @@ def made_of(run: Run, recipe: Recipe, made: Row, name: str) -> Row | None:
     found: Row = {
         "stage": name,
         "environment": made["environment"],
-        "tokenizer": made.get("base", {}).get("tokenizer"),
+        "tokenizer": [made.get("base", {}).get("tokenizer"), settings.get("tokenizer")],
         "settings": {key: settings[key] for key in (OF_JUDGE if kind == "judge" else OF_RUN)},
         "recipe": {key: chosen[key] for key in LOOKS_AT[kind]},
         "files": [

@@ -6,6 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from charactery.constitution import Character
 from charactery.report.figures import Figure
+from charactery.report.numbers import interval
 from charactery.report.source import Source
 from charactery.report.verdict import headline
 from charactery.report.words import condition_title, definition, eval_title
@@ -80,7 +81,7 @@ def model_card(character: Character, index: Row, source: Source | None, files: S
         head = "| Eval | Figure | Condition | Value [95%] | n |\n|---|---|---|---|---|"
         body = [
             f"| {_short(f)} | {f.metric} | {condition_title(f.condition) if f.condition else ''} | "
-            f"{f.estimate.value:.3g} [{_bound(f.estimate.low)}, {_bound(f.estimate.high)}] | {f.estimate.n} |"
+            f"{interval(f.estimate)} | {f.estimate.n} |"
             for f in rows
         ]
         told = dict.fromkeys(f"{f.metric} ({_short(f)}): {words}" for f in rows if (words := _means(f)))
@@ -98,10 +99,6 @@ def _means(figure: Figure) -> str:
 
 def _short(figure: Figure) -> str:
     return eval_title(figure.eval).partition(":")[0].lower()
-
-
-def _bound(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3g}"
 
 
 def _use(index: Row) -> str:

@@ -34,7 +34,8 @@ def train_fitting(
         except (MemoryError, RuntimeError) as error:
             card = card_memory(model.device)
             now = at_once(settings, batch, parameters, card)
-            if now == 1 or process_count() > 1 or not out_of_memory(error):
+            least = at_once(replace(settings, together=1), batch, parameters, card)
+            if now == least or process_count() > 1 or not out_of_memory(error):
                 raise
         del model
         clear_device_cache(garbage_collection=True)

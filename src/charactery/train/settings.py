@@ -107,4 +107,6 @@ def at_once(settings: Sft | Dpo | Grpo, batch: int, parameters: float, card: flo
     most = settings.together if parameters <= max(LARGE, card / CARD) else settings.together // 4
     if parameters <= card / ROOMY_CARD:
         most *= 2
-    return next(n for n in range(max(1, min(most, batch)), 0, -1) if batch % n == 0)
+    sets_side_by_side = isinstance(settings, Dpo) and settings.loss == "kto"
+    least = 2 if sets_side_by_side and batch % 2 == 0 else 1
+    return next(n for n in range(max(least, min(most, batch)), 0, -1) if batch % n == 0)

@@ -63,9 +63,11 @@ def trained_tokens(subject: Subject) -> int:
         return 0
     run, total = read_run(subject.run), 0
     own = subject.adapter or Path(subject.base)  # of a stage, at its end or at a checkpoint
+    arm = "sham-" if "-sham-" in own.parent.name else ""
+    kinds = [f"{arm}{kind}" for kind in ("sft", "dpo", "grpo")]
     for name in run.manifest["stages"]:
         folder = run.stage_folder(name)
-        if stage_kind(name) not in ("sft", "dpo", "grpo") or not (folder / "log.jsonl").exists():
+        if stage_kind(name) not in kinds or not (folder / "log.jsonl").exists():
             continue
         until = int(own.name.partition("-")[2]) if own.parent == folder and own.name.startswith("checkpoint-") else None
         rows = [r for r in read_rows(folder / "log.jsonl") if until is None or r["step"] <= until]
