@@ -242,8 +242,8 @@ def test_the_model_card_is_the_hubs(bundle: Path, shared_run: Path, tmp_path: Pa
     assert [(r.metric_value, r.metric_args["low"], r.metric_args["high"], r.metric_args["n"]) for r in rate] == [
         (kept["value"], kept["low"], kept["high"], kept["n"])
     ]
-    low, high = (f"{kept[end]:.3g}" for end in ("low", "high"))
-    assert f"| {kept['value']:.3g} [{low}, {high}] | {kept['n']} |" in card.text
+    value, low, high = (f"{kept[end]:.3f}" for end in ("value", "low", "high"))
+    assert f"| {value} [{low}, {high}] | {kept['n']} |" in card.text
 
 
 def test_the_card_is_a_picture_that_other_readers_take(bundle: Path, shared_run: Path, tmp_path: Path) -> None:
