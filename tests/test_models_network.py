@@ -49,6 +49,19 @@ def test_whatever_is_done_to_logits_is_left_to_the_model(name: str) -> None:
     assert answers_whole(alone)
 
 
+def random_network(kind: str, spread: float, **more: Any) -> Any:
+    """A small random model of a kind. In float64, so that rounding does not turn a draw."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
+    torch.manual_seed(0)
+    return getattr(transformers, f"{kind}ForCausalLM")(config(
+        vocab_size=456, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=512, initializer_range=spread,
+        bos_token_id=1, eos_token_id=2, pad_token_id=2, **more,
+    )).double()  # fmt: skip
+
+
 LINEAR = {f"linear_{part}": 2 for part in ("num_key_heads", "num_value_heads")}
 LINEAR |= {f"linear_{part}": 16 for part in ("key_head_dim", "value_head_dim")}
 KINDS: dict[str, dict[str, Any]] = {  # a state beside keys and values; the same; layers that read an earlier one's keys
@@ -65,16 +78,8 @@ KINDS: dict[str, dict[str, Any]] = {  # a state beside keys and values; the same
 
 @pytest.mark.parametrize("kind", [*KINDS])
 def test_models_that_keep_more_than_keys_and_values(kind: str, tiny_model: LocalModel) -> None:
-    """In float64, so that rounding does not turn a draw: together as alone, and scores as without a cache."""
-    import transformers
-
-    config = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
-    torch.manual_seed(0)
-    network = getattr(transformers, f"{kind}ForCausalLM")(config(
-        vocab_size=456, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, max_position_embeddings=512, initializer_range=0.1,
-        bos_token_id=1, eos_token_id=2, pad_token_id=2, **KINDS[kind],
-    )).double()  # fmt: skip
+    """Together as alone, and scores as without a cache."""
+    network = random_network(kind, 0.1, **KINDS[kind])
     network.generation_config.eos_token_id = list(range(0, 456, 20))  # so that some end early
     model = LocalModel(network, tiny_model.tokenizer, kind)
     if "Mamba" in kind:
@@ -101,15 +106,7 @@ WINDOWED: dict[str, dict[str, Any]] = {  # a window counts places
 @pytest.mark.parametrize("kind", [*WINDOWED])
 def test_a_window_is_of_tokens_and_not_of_padding(kind: str, tiny_model: LocalModel) -> None:
     """Behind a beginning that rows share, a short row's places are not taken by what is no token."""
-    import transformers
-
-    config = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
-    torch.manual_seed(0)
-    network = getattr(transformers, f"{kind}ForCausalLM")(config(
-        vocab_size=456, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, max_position_embeddings=512, initializer_range=0.3,
-        bos_token_id=1, eos_token_id=2, pad_token_id=2, **WINDOWED[kind],
-    )).double()  # fmt: skip
+    network = random_network(kind, 0.3, **WINDOWED[kind])
     model = LocalModel(network, tiny_model.tokenizer, kind)
     begun = "You are a captain of few words who keeps an honest log and is kind to the crew. "
     asked = [(user(begun + text),) for text in ("Hm?", "Why is the sky blue at noon, and black at night, and red?")]

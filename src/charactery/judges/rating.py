@@ -122,7 +122,10 @@ class ByComparison:
         return self.judge.speaker.subject.text
 
     def rate(self, cases: Sequence[Case], journal: Journal, progress: Progress) -> Ratings:
-        """Every answer that says something against every other; the mean of those with a verdict, None for none."""
+        """Every answer that says something against every other; the mean of those with a verdict, None for none.
+
+        Beside answers that say nothing, the only one that does has won.
+        """
         asked: list[tuple[int, int, int]] = []
         for c, case in enumerate(cases):
             said = [n for n, answer in enumerate(case.answers) if answer.strip()]

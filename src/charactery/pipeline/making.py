@@ -105,7 +105,7 @@ class Making(Common):
         sampler = replace(self.sampler, temperature=self.recipe.draft_temperature)  # as what is revised was drawn
         revising = Revising(
             character, self.speaker(self.recipe.start(name)), sampler, judge, self.order.seed_of(name),
-            system_prompt(character),            self.recipe.batch,
+            system_prompt(character), self.recipe.batch,
         )  # fmt: skip
         learn, pairs = revise(drafts, revising, folder, self.watch.advance)
         if len(learn) < LEAST_PAIRS:
