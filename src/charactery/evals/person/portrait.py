@@ -173,7 +173,7 @@ def says_not_known(answer: str) -> bool | None:
 def found_in_labelled() -> dict[bool, tuple[int, int]]:
     """Of labelled answers that do not know (True), and of those that do, in how many that is found, and of how many.
 
-    They were written for this, in old words and in today's, before the list was held against them.
+    They were written for this, in old words and in today's; none of them made the list what it is.
     """
     rows = read_rows(HERE / "not_known.jsonl")
     sides = {label: [row["answer"] for row in rows if row["not known"] is label] for label in (True, False)}
