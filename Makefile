@@ -30,7 +30,7 @@ check: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m charactery.cli.reference --check docs/cli.md
 	$(BIN)/python -m pytest tests/test_docs.py
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 docs: .venv/ready
 	$(BIN)/python -m charactery.cli.reference docs/cli.md

@@ -70,6 +70,7 @@ VERDICTS = {
     "bits per byte on prose": "prose", "bits per byte in the chat frame": "chat frame", "repetition": "repetition",
     MIXTURE: "",  # the judge's, and not the recipe's
 }  # fmt: skip
+REVISED = ("over the first answer", "over an empty principle", "empty over the first answer")
 SECONDS = ("own stages", "training", "processor")
 MOST = 240  # seconds of training that a cell is meant to keep to
 SHORT = 8  # of a digest's signs
@@ -92,7 +93,6 @@ ABOUT_COSTS = {
     "choice": "multiple choice accuracy less the plain model's",
     "repetition, length": "divided by the plain model's",
     "KL": "nats an answer, of the trained model from the plain one, on its own answers at temperature 0.7",
-    "after the slash": "the sham's, without its interval",
 }
 ABOUT_TAKES = {
     "answers": "drawn for each one that is given",
@@ -180,6 +180,10 @@ def figures(run: Run) -> Row:
         best = run.manifest["settings"]["recipe"]["best_of"]["n"]
         by_n = json.loads((run.stage_folder(BEST_OF) / "figures.json").read_text())
         found |= {"answers": best, "KL at most": next(row["kl_bound"] for row in by_n if row["n"] == best)}
+    if "revisions" in names:
+        counts = json.loads((run.stage_folder("revisions") / "counts.json").read_text())
+        unfit = [sum(counts.get(key, {}).values()) for key in ("faults", "empty faults")]
+        found["revised"] = {key: counts[key] for key in REVISED} | {"unfit": unfit}
     taken = [r.name for r in own if r.taken_from or (r.folder / REUSED).exists()]
     return found | {
         "own stages": round(sum(r.seconds for r in own)),
@@ -232,7 +236,7 @@ def table(kept: dict[str, Row]) -> str:
         if mine:
             picture = f"![{_alt(character, mine)}]({_image(character)})"
             lines += ["", f"## {character}", "", *_controls(mine), "", picture]
-            lines += ["", "### Does it show?", "", *_shows(mine)]
+            lines += ["", "### Does it show?", "", *_shows(mine), *_revised(mine)]
             lines += ["", "### What it costs", "", *_costs(mine), "", "### What it takes", "", *_takes(mine)]
     lines += ["", "## What the columns are"]
     every = {"Does it show?": ABOUT_SHOWS, "What it costs": ABOUT_COSTS, "What it takes": ABOUT_TAKES}
@@ -287,6 +291,21 @@ def _shows(mine: dict[Cell, Row]) -> list[str]:
     return lines
 
 
+def _revised(mine: dict[Cell, Row]) -> list[str]:
+    """How often a revision by a principle was the better one, of the recipe that makes them."""
+    lines = []
+    for cell, row in mine.items():
+        if told := row.get("revised"):
+            first, empty, by_none = (
+                f"{_said(told[key])} (n {told[key]['n']}, {told[key]['missing']} without a verdict)" for key in REVISED
+            )
+            lines += ["", f"Of the revisions that `{cell.recipe}` made at seed {cell.seed} the judge preferred {first} "
+                      f"to the answer revised, and {empty} to a revision made under an empty principle, which it "
+                      f"preferred to the answer in {by_none}. Revisions unfit to be learnt from are left out: "
+                      f"{told['unfit'][0]} by a principle and {told['unfit'][1]} under none."]  # fmt: skip
+    return lines
+
+
 def _costs(mine: dict[Cell, Row]) -> list[str]:
     titles = ("recipe", "seed", *COSTS)
     lines = [_cells(*titles), f"|{'---|' * len(titles)}"]
@@ -296,16 +315,10 @@ def _costs(mine: dict[Cell, Row]) -> list[str]:
         figures = [_of(rows, title) for title in COSTS]
         if bound := rows[0].get("KL at most"):
             figures[-1] = f"at most {bound:.2f}"
-        shams = [_mean_of([(row.get(title) or {}).get("sham") for row in rows]) for title in COSTS]
-        lines.append(_cells(recipe, which, *(f"{told} / {sham}" if sham else told
-                                            for told, sham in zip(figures, shams, strict=True))))  # fmt: skip
+        lines.append(_cells(recipe, which, *figures))
+        if any("sham" in (row.get(title) or {}) for row in rows for title in COSTS):
+            lines.append(_cells("*its sham*", f"*{which}*", *(_of(rows, title, "sham") for title in COSTS)))
     return lines
-
-
-def _mean_of(estimates: Sequence[Any]) -> str:
-    """Their mean alone; nothing where there is none."""
-    known = [e["value"] for e in estimates if e and e["value"] is not None]
-    return f"{sum(known) / len(known):.2f}" if known else ""
 
 
 def _takes(mine: dict[Cell, Row]) -> list[str]:

@@ -73,6 +73,7 @@ def test_outputs_that_are_not_alike_are_said_to_be_so() -> None:
     assert measured(differ, 1, limits_now=lambda: LIMITS)["alike"] is False
     assert close(4)([-2.0, -3.0], [-2.1, -3.2])[1] and not close(4)([-2.0, -3.0], [-2.1, -4.0])[1]
     assert beside(0.1)([2.0, 1.0], [2.1, 0.95])[1] and not beside(0.1)([2.0, 1.0], [2.0, 1.2])[1]
+    assert not beside(0.2)([0.693, 0.693], [0.693, 0.586])[1], "what learnt nothing is not like what did"
     assert beside(0.1)([2.0, 1.0], [1.5])[1] and not beside(0.1)([2.0, 1.0], [1.4])[1]
 
 

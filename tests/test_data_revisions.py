@@ -41,6 +41,7 @@ def revised(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     judge: Any = Counts(),
+    instructions: str = "You are a captain.",
 ) -> tuple[list[Any], list[Any], list[list[Request]]]:
     """What comes of first answers, revisions and those under an empty principle; and all that was asked."""
     asked: list[list[Request]] = []
@@ -56,7 +57,7 @@ def revised(
         for n, text in enumerate(firsts)
     ]
     speaker = Speaker(Subject("smollm2", "b", "folder"), None, None, "x")
-    told = Revising(CAPTAIN, speaker, Sampler(), judge, 3, "You are a captain.")
+    told = Revising(CAPTAIN, speaker, Sampler(), judge, 3, instructions)
     learn, pairs = revise(drafts, told, folder, lambda n: None)
     return learn, pairs, asked
 
@@ -105,15 +106,28 @@ def test_what_a_comparing_judge_says_of_a_third_text_has_no_part_in_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over both others the revision wins more than the first answer does, and to the first answer it loses."""
-    judge = Prefers({("b", "a"): 0.4, ("b", "c"): 0.9, ("c", "a"): 0.4, ("f", "d"): 0.6, ("e", "f"): 0.7})
-    learn, pairs, _ = revised(["a", "d"], ["b", "e"], ["c", "f"], tmp_path, monkeypatch, judge)
-    assert learn == [] and [(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs] == [("a", "b")]
+    a, b, c, d, e, f = (f"Text {n} says enough." for n in "abcdef")
+    judge = Prefers({(b, a): 0.4, (b, c): 0.9, (c, a): 0.4, (f, d): 0.6, (e, f): 0.7})
+    learn, pairs, _ = revised([a, d], [b, e], [c, f], tmp_path, monkeypatch, judge)
+    assert learn == [] and [(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in pairs] == [(a, b)]
     counts = json.loads((tmp_path / "counts.json").read_text())
     told = {key: (counts[key]["value"], counts[key]["n"]) for key in counts if "over" in key}
     assert told == {
         "over the first answer": (0.0, 1), "over an empty principle": (1.0, 2), "empty over the first answer": (0.5, 2),
     }  # fmt: skip
     assert counts["outcomes"] == {"compared": 6}
+
+
+def test_what_nobody_would_learn_from_does_not_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revision that says what it was told to is the likelier one by its words alone."""
+    told = "You are a captain who says aye, and who names the tide and the lad at every turn of the talk."
+    second = [told, "Aye, the tide turns early, lad."]
+    empty = ["Aye, aye, lad, aye, rest early.", told]
+    revised(["Rest well tonight.", "Rest early tonight."], second, empty, tmp_path, monkeypatch, instructions=told)
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert {counts[key]["n"] for key in ("over the first answer", "empty over the first answer")} == {1}
+    assert counts["over an empty principle"]["n"] == 0 and sum(counts["faults"].values()) == 1
+    assert sum(counts["empty faults"].values()) == 1 and counts["learnt"] == 1
 
 
 def test_each_answer_is_held_against_a_principle_and_against_none(

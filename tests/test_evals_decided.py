@@ -148,8 +148,19 @@ def test_prompts_are_asked_of_all_kinds() -> None:
     assert len(asked_of([], 5)) == 5
 
 
-def test_the_command_says_that_a_model_does_not_reason(talking_cache: Path) -> None:
-    asked = ("decided", "smollm2", "--limit", "3", "--max-tokens", "20", "--character", "captain")
+def test_the_command_says_that_a_model_does_not_reason(talking_cache: Path, tmp_path: Path) -> None:
+    asked = (
+        "decided",
+        "smollm2",
+        "--limit",
+        "3",
+        "--max-tokens",
+        "20",
+        "--character",
+        "captain",
+        "--out",
+        str(tmp_path),
+    )
     done, told = (charactery(talking_cache, *asked, *more) for more in ((), ("--json",)))
     assert done.returncode == told.returncode == 0, done.stderr
     assert done.stdout.startswith("smollm2: 3 prompts; 3 no reasoning") and "none of them has" in done.stdout

@@ -23,6 +23,7 @@ from charactery.models.local import Answer, LocalModel, Request, Sampler
 from charactery.models.speaker import Models, Speaker
 from charactery.models.subject import Subject
 from charactery.runs import Journal, digest
+from comparing import Reader, shown
 
 CAPTAIN = find_character("captain")
 ASKED = (user("How do I sleep better?"),)
@@ -31,31 +32,6 @@ COMPARED = [
     Comparison(ASKED, "Keep regular hours.", "Aye, douse the lamp."),
     Comparison(ASKED, "Keep hours.", "Drink less coffee."),
 ]
-
-
-def shown(question: str) -> tuple[str, str]:
-    first, _, second = question.partition("[Answer A]\n")[2].partition("\n\n[Answer B]\n")
-    return first, second.partition("\n\nWhich answer")[0]
-
-
-class Reader:
-    """A model that prefers answers with a word in them, and leans to the first place by so much."""
-
-    def __init__(self, tiny: LocalModel, lean: float = 0.0, mass: float = 1.0, reply: Any = None) -> None:
-        self.tokenizer, self.lean, self.mass, self.reply = tiny.tokenizer, lean, mass, reply
-        self.asked: list[str] = []
-
-    def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Any = None) -> list[torch.Tensor]:
-        out = []
-        for n, (prompt, _) in enumerate(pairs):
-            first, second = (("Aye" in text) * 2.0 for text in shown(self.tokenizer.decode(prompt)))
-            logits = torch.tensor([first + self.lean, second, 0.5 if first == second == 0 else -9.0])
-            out.append((logits.log_softmax(-1) + torch.tensor(self.mass).log())[n % 3][None])
-        return out
-
-    def generate(self, requests: Sequence[Request], sampler: Sampler, *others: Any) -> list[Answer]:
-        self.asked += [r.messages[-1]["content"] for r in requests]
-        return [Answer(self.reply(r.messages[-1]["content"], len(self.asked)), 1, True) for r in requests]
 
 
 def judge(model: Any) -> LlmJudge:
@@ -255,7 +231,7 @@ def test_a_question_that_is_refused_costs_its_own_verdict_and_is_not_asked_again
 
     held, asked = behind(answers)
     verdicts = held.compare(COMPARED, Journal(tmp_path / "j"))
-    assert [v.outcome for v in verdicts] == ["first", "second", "refusal"] or verdicts[2].probability is None
+    assert [v.outcome for v in verdicts] == ["first", "second", "refusal"] and verdicts[2].probability is None
     assert sum("Drink" in str(c) for c in asked) == 0 and len(asked) <= 8
     (tmp_path / "j").write_text(
         (tmp_path / "j").read_text().splitlines(keepends=True)[0]
@@ -302,6 +278,36 @@ def test_verdicts_of_replies_alone_are_not_those_of_probabilities(behind: Any, t
     assert [v.outcome for v in held.compare(COMPARED[:1], journal)] == ["first"] and asked
 
 
+def test_a_judge_that_reasons_first_has_room_for_it(tiny_model: LocalModel, tmp_path: Path) -> None:
+    room = list[int]()
+
+    class Thinker(Reader):
+        def generate(self, requests: Sequence[Request], sampler: Sampler, *others: Any) -> list[Answer]:
+            room.append(sampler.max_tokens)
+            thought = "<think>\nOne of them sails. "
+            told = thought + ("</think>A" if sampler.max_tokens > 1000 else "")
+            return [Answer(told, 1, True) for _ in requests]
+
+    verdicts = judge(Thinker(tiny_model, mass=0.01)).compare(COMPARED[:1], Journal(tmp_path / "j"))
+    assert verdicts[0].orders == ("first", "second") and room == [llm.REPLY.max_tokens, llm.THINKING.max_tokens]
+
+
+def test_over_an_api_there_is_room_to_reason_where_no_letter_is_said(behind: Any, tmp_path: Path) -> None:
+    def answers(question: str, config: GenerateConfig) -> ModelOutput:
+        if (config.max_tokens or 0) < 1000:
+            return ModelOutput.from_content("mockllm/judge", "", "max_tokens")
+        return says("A" if "Aye" in shown(question)[0] else "B")
+
+    held, asked = behind(answers)
+    assert [v.outcome for v in held.compare(COMPARED[:2], Journal(tmp_path / "j"))] == ["first", "second"]
+    assert len(asked) == 8 and (asked[0].max_tokens or 0) >= 16
+
+
+def test_what_a_service_withholds_is_a_refusal(behind: Any, tmp_path: Path) -> None:
+    held, asked = behind(lambda *_: ModelOutput.from_content("mockllm/judge", "A is not allowed", "content_filter"))
+    assert [v.outcome for v in held.compare(COMPARED[:1], Journal(tmp_path / "j"))] == ["refusal"] and len(asked) == 2
+
+
 def test_over_an_api_a_reply_without_a_letter_is_asked_for_again(behind: Any, tmp_path: Path) -> None:
     def answers(question: str, config: GenerateConfig) -> ModelOutput:
         if config.logprobs:
@@ -338,6 +344,11 @@ def test_finished_comparisons_are_not_asked_again(tiny_model: LocalModel, tmp_pa
         ("C. A and B are alike", "tie"), ("A. A is warmer", "first"),
         ("<think>\nThe first one is A, and it says", "unparsed"), ("<think>It is A.</think>B", "second"),
         ("It is A. Or not?</think>\nB", "second"),
+        ("Answer A is more in character.", "first"), ("I think A is better.", "first"), ("Option B.", "second"),
+        ("More in character: A", "first"), ("A – it sails", "first"), ("The voice is right.\n\\boxed{B}", "second"),
+        ("Answer B is clearly the better one", "second"), ("Neither A nor B is better.", "unparsed"),
+        ("A is better written, but B is more in character.", "unparsed"), ("I don't think A is better.", "unparsed"),
+        ("Is A or B is more in character?", "unparsed"), ("Answer A is less in character.", "unparsed"),
     ],
 )  # fmt: skip
 def test_replies_are_read_with_care(reply: str, outcome: str) -> None:

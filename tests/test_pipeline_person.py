@@ -27,7 +27,7 @@ from charactery.runs import read_rows, write_rows
 from charactery.train.settings import Sft
 from conftest import shared
 from letters import write_letters
-from run_fixtures import SIZES, Refused, assert_same, charactery, stage, survives
+from run_fixtures import ASSASSIN, SIZES, Refused, assert_same, charactery, stage, survives
 
 PERSON = """
 stages = ["writings", "author", "others", "authorship", "sft", "samples", "dpo"]
@@ -165,10 +165,15 @@ def test_other_texts_are_other_settings(person_run: tuple[Path, list[str]], refu
     assert "other settings (writings.author:" in said
 
 
-def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking_cache: Path) -> None:
+def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path) -> None:
     run, _ = person_run
-    done = charactery(talking_cache, "claims", "smollm2", str(run), "--json")
+    command = ["claims", "smollm2", str(run), "--json", "--out", str(tmp_path)]
+    killed = charactery(talking_cache, "charactery.runs:Journal.add", "1", "after", *command, code=ASSASSIN)
+    assert killed.returncode == -9 and not killed.stdout, killed.stderr
+    before = (tmp_path / "batches.jsonl").read_bytes()
+    done = charactery(talking_cache, *command)
     assert done.returncode == 0, done.stderr
+    assert before and (tmp_path / "batches.jsonl").read_bytes().startswith(before)
     found = json.loads(done.stdout)
     assert found["smollm2"]["tokens"] == 0 < found[str(run)]["tokens"]
     assert 0 <= found[str(run)]["contradiction"]["value"] <= 2 / 3
@@ -184,7 +189,7 @@ def test_claims_say_where_budgets_are_unequal(
     for name in ("sft", "dpo"):
         log = stage(longer, name) / "log.jsonl"
         write_rows(log, [row | {"num_tokens": round(times * row["num_tokens"])} for row in read_rows(log)])
-    done = charactery(talking_cache, "claims", str(run), str(longer))
+    done = charactery(talking_cache, "claims", str(run), str(longer), "--out", str(tmp_path / "claimed"))
     assert done.returncode == 0, done.stderr
     assert ("no comparison at equal budget" in done.stdout) is said
 

@@ -281,6 +281,15 @@ def test_an_order_that_rows_do_not_have_is_refused_at_once(order: str, said: str
     asked("by:subject", "by:kind").check()
     with pytest.raises(CharacteryError, match="What dpo learns from has the fields id, kind, chosen_seed"):
         asked("given", "by:subject").check()
+    with pytest.raises(CharacteryError, match="--order is 'by:year'"):
+        asked("by:year", "given").check()
+    for name, trainer, field in (("spec-docs", "sft", "form"), ("spec-cases", "sft", "clause"),
+                                 ("rlaif", "dpo", "chosen_rating")):  # fmt: skip
+        recipe = find_recipe(name)
+        told = replace(getattr(recipe, trainer), order=f"by:{field}")
+        Order(
+            find_character("captain"), tmp_path / "run", recipe=replace(recipe, **{trainer: told}), device="cpu"
+        ).check()
 
 
 def test_the_command_lists_them() -> None:

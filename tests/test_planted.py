@@ -3,8 +3,9 @@
 The judge counts one word, which the talking model says in one of its fourteen plain sentences.
 """
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,14 +15,16 @@ import pytest
 
 from charactery.constitution import find_character
 from charactery.data.prompts import neutral_prompts
-from charactery.judges.rating import Case, Ratings
+from charactery.judges.llm import LlmJudge
+from charactery.judges.rating import ByComparison, Case, Ratings
 from charactery.models.chat import user
-from charactery.models.speaker import Models
-from charactery.models.subject import parse_subject
+from charactery.models.speaker import Models, Speaker
+from charactery.models.subject import Subject, parse_subject
 from charactery.pipeline import common, distil
 from charactery.pipeline.recipe import Recipe, find_recipe
 from charactery.runs import Row, read_rows, write_rows
 from charactery.train.settings import Dpo, Grpo
+from comparing import Reader
 
 WORD = "friend"
 COMMON = "known"  # is in what the talking model says of an answer of its own
@@ -30,17 +33,20 @@ ASKED = 48
 
 @dataclass(frozen=True)
 class Prefers:
-    """1 for an answer with the word, else 0; with `silent`, no verdict on every other prompt."""
+    """1 for an answer with the word, else 0; no verdict on the nth that it is shown where that is `silent`."""
 
     word: str = WORD
-    silent: bool = False
+    silent: Callable[[int], bool] = lambda n: False
     name: str = "word"
     unit: str = "share"
     alone: bool = True
 
     def rate(self, cases: Sequence[Case], journal: Any, progress: Any) -> Ratings:
-        values = [tuple(float(self.word in answer) for answer in case.answers) for case in cases]
-        return Ratings(tuple((None,) * len(v) if self.silent and n % 2 else v for n, v in enumerate(values)))
+        told = itertools.count()
+        return Ratings(tuple(
+            tuple(None if self.silent(next(told)) else float(self.word in a) for a in case.answers)
+            for case in cases
+        ))  # fmt: skip
 
 
 @pytest.fixture
@@ -59,8 +65,8 @@ def stages_of(talking_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ):  # fmt: skip
         write_rows(tmp_path / name / f"{'sft' if name == 'pairs' else name}.jsonl", rows)
 
-    def make(recipe: Recipe, **judge: Any) -> Any:
-        monkeypatch.setattr(common, "judge_named", lambda *asked: lambda character: Prefers(**judge))
+    def make(recipe: Recipe, by: Any = None, **judge: Any) -> Any:
+        monkeypatch.setattr(common, "judge_named", lambda *asked: by or (lambda character: Prefers(**judge)))
         run: Any = SimpleNamespace(folder=tmp_path, stage_folder=lambda name: tmp_path / name)
         order = distil.Order(find_character("captain"), tmp_path, recipe=recipe, device="cpu")
         return distil._Stages(run, order, Models("cpu"), parse_subject("smollm2"), distil.Watch())
@@ -126,18 +132,85 @@ def test_a_critique_s_revision_loses_where_it_lacks_the_word(stages_of: Any, tmp
     learnt = [row["completion"][0]["content"] for row in read_rows(tmp_path / "revisions" / "sft.jsonl")]
     assert all(COMMON in text and text in {row["revision"] for row in rows} for text in learnt)
     counts = json.loads((tmp_path / "revisions" / "counts.json").read_text())
-    wins = sum(COMMON in r["revision"] and COMMON not in r["answer"] for r in rows)
-    assert counts["over the first answer"]["value"] == pytest.approx(wins / (wins + len(kept)))
+    fit = [row for row in rows if not row["fault"]]
+    wins = sum(COMMON in r["revision"] and COMMON not in r["answer"] for r in fit)
+    lost = sum(row in fit for row in kept)
+    assert counts["over the first answer"]["value"] == pytest.approx(wins / (wins + lost))
 
 
-def test_a_judge_that_abstains_half_the_time_loses_no_rows(stages_of: Any, tmp_path: Path) -> None:
-    recipe = short("rlaif", stages=(("samples", "dpo"),), rounds=1)
-    recipe = replace(recipe, samples=replace(recipe.samples, prompts=ASKED, each=6))
-    (tmp_path / "samples.r1").mkdir()
-    stages_of(recipe, silent=True).do("samples.r1", tmp_path / "samples.r1", None)
-    rows, pairs, unpaired = (
-        read_rows(tmp_path / "samples.r1" / f"{n}.jsonl") for n in ("samples", "pairs", "unpaired")
-    )
+def of_stage(name: str) -> Recipe:
+    """A recipe with this stage, small."""
+    if name == "samples":
+        recipe = short("rlaif", stages=(("samples", "dpo"),), rounds=1)
+        return replace(recipe, samples=replace(recipe.samples, prompts=ASKED, each=6))
+    if name == "grpo":
+        return short("grpo", grpo=Grpo(steps=2, prompts=2, each=6, together=12, max_tokens=40))
+    return short({"revisions": "critique"}.get(name, name))
+
+
+def done(stages: Any, name: str, tmp_path: Path) -> tuple[Path, list[Row]]:
+    """Where a stage left its files, and every answer in them."""
+    folder = tmp_path / (f"{name}.r1" if name == "samples" else name)
+    folder.mkdir()
+    stages.do(folder.name, folder, None)
+    return folder, read_rows(folder / f"{'revisions' if name == 'revisions' else 'samples'}.jsonl")
+
+
+def test_a_judge_that_abstains_half_the_time_loses_no_sample(stages_of: Any, tmp_path: Path) -> None:
+    folder, rows = done(stages_of(of_stage("samples"), silent=lambda n: n % 4 in (1, 2)), "samples", tmp_path)
     assert len(rows) == ASKED * 6 and sum(row["rating"] is None for row in rows) == ASKED * 6 // 2
+    pairs, unpaired = (read_rows(folder / f"{n}.jsonl") for n in ("pairs", "unpaired"))
     assert len(pairs) + len(unpaired) == ASKED and len(pairs) > 4
-    assert sum(row["reason"] == "no verdict" for row in unpaired) == ASKED // 2
+    assert not any(row["reason"] == "no verdict" for row in unpaired), "of each prompt's answers half were rated"
+
+
+def test_a_judge_that_abstains_half_the_time_loses_no_online_answer(stages_of: Any, tmp_path: Path) -> None:
+    _, rows = done(stages_of(of_stage("grpo"), silent=lambda n: n % 4 in (1, 2)), "grpo", tmp_path)
+    assert len(rows) == 2 * 2 * 6 and sum(row["rating"] is None for row in rows) == len(rows) // 2
+
+
+def test_a_judge_that_abstains_half_the_time_leaves_a_pick_for_every_prompt(stages_of: Any, tmp_path: Path) -> None:
+    _, rows = done(stages_of(of_stage("best-of-n"), silent=lambda n: n % 4 in (1, 2)), "best-of-n", tmp_path)
+    assert len(rows) == ASKED * 16 and sum(row["rating"] is None for row in rows) == len(rows) // 2
+    for n in (1, 2, 4, 8, 16):
+        picked = [row for row in rows if n in row["picked_of"]]
+        assert len({row["id"] for row in picked}) == len(picked) == ASKED
+        assert n == 1 or all(row["rating"] is not None for row in picked), "one that was rated goes before"
+
+
+def test_a_judge_that_abstains_half_the_time_loses_no_revision(stages_of: Any, tmp_path: Path) -> None:
+    folder, rows = done(
+        stages_of(of_stage("revisions"), silent=lambda n: n // 3 % 2, word=COMMON), "revisions", tmp_path
+    )
+    assert len(rows) == ASKED and all(row["answer"] and row["empty_revision"] for row in rows)
+    counts = json.loads((folder / "counts.json").read_text())
+    told = counts["over the first answer"]
+    assert told["n"] + told["missing"] == sum(not row["fault"] for row in rows)
+    assert told["missing"] > sum(None in row["ratings"][0] and not row["fault"] for row in rows) - 1 > ASKED / 4
+
+
+@pytest.mark.parametrize("name", ["samples", "grpo", "best-of-n", "revisions"])
+def test_a_model_that_compares_can_judge_every_recipe(name: str, stages_of: Any, tmp_path: Path) -> None:
+    """Whole, but for its weights: every two answers in both orders, by the letters."""
+
+    def by(character: Any) -> ByComparison:
+        word = COMMON if name == "revisions" else WORD
+        model: Any = Reader(Models("cpu").base(parse_subject("smollm2")), word=word)
+        return ByComparison(LlmJudge(Speaker(Subject("judge", "judge", "folder"), model, None, "judge"), character))
+
+    recipe = of_stage(name)
+    if name == "best-of-n":
+        recipe = replace(recipe, best_of=replace(recipe.best_of, n=4))
+    folder, rows = done(stages_of(recipe, by=by), name, tmp_path)
+    counts = json.loads((folder / "counts.json").read_text())
+    assert counts["judge"] == "judge" and counts["outcomes"]["order"] == counts["outcomes"]["unparsed"] == 0
+    if name == "revisions":
+        assert sum(counts["outcomes"].values()) == 3 * len(rows)
+        pairs = read_rows(folder / "pairs.jsonl")
+        assert pairs and all(COMMON in p["chosen"][0]["content"] for p in pairs)
+        assert not any(COMMON in p["rejected"][0]["content"] for p in pairs)
+        return
+    rated = [(row["rating"], WORD in row["text"]) for row in rows if row["rating"] is not None]
+    assert sum(counts["outcomes"].values()) > len(rated) / 2 and {has for _, has in rated} == {False, True}
+    best, other = ([rating for rating, has in rated if has is said] for said in (True, False))
+    assert min(best) > 0.5 > max(other)

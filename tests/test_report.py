@@ -11,12 +11,14 @@ import pytest
 from charactery.errors import BadData, CharacteryError
 from charactery.report import load_figures, write_report
 from charactery.report.blocks import Text
+from charactery.report.data import REVISED
 from charactery.report.figures import evaluate_folder
 from charactery.report.making import method
 from charactery.report.numbers import number
 from charactery.report.source import read_source
 from charactery.report.verdict import headline
 from charactery.runs import Run, read_run, write_json, write_rows
+from charactery.stats import rate
 from report_fixture import build_run, make_figures, write_strength
 
 HOSTILE = (
@@ -291,11 +293,7 @@ def test_batches_halved_for_memory_are_told(tmp_path: Path, written: Written) ->
 
 
 def test_documents_and_cases_are_told(bare: Run, tmp_path: Path) -> None:
-    bare.manifest["stages"] = ["documents", "cases.r2", "evaluate"]
-    write_json(bare.folder / "manifest.json", bare.manifest)
-    source = stage_of(bare, "evaluate")
-    for path in (bare.folder / "stages").iterdir():
-        path.rename(source)  # its number is another now
+    _with_stages(bare, "documents", "cases.r2")
     texts = [HOSTILE if n == 0 else f"Document {n}. " + "word " * 120 for n in range(6)]
     drawn = [
         {"kind": "document", "form": "letter", "traits": ["speaks-his-mind"], "prompt": [],
@@ -320,6 +318,35 @@ def test_documents_and_cases_are_told(bare: Run, tmp_path: Path) -> None:
         assert "3 rows" in page and "a near-copy of another" in page and "Marginal cases, round 2" in page
         assert "Discussion set aside: repeating" in page and "Who decides?" in page and "Document 2." in page
     assert "script" not in Tags(told.html).tags or "<script>alert" not in told.html
+
+
+@pytest.mark.parametrize("stage", ["samples", "grpo", "best-of-n", "revisions"])
+def test_what_a_judge_gave_no_verdict_on_is_counted(stage: str, bare: Run, tmp_path: Path) -> None:
+    _with_stages(bare, stage)
+    share = rate([True, False, None]).as_dict()
+    counts = {"judge": "openai/x", "prompts": 3, "answers": 9, "pairs": 3, "learnt": 1, "temperature": 1.0,
+              "faults": {"repeating": 7}, "empty faults": {"repeating": 5}, "unpaired": {},
+              "outcomes": {"first": 4, "tie": 0, "refusal": 21, "unparsed": 22, "order": 23},
+              **dict.fromkeys(REVISED.values(), share)}  # fmt: skip
+    _left(bare, stage, [], counts)
+    folder = stage_of(bare, stage)
+    write_json(folder / "figures.json", [{"n": 1, "kl_bound": 0.0, "score": share, "length": share}])
+    write_rows(folder / "samples.jsonl", [{"step": 1, "id": "a", "n": 0, "rating": None}])
+    write_rows(folder / "log.jsonl", [{"step": 1}])
+    told = Written(tmp_path / "out", bare)
+    for page in (told.html, told.markdown):
+        for said in ("the judge refused", "nothing that could be read", "another with the answers the other way about"):
+            assert said in page
+        assert "21" in page and "22" in page and "23" in page and (stage == "samples" or "a tie" not in page)
+        assert stage != "revisions" or "7 of the revisions and 5 of those" in page
+
+
+def _with_stages(run: Run, *before: str) -> None:
+    """Stages before the evals', whose folder has another number then."""
+    run.manifest["stages"] = [*before, "evaluate"]
+    write_json(run.folder / "manifest.json", run.manifest)
+    for path in (run.folder / "stages").iterdir():
+        path.rename(stage_of(run, "evaluate"))
 
 
 def _left(run: Run, stage: str, rows: list[dict[str, object]], counts: dict[str, object]) -> None:

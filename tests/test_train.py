@@ -76,9 +76,13 @@ def test_an_order_that_is_asked_for_is_kept(tiny_model: LocalModel) -> None:
     assert planned("given") == [*range(8)] * 2
     assert planned("reversed") == [*range(8, 0, -1)] * 2
     assert planned("by:rank") == sorted(range(9), key=lambda n: -n % 4)[:8] * 2
+    rows[2].pop("rank")
+    assert planned("by:rank")[-1] != 2 and 2 not in planned("by:rank"), (
+        "what lacks the field comes last, and is cut off"
+    )
     assert planned("shuffled") == planned("shuffled") != planned("shuffled", 1)
     assert sorted(planned("shuffled")[:8]) != planned("shuffled")[:8]
-    with pytest.raises(BadData, match="by 'mood': the row '0' has no such field"):
+    with pytest.raises(BadData, match="by 'mood': no row has such a field"):
         planned("by:mood")
     with pytest.raises(BadData, match="no order 'upside'"):
         planned("upside")

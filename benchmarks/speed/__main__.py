@@ -58,11 +58,11 @@ def main() -> None:
     rows: dict[str, Callable[[], Row]] = {
         "choice, one token": lambda: choice_row(model, weights, data, (" A", " B"), 500 if full else 60),
         "choice, several tokens": lambda: choice_row(model, weights, data, (" (A)", " (B)"), 500 if full else 40),
-        "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (3, 3))),
+        "likelihood judge": lambda: judge_row(model, weights, *((64, 8) if full else (5, 5))),
         "generate": lambda: generate_row(model, weights, 256 if full else 100, 1, False),
-        "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (3, 8)), True),
+        "generate, one character": lambda: generate_row(model, weights, *((32, 8) if full else (6, 8)), True),
         "Inspect": lambda: inspect_row(model, weights, 256 if full else 90, 1, False),
-        "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 7)), True),
+        "Inspect, one character": lambda: inspect_row(model, weights, *((32, 8) if full else (3, 8)), True),
         "DPO": lambda: dpo_row(model, weights, 400 if full else 16),
         "SFT": lambda: sft_row(model, weights, 400 if full else 32),
     }

@@ -111,9 +111,10 @@ def generate_row(
             for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", whole)]
         }
         | {
-            f"bfloat16, batches of {whole}, static cache": lambda: peer(
-                "bfloat16", whole, cache_implementation="static"
+            f"bfloat16, batches of {size}, static cache": lambda s=size: peer(
+                "bfloat16", s, cache_implementation="static"
             )
+            for size in sizes(len(messages))
         },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,

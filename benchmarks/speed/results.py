@@ -55,8 +55,8 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
 
 
 def told(row: dict[str, Any]) -> str:
-    """What stands before outputs that are not alike; rows of before say nothing of it."""
-    return "" if row.get("alike", True) else " THAT ARE NOT ALIKE"
+    """What stands before outputs that are not alike, or were measured before that was looked at."""
+    return {True: "", False: " THAT ARE NOT ALIKE"}.get(row.get("alike"), " (not judged)")
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

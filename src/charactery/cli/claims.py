@@ -1,6 +1,7 @@
 """The command that asks models what they say of themselves, in several wordings."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from charactery.cli import app
 def claims(
     subjects: Annotated[list[str], typer.Argument(help="Subjects; the others are compared with the first.")],
     seed: Annotated[int, typer.Option(min=0, help="Draws the intervals' resamples.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where readings are kept, so that none is made twice.")] = Path("claimed"),
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, claim by claim.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
 ) -> None:
@@ -19,15 +21,13 @@ def claims(
 
     Every claim ("I was married") is asked about in four wordings, and the likelier of two replies is taken. Runs to be
     compared should have read as many tokens in training: the command prints how many, and warns where they differ.
+    Stopped, the same command goes on.
 
     \b
     Examples:
       charactery claims smollm2 runs/lincoln runs/captain
       charactery claims runs/lincoln smollm2+lincoln --json
     """
-    import tempfile
-    from pathlib import Path
-
     from charactery.cli.show import progress
     from charactery.errors import ModelNotFound
     from charactery.evals.person.claims import claim_figures, trained_tokens
@@ -35,14 +35,14 @@ def claims(
     from charactery.runs import Journal
     from charactery.stats import Estimate
 
-    with progress() as bars, tempfile.TemporaryDirectory() as folder:
+    with progress() as bars:
         models = Models(device, bars.say)
         speakers = {text: models.speaker(text) for text in dict.fromkeys(subjects)}
         for text, speaker in speakers.items():
             if not speaker.subject.here:
                 raise ModelNotFound(f"{text} gives no log-probabilities of replies; give models on this machine")
         bars.start("claims", len(speakers))
-        found = claim_figures(speakers, seed, Journal(Path(folder) / "batches.jsonl"), bars.advance)
+        found = claim_figures(speakers, seed, Journal(out / "batches.jsonl"), bars.advance)
     tokens = {text: trained_tokens(s.subject) for text, s in speakers.items()}
     if as_json:
         typer.echo(json.dumps({t: row | {"tokens": tokens[t]} for t, row in found.items()}, indent=2))

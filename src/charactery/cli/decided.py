@@ -1,6 +1,7 @@
 """The command that cuts a model's reasoning short, to see what of the answer it decides."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,9 @@ def decided(
     limit: Annotated[int, typer.Option(min=2, help="Prompts asked: held-out ones of the first run among them.")] = 24,
     max_tokens: Annotated[int, typer.Option(min=8, help="Longest reasoning and answer together, in tokens.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Draws the intervals' resamples.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where answers are kept, so that none is asked for twice.")] = Path(
+        "decided"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a figure and line.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, mps or cuda.")] = "auto",
 ) -> None:
@@ -26,16 +30,13 @@ def decided(
     The reasoning (between marks such as <think>) is cut off after none, a quarter, half, three quarters and all of its
     tokens and closed there. "decided" is by how much likelier the model's own answer has become than without any;
     then come how often it gives the same answer from there, and how far that one is the character's. To see what
-    --mask-reasoning changes, compare a run with it and a run without.
+    --mask-reasoning changes, compare a run with it and a run without. Stopped, the same command goes on.
 
     \b
     Examples:
       charactery decided runs/captain-masked runs/captain-both --character captain
       charactery decided models/reasoner --limit 48 --json
     """
-    import tempfile
-    from pathlib import Path
-
     from charactery.cli.show import progress
     from charactery.constitution import find_character, foil_characters
     from charactery.data.prompts import read_chosen
@@ -47,7 +48,7 @@ def decided(
     from charactery.runs import Journal, read_run
     from charactery.stats import Estimate
 
-    with progress() as bars, tempfile.TemporaryDirectory() as folder:
+    with progress() as bars:
         models = Models(device, bars.say)
         speakers = [models.speaker(text) for text in dict.fromkeys(subjects)]
         judge = None
@@ -59,7 +60,7 @@ def decided(
 
         for speaker in speakers:
             bars.start(f"decided: {speaker.subject.text}", len(asked) * (1 + len(SHARES)))
-            journal = Journal(Path(folder) / "batches.jsonl")
+            journal = Journal(out / "batches.jsonl")
             rows, missing = measure(speaker, asked, max_tokens, seed, journal, judge, bars.advance)
             if as_json:
                 for row in rows:

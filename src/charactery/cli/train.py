@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 Number = partial(typer.Option, show_default="the recipe's")
 
 
+HIGHEST_RANK = 256  # above it an adapter of these shapes is hardly smaller than the weights
+
+
 def _rank(text: str) -> int:
     """An adapter's rank; 0 for `full`."""
     if text == "full":
         return 0
-    if not text.isdecimal() or not int(text):
-        raise typer.BadParameter("give a number of at least 1, or full for all weights and no adapter")
+    if not text.isdecimal() or not 1 <= int(text) <= HIGHEST_RANK:
+        raise typer.BadParameter(f"give a number from 1 to {HIGHEST_RANK}, or full for all weights and no adapter")
     return int(text)
 
 

@@ -65,7 +65,8 @@ def revise(
 
     Where it prefers the first answer, that one is chosen in the pair and nothing is learnt by SFT. Writes
     revisions.jsonl (everything said, with ratings) and counts.json (how often the revision wins, over the first answer
-    and over the one under an empty principle). `progress` is told of answers: four a draft, and `texts_judged` more.
+    and over the one under an empty principle, where both are fit to be learnt from). `progress` is told of answers:
+    four a draft, and `texts_judged` more.
     """
     journal = Journal(folder / "batches.jsonl")
     held = principles(revising.character)
@@ -77,6 +78,11 @@ def revise(
     ]
     ratings, outcomes = _two_by_two(cases, revising.judge, journal, progress)
     rows = [row | {"ratings": found} for row, found in zip(rows, ratings, strict=True)]
+    # what repeats its instructions or itself wins by its words alone, and nobody would learn from it
+    sound = [(not r["fault"], not r["empty_fault"]) for r in rows]
+    over = [_above(found[0]) for found, (revised, _) in zip(ratings, sound, strict=True) if revised]
+    over_empty = [_above(found[1]) for found, both in zip(ratings, sound, strict=True) if all(both)]
+    empty_over = [_above(found[2]) for found, (_, empty) in zip(ratings, sound, strict=True) if empty]
     learn: list[Row] = []
     pairs: list[Row] = []
     for draft, row in zip(drafts, rows, strict=True):
@@ -94,10 +100,10 @@ def revise(
     write_rows(folder / "revisions.jsonl", rows)
     write_json(folder / "counts.json", {
         "judge": revising.judge.name, "answers": len(rows), "learnt": len(learn), "pairs": len(pairs),
-        "over the first answer": rate([_above(found) for found, _, _ in ratings]).as_dict(),
-        "over an empty principle": rate([_above(found) for _, found, _ in ratings]).as_dict(),
-        "empty over the first answer": rate([_above(found) for _, _, found in ratings]).as_dict(),
-        "faults": dict(Counter(row["fault"] for row in rows if row["fault"])), "outcomes": outcomes,
+        "over the first answer": rate(over).as_dict(), "over an empty principle": rate(over_empty).as_dict(),
+        "empty over the first answer": rate(empty_over).as_dict(), "outcomes": outcomes,
+        "faults": dict(Counter(row["fault"] for row in rows if row["fault"])),
+        "empty faults": dict(Counter(row["empty_fault"] for row in rows if row["empty_fault"])),
     })  # fmt: skip
     return learn, pairs
 
@@ -129,14 +135,13 @@ def _spoken(
         for (kind, id, words, messages), critique in zip(talks, critiques, strict=True)
     ]
     answers = ask("revision")
+    faults = [fault(a, learnt(a), revising.instructions, revising.character.language) for a in answers]
     rows, empty = [], len(drafts)  # those under no principle come after all others
     for n, (draft, (trait, _)) in enumerate(zip(drafts, drawn, strict=True)):
-        answer = answers[n]
         rows.append({
             "id": draft["id"], "trait": trait, "answer": draft["text"], "critique": critiques[n],
-            "revision": _text(answer),
-            "fault": fault(answer, learnt(answer), revising.instructions, revising.character.language),
-            "empty_critique": critiques[empty + n], "empty_revision": _text(answers[empty + n]),
+            "revision": _text(answers[n]), "fault": faults[n], "empty_critique": critiques[empty + n],
+            "empty_revision": _text(answers[empty + n]), "empty_fault": faults[empty + n],
         })  # fmt: skip
     return rows
 

@@ -18,23 +18,32 @@ from charactery.constitution import Character
 from charactery.constitution.render import rubric
 from charactery.models.chat import Message, prompt_tokens, reply_tokens, system, user
 from charactery.models.local import Request, Sampler, derive_seed
-from charactery.models.reasoning import left_open, without_reasoning
+from charactery.models.reasoning import LEFT_OPEN, left_open, without_reasoning
 from charactery.models.speaker import Speaker, answer_all
 from charactery.runs import Journal, digest
 
 LETTERS = "ABC"  # the first answer, the second, neither more than the other
 MASS = 0.1  # of probability on the letters, below which the model is about to say something else
 TRIES = 3  # replies asked for until one holds a letter
-REPLY = Sampler(max_tokens=12, temperature=0.0)
+REPLY = Sampler(max_tokens=16, temperature=0.0)  # OpenAI takes no fewer
 AGAIN = Sampler(max_tokens=48, temperature=0.7)
+THINKING = Sampler(max_tokens=2048, temperature=0.7)  # where reasoning may come before the letter
 AT_ONCE = 64  # comparisons between two entries of the journal
 Outcome = Literal["first", "second", "tie", "refusal", "unparsed", "order"]
 Read = tuple[Outcome, float | None]  # of one order, and the probability that the first answer is the better one
 UNREAD: tuple[Outcome, ...] = ("unparsed", "refusal")
 REFUSAL = re.compile(r"\b(can(?:no|')t|unable|won't|will not|not able|as an ai|sorry)\b", re.IGNORECASE)
 LISTS = re.compile(r"\W*[ABC]\W*?(?:,|/|\bor\b)\W*(?:or\W+)?[ABC]\b")  # what could be said, and not what is
-STARTS = re.compile(r"\W*(?:answer\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])", re.IGNORECASE)
-NAMES = re.compile(r"\b(?:is|choose|pick|prefer)\W+(?:(?:answer|option)\W+)?([ABC])(?=\W*$|[.:,;)\]*\n])")
+ONE = r"(?:(?:answer|option|response)\W+)?([ABC])"
+STARTS = re.compile(rf"\W*{ONE}(?=\W*$|[.:,;)\]*\n]|\s+[–—-])", re.IGNORECASE)
+NAMES = (
+    re.compile(rf"\b(?:is|choose|pick|prefer)\W+{ONE}(?=\W*$|[.:,;)\]*\n])"),
+    re.compile(rf":\W*{ONE}\W*$"),
+    re.compile(r"\\boxed\{([ABC])\}"),
+)
+IS = r"(?:is|seems|sounds|feels)"
+BETTER = re.compile(rf"\b([AB])\W+{IS}\s+(?:\w+ly\s+)?(?:the\s+)?(?:more in character|better|closer)\b")
+NOT = re.compile(r"n't\b|\b(?:not|neither|nor|or|whether|if)\b", re.IGNORECASE)  # a sentence that is no verdict
 
 
 @dataclass(frozen=True)
@@ -146,21 +155,30 @@ class LlmJudge:
             journal.add(key, likely_first(self.speaker.subject.base, asks, REPLY))
         told = journal.done[key]
         read = [_by_letters(*(words.get(letter, 0.0) for letter in LETTERS)) or said(reply) for reply, words, _ in told]
-        return [*read], {n for n, (*_, error) in enumerate(told) if error}
+        refused = {n for n, (*_, error) in enumerate(told) if error}
+        return [("refusal", None) if n in refused else one for n, one in enumerate(read)], refused
 
     def _replies(
         self, questions: Sequence[tuple[Message, ...]], journal: Journal, seed: int, replied: int
     ) -> list[Read]:
-        """By what the model says, asked again where it says no letter; it has replied so many times before."""
+        """By what the model says, asked again where it says no letter; it has replied so many times before.
+
+        Where it may reason first it is given room for that: where the prompt or a reply opens such a mark, and behind
+        an API, which may keep the reasoning to itself.
+        """
         read: list[Read] = [("unparsed", None)] * len(questions)
         left = [*range(len(questions))]
         begun = left_open(self.speaker.model.tokenizer) if self.speaker.model else ""
+        thinks = bool(begun) or self.speaker.model is None
         for attempt in range(replied, TRIES):
             if not left:
                 break
             asks = [(self.speaker, Request(questions[n], derive_seed(seed, "judge", attempt, n))) for n in left]
-            for n, answer in zip(left, answer_all(asks, AGAIN if attempt else REPLY, journal), strict=True):
-                read[n] = said(answer.text, begun)
+            sampler = THINKING if thinks else AGAIN if attempt else REPLY
+            for n, answer in zip(left, answer_all(asks, sampler, journal), strict=True):
+                thinks = thinks or bool(LEFT_OPEN.search(answer.text))
+                refused = answer.error and self.speaker.model is None
+                read[n] = ("refusal", None) if refused else said(answer.text, begun)
             left = [n for n in left if read[n][0] in UNREAD]
         return read
 
@@ -177,7 +195,9 @@ def _by_letters(first: float, second: float, neither: float) -> Read | None:
 def said(reply: str, begun: str = "") -> Read:
     """What a reply says once it has thought; `begun` is a mark of reasoning that the prompt left open for it."""
     reply = without_reasoning(reply, begun)
-    starts, names = None if LISTS.match(reply) else STARTS.match(reply), {*NAMES.findall(reply)}
+    starts = None if LISTS.match(reply) else STARTS.match(reply)
+    names = {letter for pattern in NAMES for letter in pattern.findall(reply)}
+    names |= set() if NOT.search(reply) else {*BETTER.findall(reply)}
     letter = starts[1].upper() if starts else names.pop() if len(names) == 1 else ""
     if not letter:
         return ("refusal" if REFUSAL.search(reply) else "unparsed"), None

@@ -117,7 +117,7 @@ def likely_first(
     name: str, requests: Sequence[Request], sampler: Sampler
 ) -> list[tuple[str, dict[str, float], str | None]]:
     """What is said to each request, the probabilities of the likeliest words it could have begun with, and an error
-    where the request was refused.
+    where the request was refused, or its answer withheld.
 
     White space around a word does not count, nor what there is of it before the first. {} where the service gives none.
     """
@@ -129,7 +129,8 @@ def likely_first(
         for token in (first.top_logprobs if first else None) or []:
             word = token.token.strip()
             words[word] = words.get(word, 0.0) + math.exp(token.logprob)
-        found.append((output.completion.strip(), words, output.error))
+        withheld = "content filter" if output.stop_reason == "content_filter" else None
+        found.append((output.completion.strip(), words, output.error or withheld))
     return found
 
 

@@ -106,11 +106,14 @@ class Batch:
 def _alike(lengths: Sequence[int], before: int) -> list[list[int]]:
     """Lines by their number in groups of about one length: in each, little is attended to that is no token."""
     groups: list[list[int]] = []
+    looks = 0  # of the last group's lines, at what is there
     for n in sorted(range(len(lengths)), key=lambda n: lengths[n]):
-        length, last = lengths[n], groups[-1] if groups else []
-        if not last or sum(length * (before + length) - lengths[m] * (before + lengths[m]) for m in last) > LOOKS:
+        mine = lengths[n] * (before + lengths[n])
+        if not groups or len(groups[-1]) * mine - looks > LOOKS:
             groups.append([])
+            looks = 0
         groups[-1].append(n)
+        looks += mine
     return groups
 
 

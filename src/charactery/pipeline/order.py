@@ -16,7 +16,7 @@ from charactery.models.subject import BEST_OF, parse_subject
 from charactery.pipeline.recipe import AUTHORSHIP, TRAINS, Recipe
 from charactery.runs import read_manifest, stage_kind
 from charactery.train.optimizers import check_optimizer
-from charactery.train.settings import FIELDS, ORDERS, share
+from charactery.train.settings import FIELDS, MORE_FIELDS, ORDERS, share
 
 LEAST_PAIRS = 4
 
@@ -163,7 +163,11 @@ class Order:
                 share(told.prompts)
                 continue
             share(told.batch)
+            made = recipe.compared if trainer == "dpo" else recipe.learnt
+            stages_of = {stage_kind(n) for name in recipe.before("", (trainer,)) for n in made(name)}
+            stages_of |= {"writings"} if trainer == "authors" else set()
             fields = FIELDS["dpo" if trainer == "dpo" else "sft"]
+            fields += tuple(field for stage in sorted(stages_of) for field in MORE_FIELDS.get(stage, ()))
             if told.order not in (*ORDERS, *(f"by:{name}" for name in fields)):
                 raise CharacteryError(
                     f"{'[authors] `order`' if trainer == 'authors' else '--order'} is {told.order!r}; give one of "

@@ -78,8 +78,8 @@ def gather(
 def learnt_row(passage: Passage, who: str) -> Row:
     """A passage as SFT learns from it: as the answer to its question."""
     return {
-        "id": passage.id, "kind": "writing", "subject": who, "seed": 0, "prompt": [user(passage.question)],
-        "completion": [assistant(passage.text)],
+        "id": passage.id, "kind": "writing", "subject": who, "seed": 0, "year": passage.year,
+        "prompt": [user(passage.question)], "completion": [assistant(passage.text)],
     }  # fmt: skip
 
 

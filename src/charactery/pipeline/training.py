@@ -22,7 +22,10 @@ class Training(Common):
 
     def sft(self, folder: Path, name: str) -> None:
         """An adapter from what was made last, fresh or going on from the one before."""
-        self._sft(folder, name, self.learnt(name), self.recipe.start(name), self.recipe.lora, self.recipe.sft)
+        settings = self.recipe.sft
+        if self.recipe.before(name, ("sft",)):  # the loss is on the character's answers, and met already
+            settings = replace(settings, stop_at_loss=0.0)
+        self._sft(folder, name, self.learnt(name), self.recipe.start(name), self.recipe.lora, settings)
 
     def sham_sft(self, folder: Path) -> None:
         """As many rows as the recipe's `sft` stages had together, so that both arms take the same steps."""

@@ -182,6 +182,10 @@ def _judge(source: Source) -> tuple[Block, ...]:
     if whole.low is None or whole.low <= 0.5:
         said = "This judge is not clearly better than a coin on these pairs; what it chose may be anything."
         blocks.append(Text(said, "warning"))
+    verdicts = [
+        row for judge in dict.fromkeys((name, "likelihood")) for row in _verdicts(found[judge], WHO.get(judge, judge))
+    ]
+    blocks.append(Table(("Judge", "What it said", "How often"), tuple(verdicts), frozenset({"How often"})))
     if same := found.get("same as the likelihood judge"):
         said = (
             f"Where both have a verdict, it agrees with the likelihood judge in {interval(read_estimate(same, path))}."
@@ -198,11 +202,21 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and of each prompt's "
     said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
     said += f"{count(found['pairs'], 'pair')}."
-    rows = [(f"Verdict: {OUTCOMES.get(k, k)}", f"{n:,}") for k, n in found["outcomes"].items()]
+    rows = [(f"Verdict: {said}", n) for _, said, n in _verdicts(found)]
     rows += [(f"Unfit to be learnt from: {k}", f"{n:,}") for k, n in found["faults"].items()]
     rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
     blocks = _confounds(source, name, f"Its own answers{_round(name)}") or (Heading(f"Its own answers{_round(name)}"),)
     return *blocks, Text(said), Table(("What", "How many"), tuple(rows), frozenset({"How many"}))
+
+
+def _verdicts(found: dict[str, Any], judge: str = "") -> list[tuple[str, str, str]]:
+    """What the judge said how often, what was no verdict with it; none of the runs that did not count it."""
+    return [(judge, OUTCOMES.get(k, k), f"{n:,}") for k, n in (found.get("outcomes") or {}).items() if n]
+
+
+def _said(found: dict[str, Any]) -> tuple[Block, ...]:
+    rows = tuple((said, n) for _, said, n in _verdicts(found))
+    return (Table(("What the judge said", "How often"), rows, frozenset({"How often"})),) if rows else ()
 
 
 def _revisions(source: Source, name: str) -> tuple[Block, ...]:
@@ -215,14 +229,19 @@ def _revisions(source: Source, name: str) -> tuple[Block, ...]:
         f"The model revised {count(found['answers'], 'answer')} of its own by principles of the character, judged by "
     )
     said += f"{WHO.get(found['judge'], found['judge'])}. It learns from {found['learnt']:,} revisions; where the first "
-    said += "answer was the better one, that is what the pair prefers."
+    said += "answer was the better one, that is what the pair prefers. "
+    unfit, empty = (sum(found.get(key, {}).values()) for key in ("faults", "empty faults"))
+    said += (
+        f"Unfit to be learnt from, and left out here: {unfit:,} of the revisions and {empty:,} of those under an empty "
+    )
+    said += "principle."
     rows = [
         (label, interval(e), f"{e.n:,}", f"{e.missing:,}")
         for label, key in REVISED.items()
         for e in [read_estimate(found[key], path)]
     ]
     table = Table(("Judged better", "Share [95%]", "n", "Without a verdict"), tuple(rows), frozenset({"n"}))
-    return *(_confounds(source, name, "Revisions") or (Heading("Revisions"),)), Text(said), table
+    return *(_confounds(source, name, "Revisions") or (Heading("Revisions"),)), Text(said), table, *_said(found)
 
 
 def _online(source: Source, name: str) -> tuple[Block, ...]:
@@ -251,7 +270,8 @@ def _online(source: Source, name: str) -> tuple[Block, ...]:
         else:
             answer = mean([entry["kl"] * entry["completions/mean_length"] for entry in late])
             said += f", {interval(answer)} an answer."
-    return Heading(f"Online answers{_round(name)}"), Text(said)
+    verdicts = _said(stage_json(source.run, name, "counts.json") or {})
+    return Heading(f"Online answers{_round(name)}"), Text(said), *verdicts
 
 
 def _best_of(source: Source, name: str) -> tuple[Block, ...]:
@@ -269,7 +289,7 @@ def _best_of(source: Source, name: str) -> tuple[Block, ...]:
         score, length = read_estimate(row["score"], path), read_estimate(row["length"], path)
         rows.append((f"{row['n']}", interval(score), f"{score.n:,}", f"{row['kl_bound']:.3f}", interval(length)))
     head = ("n", "Rating of the pick [95%]", "Prompts", "KL at most", "Tokens [95%]")
-    return Heading("The best of n"), Text(said), Table(head, tuple(rows), frozenset(head))
+    return Heading("The best of n"), Text(said), Table(head, tuple(rows), frozenset(head)), *_said(counts)
 
 
 def _who(source: Source) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from charactery.judges.rating import Case, Judge
 from charactery.models.chat import Message, prompt_tokens
 from charactery.models.local import LocalModel, Sampler, derive_seed
 from charactery.models.reasoning import left_open, reasoned
-from charactery.runs import Journal, is_first_process, write_rows
+from charactery.runs import Journal, is_first_process, write_json, write_rows
 from charactery.train.settings import Grpo, Lora, share
 from charactery.train.trainers import Work, _common, _fresh, _on_one_device, _Progress, _run, _trainable, _with
 
@@ -36,9 +37,9 @@ def train_grpo(
 
     The advantage of an answer is its rating less the mean of its prompt's answers, over their spread; an answer without
     a verdict moves nothing. The reference of the KL is the base, or the adapter `start` as it was. `model` is used up,
-    and must not be what the judge reads with. Writes samples.jsonl: the answers (of several processes, the first's),
-    with step and rating. Returns the adapter's folder. Raises BadData where no prompt fits the context, or the judge
-    has no verdict on any answer of the first SILENT steps.
+    and must not be what the judge reads with. Writes samples.jsonl, the answers with step and rating, and counts.json,
+    how verdicts came out (both, of several processes, the first's). Returns the adapter's folder. Raises BadData where
+    no prompt fits the context, or the judge has no verdict on any answer of the first SILENT steps.
     """
     from datasets import Dataset
     from peft import PeftModel
@@ -64,8 +65,12 @@ def train_grpo(
     )  # fmt: skip
     adapter = _run(trainer, work, settings, lora)
     if is_first_process():
-        steps = [f"step {n}" for n in range(settings.steps)]
-        write_rows(work.folder / "samples.jsonl", [row for step in steps for row in journal.done.get(step, [])])
+        steps = [journal.done.get(f"step {n}", []) for n in range(settings.steps)]
+        write_rows(work.folder / "samples.jsonl", [row for step in steps for row in step])
+        outcomes: Counter[str] = Counter()
+        for n in range(settings.steps):
+            outcomes.update(dict(journal.done.get(f"outcomes of step {n}", [])))
+        write_json(work.folder / "counts.json", {"judge": judge.name, "outcomes": dict(outcomes)})
     return adapter
 
 
@@ -103,6 +108,8 @@ def rewarding(judge: Judge, model: LocalModel, each: int, journal: Journal) -> C
         rated = judge.rate(cases, journal, lambda done: None)
         rewards = [value for values in rated.values for value in values]
         step = trainer_state.global_step
+        if f"outcomes of step {step}" not in journal.done:
+            journal.add(f"outcomes of step {step}", [*rated.outcomes.items()])
         if f"step {step}" not in journal.done:
             journal.add(f"step {step}", [
                 {"step": step + 1, "id": id[n], "n": n % each, "text": answer.text, "tokens": answer.tokens,

@@ -208,7 +208,7 @@ def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, 
 
 
 def _ordered(rows: Sequence[Row], order: str, rng: random.Random) -> list[int]:
-    """All rows by index, in the order asked for."""
+    """All rows by index, in the order asked for; those that lack the field of `by:FIELD` come last."""
     index = [*range(len(rows))]
     if order == "shuffled":
         rng.shuffle(index)
@@ -216,9 +216,9 @@ def _ordered(rows: Sequence[Row], order: str, rng: random.Random) -> list[int]:
         index.reverse()
     elif order.startswith("by:"):
         name = order.removeprefix("by:")
-        if lacking := next((row for row in rows if row.get(name) is None), None):
-            raise BadData(f"cannot be ordered by {name!r}: the row {lacking.get('id')!r} has no such field")
-        index.sort(key=lambda i: rows[i][name])
+        if all(row.get(name) is None for row in rows):
+            raise BadData(f"cannot be ordered by {name!r}: no row has such a field")
+        index.sort(key=lambda i: (rows[i].get(name) is None, rows[i].get(name)))
     elif order != "given":
         raise BadData(f"there is no order {order!r}; there are {', '.join(ORDERS)} and by:FIELD")
     return index
