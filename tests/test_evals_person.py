@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def test_what_counts_as_not_knowing(answer: str, known_not: bool | None) -> None
 
 def test_how_often_not_knowing_is_read_is_known() -> None:
     found = found_in_labelled()
-    assert found == {True: (18, 27), False: (1, 27)}, "the report says so"
+    told = {label: (e.value, e.n) for label, e in found.items()}
+    assert told == {True: (pytest.approx(18 / 27), 27), False: (pytest.approx(1 / 27), 27)}
+    assert all(e.low is not None and e.low < e.value < (e.high or 0) for e in found.values() if e.value is not None)
 
 
 def test_things_are_later_or_known_by_the_last_year() -> None:
@@ -95,6 +98,22 @@ def test_who_says_yes_to_all_contradicts_himself(tmp_path: Path, monkeypatch: py
     assert found["yes"]["entropy"]["value"] == pytest.approx(1) and found["steady"]["entropy"]["value"] < 0.6
     assert found["yes"]["less than the first"]["contradiction"]["value"] == pytest.approx(-4 / 6)
     assert set(found["yes"]["claims"]) == {row["id"] for row in claims()}
+
+
+@pytest.mark.parametrize("planted", [0.05, 0.3, 0.8])
+def test_a_planted_contradiction_is_in_the_interval(planted: float, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of somebody who makes each claim at so many of its wordings, by chance."""
+    rng, wanted = random.Random(0), 2 * planted * (1 - planted)
+
+    def scored(speaker: Speaker, rows: Sequence[Row]) -> dict[str, list[float]]:
+        return {row["id"]: [-1.0, -2.0 if rng.random() < planted else 0.0] for row in rows}
+
+    monkeypatch.setattr(claims_module, "option_scores", scored)
+    sets = [claim_figures({"he": voice(str(n))}, n, Journal(tmp_path / "j")) for n in range(200)]
+    told = [found["he"]["contradiction"] for found in sets]
+    held = sum(e["low"] is None or e["low"] <= wanted <= e["high"] for e in told) / len(told)
+    assert 0.9 <= held <= 1.0 and sum(e["low"] is None for e in told) < 20  # all alike: no interval is given
+    assert sum(e["value"] for e in told) / len(told) == pytest.approx(wanted, abs=0.02)
 
 
 def test_tokens_of_a_training_that_was_killed_are_counted_on(tmp_path: Path) -> None:

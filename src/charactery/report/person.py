@@ -26,8 +26,8 @@ WHOSE = (
 LATER_THINGS = (
     "The writings end in {}. Asked about things that came later, and about things that had been there for twenty "
     "years, how often does an answer say that it does not know the thing? That is read by a list of expressions "
-    "(“never heard”, “no such thing”, “unknown to me” and the like). Of answers written to test it, it finds {} of {} "
-    "that do not know, and takes {} of {} that do for such. Beside it, without any answer: how well the "
+    "(“never heard”, “no such thing”, “unknown to me” and the like). Of answers written to test it, it finds {} "
+    "that do not know (n {}), and takes {} that do for such (n {}). Beside it, without any answer: how well the "
     "log-probability of three replies that do not know, less that of three that do, tells later things from known "
     "ones."
 )
@@ -146,7 +146,8 @@ def _later(source: Source) -> tuple[Block, ...]:
     if not found or not answers or path is None:
         return ()
     labelled = found_in_labelled()
-    said = LATER_THINGS.format(found["last_year"], *labelled[True], *labelled[False])
+    read = [told for e in (labelled[True], labelled[False]) for told in (short_interval(e, percent=True), e.n)]
+    said = LATER_THINGS.format(found["last_year"], *read)
     rows = []
     for role, mine in found["later"].items():
         apart = read_estimate(mine["told apart"], path)

@@ -16,7 +16,7 @@ from charactery.models.chat import user
 from charactery.models.local import Request, Sampler, derive_seed
 from charactery.models.speaker import BATCH, Speaker, answer_all
 from charactery.runs import Journal, Row, digest, read_rows, write_json, write_rows
-from charactery.stats import auc, mean, paired_difference, rate
+from charactery.stats import Estimate, auc, mean, paired_difference, rate
 
 HERE = Path(__file__).parent
 COPIED = 8  # words in a row that stand in the writings, from which an answer copies
@@ -170,14 +170,14 @@ def says_not_known(answer: str) -> bool | None:
     return bool(NOT_KNOWN.search(answer)) if answer.strip() else None
 
 
-def found_in_labelled() -> dict[bool, tuple[int, int]]:
-    """Of labelled answers that do not know (True), and of those that do, in how many that is found, and of how many.
+def found_in_labelled() -> dict[bool, Estimate]:
+    """Of labelled answers that do not know (True), and of those that do, in what share that is found.
 
     They were written for this, in old words and in today's; none of them made the list what it is.
     """
     rows = read_rows(HERE / "not_known.jsonl")
     sides = {label: [row["answer"] for row in rows if row["not known"] is label] for label in (True, False)}
-    return {label: (sum(map(bool, map(says_not_known, said))), len(said)) for label, said in sides.items()}
+    return {label: rate([says_not_known(answer) for answer in said]) for label, said in sides.items()}
 
 
 def _margins(speaker: Speaker, asked: Sequence[Row], journal: Journal) -> list[float | None]:
