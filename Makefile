@@ -29,7 +29,7 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m charactery.cli.reference --check docs/cli.md
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_docs.py
 	$(BIN)/mkdocs build --strict
 
 docs: .venv/ready

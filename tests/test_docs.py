@@ -1,14 +1,16 @@
 """Every command in the documentation runs, in the order of its page, from an empty folder."""
 
-import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from run_fixtures import charactery
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
@@ -25,25 +27,26 @@ def commands(page: str) -> list[list[str]]:
     return found
 
 
-def run_page(page: str, folder: Path, environment: dict[str, str]) -> None:
+def run_page(page: str, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     for arguments in commands(page):
-        done = subprocess.run(
-            [sys.executable, "-m", "charactery", *arguments], cwd=folder, capture_output=True, text=True,
-            env=environment, input="", check=False,
-        )  # fmt: skip
+        done = run(*arguments)
         assert done.returncode == 0, f"{page}: charactery {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)])
 def test_commands_run(page: str, tmp_path: Path, talking_cache: Path) -> None:
     """On the tiny model, standing in for the embedded one."""
-    run_page(page, tmp_path, {**os.environ, "CHARACTERY_CACHE": str(talking_cache), "OMP_NUM_THREADS": "1"})
+    run_page(page, lambda *arguments: charactery(talking_cache, *arguments, folder=tmp_path))
 
 
 @pytest.mark.smollm2
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)])
 def test_commands_run_on_the_embedded_model(page: str, tmp_path: Path) -> None:
-    run_page(page, tmp_path, dict(os.environ))
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "charactery", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, input="", check=False)
+
+    run_page(page, run)
 
 
 def test_the_pages_have_commands() -> None:
