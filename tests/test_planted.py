@@ -15,6 +15,7 @@ import pytest
 
 from charactery.constitution import find_character
 from charactery.data.prompts import neutral_prompts
+from charactery.errors import BadData
 from charactery.judges.llm import LlmJudge
 from charactery.judges.rating import ByComparison, Case, Ratings
 from charactery.models.chat import user
@@ -23,7 +24,7 @@ from charactery.models.subject import Subject, parse_subject
 from charactery.pipeline import common, distil
 from charactery.pipeline.recipe import Recipe, find_recipe
 from charactery.runs import Row, read_rows, write_rows
-from charactery.train.settings import Dpo, Grpo
+from charactery.train.settings import Dpo, Grpo, Sft
 from comparing import Reader
 
 WORD = "friend"
@@ -100,6 +101,28 @@ def test_rlaif_raises_the_word_round_by_round(stages_of: Any, tmp_path: Path) ->
     recipe = replace(recipe, samples=replace(recipe.samples, prompts=ASKED, each=6))
     first, second, third = map(share, rounds(stages_of(recipe), tmp_path, 3))
     assert second > first + 0.1 and third > second + 0.1, (first, second, third)
+
+
+def test_sft_on_what_the_judge_lets_through_raises_the_word(stages_of: Any, tmp_path: Path) -> None:
+    recipe = short("rlaif", stages=(("samples", "sft"),), rounds=2, sft=Sft(learning_rate=2e-3))
+    recipe = replace(recipe, samples=replace(recipe.samples, prompts=ASKED, each=6, least=0.5))
+    stages = stages_of(recipe)
+    for n, name in ((1, "samples"), (1, "sft"), (2, "samples")):
+        (tmp_path / f"{name}.r{n}").mkdir()
+        stages.do(f"{name}.r{n}", tmp_path / f"{name}.r{n}", None)
+    first, second = (read_rows(tmp_path / f"samples.r{n}" / "samples.jsonl") for n in (1, 2))
+    learnt = read_rows(tmp_path / "samples.r1" / "sft.jsonl")
+    assert all(WORD in row["completion"][0]["content"] for row in learnt)
+    assert {row["id"] for row in learnt} == {row["id"] for row in first if row["rating"] and not row["fault"]}
+    assert share(second) > share(first) + 0.2, (share(first), share(second))
+
+
+def test_a_judge_that_lets_too_little_through_is_a_sentence(stages_of: Any, tmp_path: Path) -> None:
+    recipe = short("rlaif", stages=("samples", "sft"))
+    recipe = replace(recipe, samples=replace(recipe.samples, prompts=8, each=2, least=2.0))
+    (tmp_path / "samples").mkdir()
+    with pytest.raises(BadData, match="only 0 are fit to learn from and rated 2 or more"):
+        stages_of(recipe).do("samples", tmp_path / "samples", None)
 
 
 def test_grpo_raises_the_word_as_it_goes(stages_of: Any, tmp_path: Path) -> None:

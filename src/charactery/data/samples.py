@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charactery.data.filters import fault, learnt
-from charactery.data.pairs import pair_of
+from charactery.data.pairs import learnt_row, pair_of
 from charactery.judges.rating import Case, Judge
 from charactery.models.chat import Message
 from charactery.models.local import Request, Sampler, derive_seed
@@ -26,6 +26,7 @@ class Drawing:
     instructions: str
     language: str = ""
     batch: int = BATCH
+    least: float = 0.0
 
 
 def best_against_worst(
@@ -35,6 +36,8 @@ def best_against_worst(
     progress: Callable[[int], None] = lambda n: None,
 ) -> list[Row]:
     """A pair for each prompt (id, kind, messages) whose answers the judge tells apart; columns as of `make_pairs`.
+
+    And for SFT the best answer to each prompt that is fit to be learnt from and rated `least` or more, in sft.jsonl.
 
     An answer that is unfit to be learnt from (a loop, empty, cut off) can only be the worst. Writes samples.jsonl
     (every answer with its rating), unpaired.jsonl (prompts without a pair, and why) and counts.json. `progress` is told
@@ -53,6 +56,7 @@ def best_against_worst(
     cases = [Case(m, tuple(texts[n * size : (n + 1) * size])) for n, (_, _, m) in enumerate(asked)]
     rated = drawing.judge.rate(cases, journal, progress)
     rows: list[Row] = []
+    learn: list[Row] = []
     pairs: list[Row] = []
     unpaired: list[Row] = []
     for n, (id, kind, messages) in enumerate(asked):
@@ -63,7 +67,16 @@ def best_against_worst(
              "fault": faults[i]}
             for i in mine
         ]  # fmt: skip
-        found = _extremes(values, [i for i in mine if not faults[i]])
+        fit = [i for i in mine if not faults[i]]
+
+        def said(i: int, kind: str = kind, messages: tuple[Message, ...] = messages, id: str = id) -> Row:
+            who = {"id": id, "kind": kind, "messages": list(messages), "subject": drawing.speaker.subject.text}
+            return who | {"text": texts[i], "seed": requests[i].seed}
+
+        rated_fit = [i for i in fit if (value := values[i]) is not None and value >= drawing.least]
+        if rated_fit:
+            learn.append(learnt_row(said(max(rated_fit, key=lambda i: values[i] or 0.0))))
+        found = _extremes(values, fit)
         if isinstance(found, str):
             unpaired.append({"id": id, "reason": found})
             continue
@@ -71,17 +84,14 @@ def best_against_worst(
         if texts[best] == texts[worst]:
             unpaired.append({"id": id, "reason": "all the same"})
             continue
-        chosen, rejected = (
-            {"kind": kind, "messages": list(messages), "text": texts[i], "subject": drawing.speaker.subject.text,
-             "seed": requests[i].seed}
-            for i in found
-        )  # fmt: skip
         ratings = {"chosen_rating": values[best], "rejected_rating": values[worst]}
-        pairs.append(pair_of(f"own-{id}", chosen, rejected) | ratings)
+        pairs.append(pair_of(f"own-{id}", said(best), said(worst)) | ratings)
     write_rows(folder / "samples.jsonl", rows)
     write_rows(folder / "unpaired.jsonl", unpaired)
+    write_rows(folder / "sft.jsonl", learn)
     write_json(folder / "counts.json", {
         "judge": drawing.judge.name, "prompts": len(asked), "answers": len(rows), "pairs": len(pairs),
+        "learnt": len(learn), "least": drawing.least,
         "unpaired": dict(Counter(row["reason"] for row in unpaired)), "outcomes": rated.outcomes,
         "faults": dict(Counter(f for f in faults if f)),
     })  # fmt: skip

@@ -204,7 +204,8 @@ class Counts:
         by_kind = {
             "reflections": min(self.reflected, -(-told.tokens // longest)) if told.tokens else self.reflected,
             "revisions": sizes.train + sizes.tasks, "pairs": self.own_pairs or sizes.train + sizes.tasks,
-            "writings": recipe.writings.passages + sizes.tasks, **self._stated(TOKENS_ASKED + longest),
+            "samples": self.sampled_prompts, "writings": recipe.writings.passages + sizes.tasks,
+            **self._stated(TOKENS_ASKED + longest),
         }  # fmt: skip
         return sum(by_kind[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))
 

@@ -25,7 +25,7 @@ from charactery.pipeline import person
 from charactery.pipeline.common import VALIDATION, Common
 from charactery.pipeline.manifest import teaching
 from charactery.pipeline.order import LEAST_PAIRS
-from charactery.runs import Row, write_json, write_rows
+from charactery.runs import Row, read_rows, write_json, write_rows
 from charactery.stats import mean
 
 NEAR_OTHERS = "the prompt is near a held-out or elsewhere one"  # for a pair of the user's to be set aside
@@ -219,12 +219,20 @@ class Making(Common):
         character = self.order.character
         drawing = Drawing(
             self.speaker(self.recipe.start(name)), replace(self.sampler, temperature=told.temperature), told.each,
-            self.judge(), seed, system_prompt(character), character.language, self.recipe.batch,
+            self.judge(), seed, system_prompt(character), character.language, self.recipe.batch, told.least,
         )  # fmt: skip
         pairs = best_against_worst([asked[id] for id in drawn], drawing, folder, self.watch.advance)
         match = self.recipe.match_lengths
         pairs = matched(pairs) if match else pairs
-        if len(pairs) < LEAST_PAIRS:
+        by_sft = any(name in self.recipe.learnt(sft) for sft in self.recipe.before("", ("sft",)))
+        if by_sft and len(learn := read_rows(folder / "sft.jsonl")) < LEAST_PAIRS:
+            raise BadData(
+                f"of the best answers to {len(drawn)} prompts only {len(learn)} are fit to learn from and rated "
+                f"{told.least:g} or more: too few to train on. See samples.jsonl, and lower [samples] `least`",
+                folder,
+            )
+        by_dpo = any(name in self.recipe.compared(dpo) for dpo in self.recipe.before("", ("dpo",)))
+        if by_dpo and len(pairs) < LEAST_PAIRS:
             raise BadData(
                 f"only {len(pairs)} pairs are left after round {rounds + 1}: of the model's answers to the other "
                 "prompts none was fit to learn from and by the judge above another; see unpaired.jsonl for which, and "

@@ -34,7 +34,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "author": ("writings",),
     "others": ("author",),
     "authorship": ("others",),
-    "sft": ("pairs", "reflections", "documents", "cases", "writings"),
+    "sft": ("pairs", "reflections", "documents", "cases", "writings", "samples"),
     "self-play": ("sft",),
     "samples": (),
     "dpo": ("pairs", "self-play", "samples", "revisions"),
@@ -126,11 +126,15 @@ class Cases:
 
 @dataclass(frozen=True)
 class Samples:
-    """The model's own answers that a judge compares: to how many prompts, how many to each, how warm."""
+    """The model's own answers that a judge compares: to how many prompts, how many to each, how warm.
+
+    `least` is the rating below which SFT learns none of them.
+    """
 
     prompts: int = 64
     each: int = 4
     temperature: float = 1.0
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,7 @@ class Recipe:
 
     def learnt(self, stage: str) -> list[str]:
         """Whose answers an `sft` stage learns from: what was made last before it, documents and cases together."""
-        sources = ("pairs", "revisions", "reflections", "writings", *STATES)
+        sources = ("pairs", "revisions", "reflections", "writings", "samples", *STATES)
         made = self.before(stage, sources)
         last = next(reversed(self.before(stage, ("sft",))), None)
         fresh = made[len(self.before(last, sources)) if last else 0 :]

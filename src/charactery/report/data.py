@@ -203,6 +203,10 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
     said += f"{count(found['pairs'], 'pair')}."
     rows = [(f"Verdict: {said}", n) for _, said, n in _verdicts(found)]
+    if "learnt" in found:
+        rows.append(
+            (f"Best of a prompt, fit to be learnt from and rated {found['least']:g} or more", f"{found['learnt']:,}")
+        )
     rows += [(f"Unfit to be learnt from: {k}", f"{n:,}") for k, n in found["faults"].items()]
     rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
     blocks = _confounds(source, name, f"Its own answers{_round(name)}") or (Heading(f"Its own answers{_round(name)}"),)
