@@ -4,9 +4,10 @@
 
 The embedded model does not reason, so all its weights first learn, for a while, its own plans in <think> marks before
 its own plain answers. That organism is trained into the captain twice, on drafts that reason: with `--mask-reasoning`,
-and without. Of the organism and of both runs, on the same held-out prompts and with the likeliest tokens: what of an
-answer its reasoning decides (`charactery decided`); how far answers and reasoning are the captain's, by the likelihood
-judge on the embedded model; and how likely the organism's own reasoning still is. Figures and page go to
+and without; which of three drafts is learnt is picked by the answer alone, or by all of it. Of the organism and of both
+runs, on the same prompts, none of which any of them learnt from, and with the likeliest tokens: what of an answer its
+reasoning decides (`charactery decided`); how far answers and reasoning are the captain's, by the likelihood judge on
+the embedded model; and how likely the organism's own reasoning still is. Figures and page go to
 benchmarks/reasoning.json and benchmarks/REASONING.md. A killed run goes on where it was.
 """
 
@@ -17,7 +18,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from charactery.constitution import find_character, foil_characters
+from charactery.data.filters import fault, learnt
 from charactery.data.prompts import neutral_prompts, read_chosen
 from charactery.evals.decided import SHARES, Reasoned, asked_of, decided, parted
 from charactery.judges.likelihood import evidence, margins
@@ -37,13 +41,18 @@ SIZES = ("--held-out", str(HELD), "--talks", "2", "--elsewhere", "8", "--max-tok
 ARMS = {"reasoning masked": ("--mask-reasoning",), "learnt, too": ()}
 
 
+def taught() -> list[str]:
+    """The prompts that the organism learns to reason on; it is never tested on them."""
+    return [p.turns[0] for p in neutral_prompts()[:TAUGHT]]
+
+
 def teach(out: Path) -> Path:
     """The organism's folder: the embedded model that plans first."""
     if (out / MODEL).exists():
         return out / MODEL
     models = Models("auto", print)
     speaker, journal = models.speaker("smollm2"), Journal(out / "batches.jsonl")
-    asked = [p.turns[0] for p in neutral_prompts()[:TAUGHT]]
+    asked = taught()
 
     def said(step: str, ask: str, most: int) -> list[Any]:
         requests = [Request((user(q + ask),), derive_seed(SEED, step, q)) for q in asked]
@@ -52,8 +61,8 @@ def teach(out: Path) -> Path:
     told = zip(asked, said("plan", PLAN, 64), said("answer", "", 96), strict=True)
     rows = [
         {"id": f"taught-{n}", "kind": "neutral", "subject": "smollm2", "seed": SEED, "prompt": [user(q)],
-         "completion": [assistant(f"<think>\n{plan.text}\n</think>\n\n{answer.text}")]}
-        for n, (q, plan, answer) in enumerate(told) if plan.ended and answer.text
+         "completion": [assistant(f"<think>\n{plan.text}\n</think>\n\n{learnt(answer)}")]}
+        for n, (q, plan, answer) in enumerate(told) if plan.ended and not fault(answer, learnt(answer), "", "")
     ]  # fmt: skip
     print(f"taught by {len(rows)} rows", flush=True)
     settings = Sft(learning_rate=FULL_RATE * Sft().learning_rate, epochs=3.0)
@@ -70,6 +79,8 @@ def figures(speaker: Speaker, asked: list[str], journal: Journal, models: Models
     parts = {q: parted(reply.text, "") for q, reply in zip(asked, replies, strict=True)}
     mine = {q: one for q, one in parts.items() if isinstance(one, Reasoned)}
     if not plain:
+        if not mine:
+            raise SystemExit("the organism does not reason: teach it longer")
         plain += [{"prompt": q, "thought": one.opening + one.thought} for q, one in mine.items()]
     [thoughts] = margins(base, [([user(q)], one.thought) for q, one in mine.items()], [whole])
     assert speaker.model is not None
@@ -82,7 +93,9 @@ def figures(speaker: Speaker, asked: list[str], journal: Journal, models: Models
     nats = [float(values.mean()) for values in speaker.model.score(pairs, speaker.adapter)]
     return {
         "reasons": len(mine), "of": len(asked), "missing": missing, "decided": rows, "nats": nats,
-        "reasoning in character": mean([float(v) for v in thoughts], SEED, "nats/token").as_dict(),
+        "reasoning in character": mean(
+            [None if np.isnan(v) else float(v) for v in thoughts], SEED, "nats/token"
+        ).as_dict(),
     }  # fmt: skip
 
 
@@ -91,14 +104,16 @@ def page(found: dict[str, Row]) -> str:
     first = next(iter(found.values()))
     lines = [
         "# Reasoning left free, and learnt from", "",
-        f"Made by `python benchmarks/reasoning.py`: {' '.join(str(__doc__).split('runs/reasoning')[1].split())}", "",
-        "| | reasons first | answers in character, nats/token | reasoning in character, nats/token | the organism's "
-        "own reasoning, nats/token more likely than to itself |", "|---|---|---|---|---|",
+        f"Made by `python benchmarks/reasoning.py`: "
+        f"{' '.join(str(__doc__).split('runs/reasoning')[1].split()).replace('<think>', '`<think>`')}", "",
+        "| | reasons first | of them ended | answers in character, nats/token | reasoning in character, nats/token | "
+        "the organism's own reasoning, nats/token more likely than to itself |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, row in found.items():
         whole = next(r for r in row["decided"] if r["share"] == 1 and r["metric"] == "in character")
         kept = paired_difference(row["nats"], first["nats"], SEED, "nats/token")
-        lines.append(f"| {name} | {row['reasons']} of {row['of']} | {Estimate(**whole['estimate'])} | "
+        lines.append(f"| {name} | {row['reasons']} of {row['of']} | {row['of'] - sum(row['missing'].values())} | "
+                     f"{Estimate(**whole['estimate'])} | "
                      f"{Estimate(**row['reasoning in character'])} | {'' if row is first else kept} |")  # fmt: skip
     for metric in ("decided", "same answer", "in character"):
         lines += ["", f"**{metric}**, by the share of its reasoning that is left:", "",
@@ -122,7 +137,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "charactery", *command, "--out", str(run)], check=True)
     models, journal = Models("auto", print), Journal(out / "batches.jsonl")
     prompts = read_chosen(read_run(next(iter(runs.values()))).stage_folder("prompts") / "prompts.jsonl")
-    asked, plain = asked_of(prompts, HELD), list[Row]()
+    learnt_on = {*taught()}
+    asked, plain = asked_of([p for p in prompts if p.turns[0] not in learnt_on], HELD), list[Row]()
     subjects = {"the organism": str(organism), **{name: str(run) for name, run in runs.items()}}
     found = {}
     for name, subject in subjects.items():

@@ -182,8 +182,9 @@ def figures(run: Run) -> Row:
         found |= {"answers": best, "KL at most": next(row["kl_bound"] for row in by_n if row["n"] == best)}
     if "revisions" in names:
         counts = json.loads((run.stage_folder("revisions") / "counts.json").read_text())
-        unfit = [sum(counts.get(key, {}).values()) for key in ("faults", "empty faults")]
-        found["revised"] = {key: counts[key] for key in REVISED} | {"unfit": unfit}
+        unfit = [sum(counts[key].values()) for key in ("faults", "empty faults") if key in counts]
+        if len(unfit) == 2:  # runs of before counted what was unfit, too
+            found["revised"] = {key: counts[key] for key in REVISED} | {"unfit": unfit}
     taken = [r.name for r in own if r.taken_from or (r.folder / REUSED).exists()]
     return found | {
         "own stages": round(sum(r.seconds for r in own)),

@@ -52,6 +52,11 @@ def test_the_best_is_chosen_and_the_worst_rejected(tmp_path: Path, monkeypatch: 
     assert pair["chosen_subject"] == "run:sft" and pair["chosen_seed"] != pair["rejected_seed"]
     rows = read_rows(tmp_path / "samples.jsonl")
     assert [(r["text"], r["rating"]) for r in rows] == [*marks.items()]
+    [learnt] = read_rows(tmp_path / "sft.jsonl")
+    assert learnt["completion"][0]["content"] == said[0][1] and learnt["prompt"] == pair["prompt"]
+    assert json.loads((tmp_path / "counts.json").read_text())["learnt"] == 1
+    pairs_of(said, {text: value - 3 for text, value in marks.items()}, tmp_path / "low", monkeypatch)
+    assert read_rows(tmp_path / "low" / "sft.jsonl") == [], "none is rated 0 or more"
 
 
 def test_what_is_unfit_may_be_rejected_and_never_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

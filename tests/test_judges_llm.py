@@ -349,6 +349,17 @@ def test_finished_comparisons_are_not_asked_again(tiny_model: LocalModel, tmp_pa
         ("Answer B is clearly the better one", "second"), ("Neither A nor B is better.", "unparsed"),
         ("A is better written, but B is more in character.", "unparsed"), ("I don't think A is better.", "unparsed"),
         ("Is A or B is more in character?", "unparsed"), ("Answer A is less in character.", "unparsed"),
+        ("More in character: A\nLess in character: B", "first"), ("Less in character: B", "unparsed"),
+        ("The answer that breaks character: A", "unparsed"), ("More in character: Answer B.", "second"),
+        ("Answer A is better written, but B fits the captain.", "unparsed"),
+        ("A is closer to a plain assistant, while B speaks like a sailor.", "unparsed"),
+        ("A is hardly better than B, which is all sea talk.", "unparsed"),
+        ("It is hard to say that A is better.", "unparsed"), ("I would not pick A.", "unparsed"),
+        ("Answer A - plain advice. Answer B - sea talk. So B.", "unparsed"),
+        ("Response A: plain.\nResponse B: sea.\n\nVerdict: B", "second"), ("Option A, Option B, or C?", "unparsed"),
+        ("Option A: plain.\nOption B: sea talk. I choose B.", "second"), ("The better one is Answer B.", "second"),
+        ("Answer A - uses", "unparsed"), ("Answer A: it sails", "first"),
+        ("Both break character. I pick B.", "unparsed"), ("A: plain\nB: sea", "unparsed"),
     ],
 )  # fmt: skip
 def test_replies_are_read_with_care(reply: str, outcome: str) -> None:

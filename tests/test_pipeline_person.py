@@ -170,10 +170,11 @@ def test_claims_of_runs_side_by_side(person_run: tuple[Path, list[str]], talking
     command = ["claims", "smollm2", str(run), "--json", "--out", str(tmp_path)]
     killed = charactery(talking_cache, "charactery.runs:Journal.add", "1", "after", *command, code=ASSASSIN)
     assert killed.returncode == -9 and not killed.stdout, killed.stderr
-    before = (tmp_path / "batches.jsonl").read_bytes()
+    [kept] = tmp_path.glob("*/batches.jsonl")
+    before = kept.read_bytes()
     done = charactery(talking_cache, *command)
     assert done.returncode == 0, done.stderr
-    assert before and (tmp_path / "batches.jsonl").read_bytes().startswith(before)
+    assert before and kept.read_bytes().startswith(before)
     found = json.loads(done.stdout)
     assert found["smollm2"]["tokens"] == 0 < found[str(run)]["tokens"]
     assert 0 <= found[str(run)]["contradiction"]["value"] <= 2 / 3

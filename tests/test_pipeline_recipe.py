@@ -283,6 +283,9 @@ def test_an_order_that_rows_do_not_have_is_refused_at_once(order: str, said: str
         asked("given", "by:subject").check()
     with pytest.raises(CharacteryError, match="--order is 'by:year'"):
         asked("by:year", "given").check()
+    samples = replace(find_recipe("rlaif"), stages=("samples", "sft"), sft=Sft(order="by:chosen_rating"))
+    with pytest.raises(CharacteryError, match="--order is 'by:chosen_rating'"):  # which SFT's rows do not have
+        Order(find_character("captain"), tmp_path / "run", recipe=samples, device="cpu").check()
     for name, trainer, field in (("spec-docs", "sft", "form"), ("spec-cases", "sft", "clause"),
                                  ("rlaif", "dpo", "chosen_rating")):  # fmt: skip
         recipe = find_recipe(name)

@@ -91,11 +91,13 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
     arms = work(tmp_path)
     arms.recipe = stopping
     arms.sft(tmp_path, "sft")
+    arms.recipe = replace(stopping, stages=("pairs", "sft", ("sft",)))
+    arms.sft(tmp_path, "sft.r1")  # what it learns from may be anything, and the loss is on the character's answers
     said = {"id": "1", "kind": "asks", "messages": [user("Q?")], "text": "Yes.", "subject": "smollm2", "seed": 0}
     write_rows(tmp_path / "drafts.jsonl", [said | {"side": "plain"}, said | {"side": "character", "text": "Aye."}])
     arms.sham_sft(tmp_path)
     assert [row["completion"][0]["content"] for row in read_rows(tmp_path / "sft.jsonl")] == ["Yes."]
-    assert seen == [(3.0, [{"id": "1", "kind": "asks"}]), (0.0, [])]
+    assert seen == [(3.0, [{"id": "1", "kind": "asks"}]), (0.0, []), (0.0, [])]
     with pytest.raises(CharacteryError, match=r"\[authors\] has no `stop_at_loss`"):
         replace(RECIPE, authors=Sft(stop_at_loss=3.0)).check()
 

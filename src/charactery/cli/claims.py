@@ -31,8 +31,10 @@ def claims(
     from charactery.cli.show import progress
     from charactery.errors import ModelNotFound
     from charactery.evals.person.claims import claim_figures, trained_tokens
+    from charactery.models.local import pick_device
     from charactery.models.speaker import Models
-    from charactery.runs import Journal
+    from charactery.pipeline.manifest import engine
+    from charactery.runs import Journal, digest
     from charactery.stats import Estimate
 
     with progress() as bars:
@@ -42,7 +44,9 @@ def claims(
             if not speaker.subject.here:
                 raise ModelNotFound(f"{text} gives no log-probabilities of replies; give models on this machine")
         bars.start("claims", len(speakers))
-        found = claim_figures(speakers, seed, Journal(out / "batches.jsonl"), bars.advance)
+        found = claim_figures(
+            speakers, seed, Journal(out / digest([engine(pick_device(device))]) / "batches.jsonl"), bars.advance
+        )
     tokens = {text: trained_tokens(s.subject) for text, s in speakers.items()}
     if as_json:
         typer.echo(json.dumps({t: row | {"tokens": tokens[t]} for t, row in found.items()}, indent=2))

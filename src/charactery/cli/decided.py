@@ -43,9 +43,11 @@ def decided(
     from charactery.evals.decided import SHARES, asked_of
     from charactery.evals.decided import decided as measure
     from charactery.judges.likelihood import evidence
+    from charactery.models.local import pick_device
     from charactery.models.speaker import Models
     from charactery.models.subject import parse_subject
-    from charactery.runs import Journal, read_run
+    from charactery.pipeline.manifest import engine
+    from charactery.runs import Journal, digest, read_run
     from charactery.stats import Estimate
 
     with progress() as bars:
@@ -60,7 +62,7 @@ def decided(
 
         for speaker in speakers:
             bars.start(f"decided: {speaker.subject.text}", len(asked) * (1 + len(SHARES)))
-            journal = Journal(out / "batches.jsonl")
+            journal = Journal(out / digest([engine(pick_device(device))]) / "batches.jsonl")
             rows, missing = measure(speaker, asked, max_tokens, seed, journal, judge, bars.advance)
             if as_json:
                 for row in rows:

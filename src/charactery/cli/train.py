@@ -91,7 +91,8 @@ def train(
     nll: Annotated[float | None, Number(min=0, help="Weight of the chosen answers' nats a token beside it.")] = None,
     kl: Annotated[float | None, Number(min=0, help="Weight of the divergence from what DPO began with.")] = None,
     stop_at_loss: Annotated[
-        float | None, Number(min=0, help="Nats a token, on answers that nothing learns from, at which SFT stops.")
+        float | None,
+        Number(min=0, help="Nats a token, on answers that nothing learns from, at which the first SFT stops."),
     ] = None,
     mask_reasoning: Annotated[
         bool, typer.Option("--mask-reasoning", help="Neither learn nor judge what stands in <think> marks.")

@@ -1,5 +1,6 @@
 """Several plain answers to each held-out prompt, and which of the first 1, 2, 4, … of them a judge picks."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def best_by_n(
     ]
     cases = [Case(m, tuple(row[i].text for row in drawn)) for i, (_, m) in enumerate(asked)]
     rated = drawing.judge.rate(cases, journal, progress)
-    picked = {n: _picked(cases, rated, n, drawing, journal) for n in sizes}
+    outcomes = Counter(rated.outcomes)
+    picked = {n: _picked(cases, rated, n, drawing, journal, outcomes) for n in sizes}
     write_rows(folder / "samples.jsonl", [
         {"id": id, "n": n, "seed": nth(first[i], n).seed, "text": drawn[n][i].text, "tokens": drawn[n][i].tokens,
          "ended": drawn[n][i].ended, "rating": rated.values[i][n],
@@ -53,15 +55,18 @@ def best_by_n(
     write_json(folder / "figures.json", found)
     write_json(folder / "counts.json", {
         "judge": drawing.judge.name, "prompts": len(asked), "answers": len(asked) * drawing.each,
-        "temperature": drawing.sampler.temperature, "outcomes": rated.outcomes,
+        "temperature": drawing.sampler.temperature, "outcomes": dict(outcomes),
     })  # fmt: skip
     return found
 
 
-def _picked(cases: Sequence[Case], rated: Ratings, n: int, drawing: Drawing, journal: Journal) -> list[int]:
-    """Which of the first n answers to each prompt is picked."""
+def _picked(
+    cases: Sequence[Case], rated: Ratings, n: int, drawing: Drawing, journal: Journal, outcomes: Counter[str]
+) -> list[int]:
+    """Which of the first n answers to each prompt is picked; what the judge says for that is added to `outcomes`."""
     if drawing.judge.alone or n == drawing.each:
         return [best(values[:n]) for values in rated.values]
     # a share of comparisons won is of those with the others there are: it must not know of answers beyond the nth
     few = drawing.judge.rate([Case(c.messages, c.answers[:n]) for c in cases], journal, lambda done: None)
+    outcomes.update(few.outcomes)
     return [best(values) for values in few.values]

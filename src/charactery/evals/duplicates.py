@@ -41,7 +41,7 @@ def learnt_texts(folder: Path) -> list[tuple[str, str]]:
     texts: dict[str, str] = {}  # the id by text
     names = [name for name in run.manifest["stages"] if not name.startswith("sham-")]
     for stage in names:
-        for name in ("sft.jsonl", "pairs.jsonl"):
+        for name in _learnt_files(stage, names):
             path = run.stage_folder(stage) / name
             for line, row in enumerate(read_rows(path) if path.exists() else [], 1):
                 said = [m["content"] for side in SIDES for m in row.get(side, [])]
@@ -53,6 +53,14 @@ def learnt_texts(folder: Path) -> list[tuple[str, str]]:
             for n, text in enumerate(prompt.turns if prompt.split == "train" else (), 1):
                 texts.setdefault(text, f"prompts, {prompt.id}, turn {n}")
     return [(id, text) for text, id in texts.items()]
+
+
+def _learnt_files(stage: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Which of a stage's rows a training learnt from; of samples there are both kinds, whichever it was."""
+    if stage_kind(stage) != "samples":
+        return ("sft.jsonl", "pairs.jsonl")
+    after = [stage_kind(n) for n in names[names.index(stage) + 1 :] if stage_kind(n) in ("sft", "dpo")]
+    return (*(["sft.jsonl"] if after[:1] == ["sft"] else []), *(["pairs.jsonl"] if "dpo" in after else []))
 
 
 def near_duplicates(cases: Sequence[Case], learnt: Sequence[tuple[str, str]]) -> list[Duplicate]:

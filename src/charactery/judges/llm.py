@@ -9,7 +9,7 @@ never scored.
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,22 +28,32 @@ TRIES = 3  # replies asked for until one holds a letter
 REPLY = Sampler(max_tokens=16, temperature=0.0)  # OpenAI takes no fewer
 AGAIN = Sampler(max_tokens=48, temperature=0.7)
 THINKING = Sampler(max_tokens=2048, temperature=0.7)  # where reasoning may come before the letter
+READING = 2  # in what verdicts are kept under: raised whenever replies are read otherwise
 AT_ONCE = 64  # comparisons between two entries of the journal
 Outcome = Literal["first", "second", "tie", "refusal", "unparsed", "order"]
 Read = tuple[Outcome, float | None]  # of one order, and the probability that the first answer is the better one
 UNREAD: tuple[Outcome, ...] = ("unparsed", "refusal")
 REFUSAL = re.compile(r"\b(can(?:no|')t|unable|won't|will not|not able|as an ai|sorry)\b", re.IGNORECASE)
-LISTS = re.compile(r"\W*[ABC]\W*?(?:,|/|\bor\b)\W*(?:or\W+)?[ABC]\b")  # what could be said, and not what is
-ONE = r"(?:(?:answer|option|response)\W+)?([ABC])"
-STARTS = re.compile(rf"\W*{ONE}(?=\W*$|[.:,;)\]*\n]|\s+[–—-])", re.IGNORECASE)
-NAMES = (
-    re.compile(rf"\b(?:is|choose|pick|prefer)\W+{ONE}(?=\W*$|[.:,;)\]*\n])"),
-    re.compile(rf":\W*{ONE}\W*$"),
-    re.compile(r"\\boxed\{([ABC])\}"),
+ONE = r"(?:(?i:answer|option|response)\W+)?([ABC])"
+LISTS = re.compile(rf"\W*{ONE}\W*?(?:,|/|\bor\b)\W*(?:or\W+)?{ONE}\b")  # what could be said, and not what is
+STARTS = re.compile(
+    r"\W*(?:(?:answer|option|response)\W+(?=[ABC]\s*[^\s–—-]|[ABC]\W*$))?([ABC])(?=\W*$|[.:,;)\]*\n]|\s+[–—-])",
+    re.IGNORECASE,
 )
-IS = r"(?:is|seems|sounds|feels)"
-BETTER = re.compile(rf"\b([AB])\W+{IS}\s+(?:\w+ly\s+)?(?:the\s+)?(?:more in character|better|closer)\b")
-NOT = re.compile(r"n't\b|\b(?:not|neither|nor|or|whether|if)\b", re.IGNORECASE)  # a sentence that is no verdict
+# what is said of one answer and then of another
+TURN_BY_TURN = re.compile(r"(?:(?:^|[.;\n])\W*|(?i:answer|option|response)\W+)([ABC])\s*[:–—-]")
+SAID_AFTER = re.compile(
+    rf"(?i:more in character|verdict|choice|final answer)\s*:\W*{ONE}\W*$|\\boxed\{{([ABC])\}}", re.M
+)
+NAMES = re.compile(rf"\b(?:is|choose|pick|prefer)\W+{ONE}(?=\W*$|[.:,;)\]*\n])")
+BETTER = re.compile(
+    r"\b([AB])\W+(?:is|seems|sounds|feels)\s+(?:\w+ly\s+)?(?:the\s+)?(?:more in character|better(?:\s+one)?)\W*$", re.M
+)
+# what may turn a sentence about: it is then asked for again
+TURNS = re.compile(
+    r"n't\b|\b(?:not|never|neither|nor|or|whether|if|hard|hardly|barely|scarcely|less|least|worse|breaks?)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class LlmJudge:
     ) -> list[Verdict]:
         """A verdict on each. Finished ones are read from the journal, which may be of an earlier attempt."""
         verdicts: list[Verdict] = []
-        way = ["llm judge"] if self.speaker.model else ["llm judge", "first said"]  # another than its replies alone
+        way = ["llm judge", READING, *([] if self.speaker.model else ["first said"])]  # another than its replies alone
         for start in range(0, len(comparisons), AT_ONCE):
             batch = comparisons[start : start + AT_ONCE]
             read = [self.speaker.prompt(self.question(c)) for c in batch]  # the judge's own character, too
@@ -150,7 +160,7 @@ class LlmJudge:
         from charactery.models.api import likely_first
 
         asks = [Request(self.speaker.prompt(q), derive_seed(seed, "judge", 0, n)) for n, q in enumerate(questions)]
-        key = digest(["first said", self.speaker.identity, seed, [ask.messages for ask in asks]])
+        key = digest(["first said", asdict(REPLY), self.speaker.identity, seed, [ask.messages for ask in asks]])
         if key not in journal.done:
             journal.add(key, likely_first(self.speaker.subject.base, asks, REPLY))
         told = journal.done[key]
@@ -167,20 +177,30 @@ class LlmJudge:
         an API, which may keep the reasoning to itself.
         """
         read: list[Read] = [("unparsed", None)] * len(questions)
-        left = [*range(len(questions))]
+        left, refused = [*range(len(questions))], set[int]()
+        room = self._room(questions)
         begun = left_open(self.speaker.model.tokenizer) if self.speaker.model else ""
         thinks = bool(begun) or self.speaker.model is None
         for attempt in range(replied, TRIES):
             if not left:
                 break
             asks = [(self.speaker, Request(questions[n], derive_seed(seed, "judge", attempt, n))) for n in left]
-            sampler = THINKING if thinks else AGAIN if attempt else REPLY
+            sampler = room if thinks else AGAIN if attempt else REPLY
             for n, answer in zip(left, answer_all(asks, sampler, journal), strict=True):
                 thinks = thinks or bool(LEFT_OPEN.search(answer.text))
-                refused = answer.error and self.speaker.model is None
-                read[n] = ("refusal", None) if refused else said(answer.text, begun)
-            left = [n for n in left if read[n][0] in UNREAD]
+                if answer.error and self.speaker.model is None:
+                    refused.add(n)  # asked again it would be so again
+                read[n] = ("refusal", None) if n in refused else said(answer.text, begun)
+            left = [n for n in left if read[n][0] in UNREAD and n not in refused]
         return read
+
+    def _room(self, questions: Sequence[tuple[Message, ...]]) -> Sampler:
+        """As much as there may be for reasoning, and the context leaves to the longest question."""
+        if self.speaker.model is None or not questions:
+            return THINKING
+        model = self.speaker.model
+        longest = max(len(prompt_tokens(model.tokenizer, self.speaker.prompt(q))) for q in questions)
+        return replace(THINKING, max_tokens=max(AGAIN.max_tokens, min(THINKING.max_tokens, model.context - longest)))
 
 
 def _by_letters(first: float, second: float, neither: float) -> Read | None:
@@ -195,14 +215,25 @@ def _by_letters(first: float, second: float, neither: float) -> Read | None:
 def said(reply: str, begun: str = "") -> Read:
     """What a reply says once it has thought; `begun` is a mark of reasoning that the prompt left open for it."""
     reply = without_reasoning(reply, begun)
-    starts = None if LISTS.match(reply) else STARTS.match(reply)
-    names = {letter for pattern in NAMES for letter in pattern.findall(reply)}
-    names |= set() if NOT.search(reply) else {*BETTER.findall(reply)}
-    letter = starts[1].upper() if starts else names.pop() if len(names) == 1 else ""
+    letter = _letter(reply)
     if not letter:
         return ("refusal" if REFUSAL.search(reply) else "unparsed"), None
     outcomes: dict[str, Read] = {"A": ("first", 1.0), "B": ("second", 0.0), "C": ("tie", None)}
     return outcomes[letter]
+
+
+def _letter(reply: str) -> str:
+    """The letter that a reply gives; "" where it gives none, or more than one."""
+    starts = STARTS.match(reply)
+    if starts and not LISTS.match(reply) and {*TURN_BY_TURN.findall(reply)} <= {starts[1].upper()}:
+        return starts[1].upper()
+    after = {one or two for one, two in SAID_AFTER.findall(reply)}
+    if after or TURNS.search(reply):
+        return after.pop() if len(after) == 1 else ""
+    names = {*NAMES.findall(reply)}
+    if not names and len({*re.findall(r"\b[AB]\b", reply)}) == 1:
+        names = {*BETTER.findall(reply)}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _both(shown: Read, swapped: Read) -> Verdict:

@@ -192,8 +192,9 @@ class Counts:
         """Pairs, over all DPO stages."""
         recipe = self.order.recipe
         drafted = self.own_pairs or recipe.contrast + self.order.sizes.tasks
-        sampled = self.stages("samples") * self.sampled_prompts
-        by_drafts = sum("pairs" in recipe.compared(name) for name in recipe.before("", ("dpo",)))
+        made = [source for name in recipe.before("", ("dpo",)) for source in recipe.compared(name)]
+        sampled = sum(stage_kind(source) == "samples" for source in made) * self.sampled_prompts
+        by_drafts = made.count("pairs")
         return by_drafts * drafted + self.played + sampled + self.revised // 4
 
     @property

@@ -99,7 +99,8 @@ def _report(work: "_Stages") -> None:
     if counts := stage_json(run, "writings", "counts.json"):
         tokens = counts["tokens"]  # of the person's texts, as the model's tokenizer cuts them
         learns = next((name for name in recipe.before("", ("sft",)) if "writings" in recipe.learnt(name)), None)
-        if learns and recipe.sft.stop_at_loss:  # which of them are met is known now
+        stops = learns and not recipe.before(learns, ("sft",))  # the first alone stops at a loss
+        if learns and stops and recipe.sft.stop_at_loss:  # which of them are met is known now
             last = stage_rows(run, learns, "validation.jsonl")[-1]
             steps = last["step"] if last.get("part", 1.0) else 0  # what began at the loss has learnt nothing
             tokens = person.seen(work.rows("writings", "sft"), work.order, work.plain(), steps)

@@ -163,11 +163,7 @@ class Order:
                 share(told.prompts)
                 continue
             share(told.batch)
-            made = recipe.compared if trainer == "dpo" else recipe.learnt
-            stages_of = {stage_kind(n) for name in recipe.before("", (trainer,)) for n in made(name)}
-            stages_of |= {"writings"} if trainer == "authors" else set()
-            fields = FIELDS["dpo" if trainer == "dpo" else "sft"]
-            fields += tuple(field for stage in sorted(stages_of) for field in MORE_FIELDS.get(stage, ()))
+            fields = _fields(recipe, trainer)
             if told.order not in (*ORDERS, *(f"by:{name}" for name in fields)):
                 raise CharacteryError(
                     f"{'[authors] `order`' if trainer == 'authors' else '--order'} is {told.order!r}; give one of "
@@ -175,6 +171,18 @@ class Order:
                 )
         if "grpo" in own and not recipe.lora.rank:
             raise CharacteryError("grpo trains an adapter: give --lora-rank a number")
+
+
+def _fields(recipe: Recipe, trainer: str) -> tuple[str, ...]:
+    """What the rows have that every stage of this trainer learns from, or some of them in each."""
+    if trainer == "authors":
+        return (*FIELDS["sft"], *MORE_FIELDS["sft"]["writings"])
+    made, more = recipe.compared if trainer == "dpo" else recipe.learnt, MORE_FIELDS[trainer]
+    of_stages = [
+        {field for source in made(name) for field in more.get(stage_kind(source), ())}
+        for name in recipe.before("", (trainer,))
+    ]
+    return (*FIELDS[trainer], *sorted(set.intersection(*of_stages) if of_stages else ()))
 
 
 def check_loggers(report_to: str) -> None:

@@ -283,6 +283,8 @@ class Recipe:
             value = (row[table] if table else row)[key]
             if not least <= value < math.inf:  # nan is neither
                 raise CharacteryError(f"{f'[{table}] ' if table else ''}`{key}` is {value:g}; give at least {least:g}")
+        if not math.isfinite(self.samples.least):
+            raise CharacteryError(f"[samples] `least` is {self.samples.least:g}; give a number")
         names = self.own_stages
         for name in names:
             if kind(name) not in NEEDS:

@@ -23,7 +23,7 @@ class Training(Common):
     def sft(self, folder: Path, name: str) -> None:
         """An adapter from what was made last, fresh or going on from the one before."""
         settings = self.recipe.sft
-        if self.recipe.before(name, ("sft",)):  # the loss is on the character's answers, and met already
+        if self.recipe.before(name, ("sft",)):  # the loss is on the character's answers, which the first learnt
             settings = replace(settings, stop_at_loss=0.0)
         self._sft(folder, name, self.learnt(name), self.recipe.start(name), self.recipe.lora, settings)
 

@@ -203,7 +203,9 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
     said += f"{count(found['pairs'], 'pair')}."
     rows = [(f"Verdict: {said}", n) for _, said, n in _verdicts(found)]
-    if "learnt" in found:
+    names = source.run.manifest["stages"]
+    after = [stage_kind(n) for n in names[names.index(name) + 1 :] if stage_kind(n) in ("sft", "dpo", "grpo")]
+    if "learnt" in found and after[:1] == ["sft"]:
         rows.append(
             (f"Best of a prompt, fit to be learnt from and rated {found['least']:g} or more", f"{found['learnt']:,}")
         )
@@ -234,11 +236,10 @@ def _revisions(source: Source, name: str) -> tuple[Block, ...]:
     )
     said += f"{WHO.get(found['judge'], found['judge'])}. It learns from {found['learnt']:,} revisions; where the first "
     said += "answer was the better one, that is what the pair prefers. "
-    unfit, empty = (sum(found.get(key, {}).values()) for key in ("faults", "empty faults"))
-    said += (
-        f"Unfit to be learnt from, and left out here: {unfit:,} of the revisions and {empty:,} of those under an empty "
-    )
-    said += "principle."
+    if "empty faults" in found:  # runs of before counted what was unfit, too
+        unfit, empty = (sum(found[key].values()) for key in ("faults", "empty faults"))
+        said += f"Unfit to be learnt from, and left out here: {unfit:,} of the revisions and {empty:,} of those under "
+        said += "an empty principle."
     rows = [
         (label, interval(e), f"{e.n:,}", f"{e.missing:,}")
         for label, key in REVISED.items()

@@ -27,9 +27,9 @@ LATER_THINGS = (
     "The writings end in {}. Asked about things that came later, and about things that had been there for twenty "
     "years, how often does an answer say that it does not know the thing? That is read by a list of expressions "
     "(“never heard”, “no such thing”, “unknown to me” and the like). Of answers written to test it, it finds {} "
-    "that do not know (n {}), and takes {} that do for such (n {}). Beside it, without any answer: how well the "
-    "log-probability of three replies that do not know, less that of three that do, tells later things from known "
-    "ones."
+    "of those that do not know (n {}), and takes {} of those that do for such (n {}). Beside it, without any "
+    "answer: how well the log-probability of three replies that do not know, less that of three that do, tells "
+    "later things from known ones."
 )
 CLAIMS = (
     "Claims about oneself (married, poor as a child, a believer, a human being), each asked about in four wordings, "

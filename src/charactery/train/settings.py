@@ -16,9 +16,9 @@ FIELDS = {  # that rows have which a run makes
     "sft": ("id", "kind", "seed", "subject"),
     "dpo": ("id", "kind", "chosen_seed", "chosen_subject", "rejected_seed", "rejected_subject"),
 }
-MORE_FIELDS = {  # that those have which these stages made
-    "writings": ("year",), "documents": ("form",), "cases": ("clause", "skeleton"),
-    "samples": ("chosen_rating", "rejected_rating"),
+MORE_FIELDS: dict[str, dict[str, tuple[str, ...]]] = {  # that those have which these stages made
+    "sft": {"writings": ("year",), "documents": ("form",), "cases": ("clause", "skeleton")},
+    "dpo": {"samples": ("chosen_rating", "rejected_rating")},
 }  # fmt: skip
 
 

@@ -180,7 +180,7 @@ def plan(rows: Sequence[Row], tokenizer: Any, column: str, settings: Sft | Dpo, 
     By default rows of like length share a batch (less padding), batches come in an order drawn anew each epoch, and the
     few rows over a whole number of batches are left out of that epoch at random. Where another order is asked for
     (`settings.order`, see ORDERS), that is the order, and the rows over are its last. Fixed before training, so a
-    resumed run meets the same batches. Raises BadData where there are no rows, or a row lacks the field to sort by.
+    resumed run meets the same batches. Raises BadData where there are no rows, or none has the field to sort by.
     """
     if not rows:
         raise BadData(
