@@ -21,6 +21,7 @@ class Reader:
     ) -> None:
         self.tokenizer, self.lean, self.mass, self.reply, self.word = tiny.tokenizer, lean, mass, reply, word
         self.asked: list[str] = []
+        self.context = 8192
 
     def score(self, pairs: Sequence[tuple[list[int], list[int]]], adapter: Any = None) -> list[torch.Tensor]:
         out = []

@@ -290,6 +290,12 @@ def test_a_judge_that_reasons_first_has_room_for_it(tiny_model: LocalModel, tmp_
 
     verdicts = judge(Thinker(tiny_model, mass=0.01)).compare(COMPARED[:1], Journal(tmp_path / "j"))
     assert verdicts[0].orders == ("first", "second") and room == [llm.REPLY.max_tokens, llm.THINKING.max_tokens]
+    short = Thinker(tiny_model, mass=0.01)
+    short.context = 1500 + max(
+        len(tiny_model.tokenizer(judge(short).question(c)[0]["content"])["input_ids"]) for c in COMPARED
+    )
+    judge(short).compare(COMPARED[:1], Journal(tmp_path / "short"))
+    assert all(llm.AGAIN.max_tokens <= most < 1500 for most in room[3:]), "what the context leaves to the question"
 
 
 def test_over_an_api_there_is_room_to_reason_where_no_letter_is_said(behind: Any, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
     arms.sft(tmp_path, "sft")
     arms.recipe = replace(stopping, stages=("pairs", "sft", ("sft",)))
     arms.sft(tmp_path, "sft.r1")  # what it learns from may be anything, and the loss is on the character's answers
+    arms.recipe = stopping
     said = {"id": "1", "kind": "asks", "messages": [user("Q?")], "text": "Yes.", "subject": "smollm2", "seed": 0}
     write_rows(tmp_path / "drafts.jsonl", [said | {"side": "plain"}, said | {"side": "character", "text": "Aye."}])
     arms.sham_sft(tmp_path)

@@ -178,14 +178,13 @@ class LlmJudge:
         """
         read: list[Read] = [("unparsed", None)] * len(questions)
         left, refused = [*range(len(questions))], set[int]()
-        room = self._room(questions)
         begun = left_open(self.speaker.model.tokenizer) if self.speaker.model else ""
         thinks = bool(begun) or self.speaker.model is None
         for attempt in range(replied, TRIES):
             if not left:
                 break
             asks = [(self.speaker, Request(questions[n], derive_seed(seed, "judge", attempt, n))) for n in left]
-            sampler = room if thinks else AGAIN if attempt else REPLY
+            sampler = self._room(questions) if thinks else AGAIN if attempt else REPLY
             for n, answer in zip(left, answer_all(asks, sampler, journal), strict=True):
                 thinks = thinks or bool(LEFT_OPEN.search(answer.text))
                 if answer.error and self.speaker.model is None:
@@ -196,7 +195,7 @@ class LlmJudge:
 
     def _room(self, questions: Sequence[tuple[Message, ...]]) -> Sampler:
         """As much as there may be for reasoning, and the context leaves to the longest question."""
-        if self.speaker.model is None or not questions:
+        if self.speaker.model is None:
             return THINKING
         model = self.speaker.model
         longest = max(len(prompt_tokens(model.tokenizer, self.speaker.prompt(q))) for q in questions)
