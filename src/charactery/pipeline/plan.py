@@ -272,6 +272,8 @@ def foresee(order: Order) -> Foresight:
     # all else is done by the model in training
     weighs = {"judge": _weight(judge), "teach": _weight(teacher)}
     beside = sum(_weight(other) for other in (judge, teacher) if other and other.here and other.base != subject.base)
+    if "grpo" in map(stage_kind, order.recipe.own_stages):
+        beside += parameters  # the judge has the base as it was, beside the one that learns
     minutes = {
         name: weighs.get(name, parameters) / PARAMETERS * count / TOKENS_PER_SECOND[name] / 60
         for name, count in tokens.items()
