@@ -34,7 +34,12 @@ SETTINGS = {
     "rank 16, AdamW": (),
     "rank 1, AdamW": ("--lora-rank", "1"),
     "all weights, AdamW": ("--lora-rank", "full"),
-    "rank 16, Muon": ("--optimizer", "muon"),
+    "rank 16, Muon, rate 1.5e-3": (
+        "--optimizer",
+        "muon",
+        "--sft-rate",
+        "1.5e-3",
+    ),  # at the others' it comes down half as far
     "rank 16, SOAP": ("--optimizer", "soap"),
 }
 MEASURED = (
