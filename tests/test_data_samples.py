@@ -44,16 +44,16 @@ def pairs_of(
 
 
 def test_the_best_is_chosen_and_the_worst_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = [["One is plain here.", "Aye, two it is, lad.", "Three is so so."]]
-    marks = dict(zip(said[0], (-1.0, 2.0, 0.5), strict=True))
+    said = [["One is plain here.", "Two is so so.", "Aye, three it is, lad."]]
+    marks = dict(zip(said[0], (-1.0, 0.5, 2.0), strict=True))
     [pair] = pairs_of(said, marks, tmp_path, monkeypatch)
-    assert pair["chosen"][0]["content"] == said[0][1] and pair["rejected"][0]["content"] == said[0][0]
+    assert pair["chosen"][0]["content"] == said[0][2] and pair["rejected"][0]["content"] == said[0][0]
     assert pair["chosen_rating"] == 2.0 and pair["rejected_rating"] == -1.0 and pair["id"] == "own-p0"
     assert pair["chosen_subject"] == "run:sft" and pair["chosen_seed"] != pair["rejected_seed"]
     rows = read_rows(tmp_path / "samples.jsonl")
     assert [(r["text"], r["rating"]) for r in rows] == [*marks.items()]
     [learnt] = read_rows(tmp_path / "sft.jsonl")
-    assert learnt["completion"][0]["content"] == said[0][1] and learnt["prompt"] == pair["prompt"]
+    assert learnt["completion"][0]["content"] == said[0][2] and learnt["prompt"] == pair["prompt"]
     assert json.loads((tmp_path / "counts.json").read_text())["learnt"] == 1
     pairs_of(said, {text: value - 3 for text, value in marks.items()}, tmp_path / "low", monkeypatch)
     assert read_rows(tmp_path / "low" / "sft.jsonl") == [], "none is rated 0 or more"
