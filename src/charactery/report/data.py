@@ -202,7 +202,7 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and of each prompt's "
     said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
     said += f"{count(found['pairs'], 'pair')}."
-    rows = [(f"Verdict: {said}", n) for _, said, n in _verdicts(found)]
+    rows = [(f"Verdict: {verdict}", n) for _, verdict, n in _verdicts(found)]
     names = source.run.manifest["stages"]
     after = [stage_kind(n) for n in names[names.index(name) + 1 :] if stage_kind(n) in ("sft", "dpo", "grpo")]
     if "learnt" in found and after[:1] == ["sft"]:
