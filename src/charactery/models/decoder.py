@@ -92,10 +92,8 @@ class State:
         self.shared = [(k[0], v[0]) for k, v in shared]
         self.rows, self.width = rows, width
         # as long as need be and no longer: of anything but a whole tensor a card's product copies what it reads
-        held = -(-(width + 1) // STRIDE) * STRIDE
-        self.keys, self.values = (
-            [functional.pad(layer[n][row_B], (0, 0, 0, held - width)) for layer in own] for n in range(2)
-        )
+        more = -(-(width + 1) // STRIDE) * STRIDE - width
+        self.held = [functional.pad(torch.stack([part[row_B] for part in layer]), (0, 0, 0, more)) for layer in own]
         before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
         self.position_B = length_B + before
@@ -110,8 +108,8 @@ class State:
         """Go on with these rows alone, in this order. Only those that change place are copied."""
         count = len(rows)
         moved = (rows != torch.arange(count, device=rows.device)).nonzero()[:, 0]
-        for held in (*self.keys, *self.values):
-            held[moved] = held[rows[moved]]
+        for held in self.held:
+            held[:, moved] = held[:, rows[moved]]
         self.position_B = self.position_B[rows]
         self.mask_B_1_1_K = self.mask_B_1_1_K[rows]
         self.rows = count
@@ -122,11 +120,11 @@ class State:
         Returns (B, G * H * D).
         """
         rows = len(query)
-        if self.width == self.keys[layer].shape[2]:
-            self.keys[layer] = functional.pad(self.keys[layer][:rows], (0, 0, 0, STRIDE))
-            self.values[layer] = functional.pad(self.values[layer][:rows], (0, 0, 0, STRIDE))
-        keys, values = self.keys[layer][:rows], self.values[layer][:rows]
-        keys[:, :, self.width], values[:, :, self.width] = key, value
+        if self.width == self.held[layer].shape[3]:
+            self.held[layer] = functional.pad(self.held[layer][:, :rows], (0, 0, 0, STRIDE))
+        keys, values = self.held[layer][:, :rows]
+        # in one go: each row's are in a page of their own, which takes longer to find than to write
+        self.held[layer][:, :rows, :, self.width] = torch.stack([key, value])
         mask = self.mask_B_1_1_K[..., : keys.shape[2]]
         attend = partial(_fused, attn_mask=mask) if query.is_cpu else partial(_by_products, mask=mask)
         return attend(query[:, :, None], keys, values, self.shared[layer] if self.shared else ()).reshape(rows, -1)

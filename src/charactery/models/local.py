@@ -545,8 +545,7 @@ def _sample(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler)
 
 def _drawn(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler) -> torch.Tensor:
     # exp2 of differences in place: torch's softmax over a whole vocabulary takes seven times as long on a processor
-    weight_B_V = logits_B_V.float() - logits_B_V.amax(-1, keepdim=True)
-    weight_B_V = weight_B_V.mul_(LOG2_E / sampler.temperature).exp2_()
+    weight_B_V = _below(logits_B_V).mul_(LOG2_E / sampler.temperature).exp2_()
     if sampler.top_p < 1:
         sorted_B_V, index_B_V = (weight_B_V / weight_B_V.sum(-1, keepdim=True)).sort(descending=True)
         beyond_B_V = sorted_B_V.cumsum(-1) - sorted_B_V >= sampler.top_p
@@ -554,7 +553,9 @@ def _drawn(logits_B_V: torch.Tensor, uniform_B: torch.Tensor, sampler: Sampler) 
         sorted_B_V[beyond_B_V] = 0
         weight_B_V = torch.zeros_like(weight_B_V).scatter(1, index_B_V, sorted_B_V)
     # first the block of the vocabulary in which the number falls, then the token in it
-    weight_B_N_K = functional.pad(weight_B_V, (0, -weight_B_V.shape[1] % BLOCK)).view(len(weight_B_V), -1, BLOCK)
+    if lacking := -weight_B_V.shape[1] % BLOCK:  # a pad of nothing is a copy, too
+        weight_B_V = functional.pad(weight_B_V, (0, lacking))
+    weight_B_N_K = weight_B_V.view(len(weight_B_V), -1, BLOCK)
     total_B_N = weight_B_N_K.sum(-1).cumsum(-1)
     target_B_1 = uniform_B[:, None] * total_B_N[:, -1:]
     block_B_1 = _first_above(total_B_N, target_B_1)
@@ -567,10 +568,16 @@ def _log_probability(logits_N_V: torch.Tensor, token_N: torch.Tensor) -> torch.T
     """Natural log-probability of one token a row, float32; in place where it can be, for the reason above."""
     found = []
     for logits, token in zip(cached(logits_N_V), cached(token_N), strict=True):
-        below_N_V = logits.float() - logits.amax(-1, keepdim=True)
+        below_N_V = _below(logits)
         of_token_N = below_N_V.gather(1, token[:, None])[:, 0]
         found.append(of_token_N - below_N_V.mul_(LOG2_E).exp2_().sum(-1).log())
     return torch.cat(found)
+
+
+def _below(logits_N_V: torch.Tensor) -> torch.Tensor:
+    """How far each is below the highest of its row, float32; a tensor of its own."""
+    logits = logits_N_V.to(torch.float32, copy=True)
+    return logits.sub_(logits.amax(-1, keepdim=True))
 
 
 def _first_above(cumulative_B_N: torch.Tensor, target_B_1: torch.Tensor) -> torch.Tensor:
