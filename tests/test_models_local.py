@@ -386,14 +386,14 @@ def test_too_little_memory_scores_a_batch_in_halves(
     model, given = short_of_memory(monkeypatch, model, 10, error)
     with pytest.warns(CharacteryWarning, match="memory ran short: 7 texts") as caught:
         found = model.score(pairs)
-    assert given == [35, 15, 5, 10, 20, 10, 10] and len(caught) == 3
+    assert given == [35, 20, 10, 10, 10, 5] and len(caught) == 2
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
     # and of several batches those after the one that was halved are as small from the start
     model, given = short_of_memory(monkeypatch, model, 10, error)
     with pytest.warns(CharacteryWarning, match="memory ran short: 3 texts") as caught:
         found = model.score(pairs, batch_tokens=20)
-    assert len(caught) == 1 and given == [15, 5, 10, 5, 5, 5, 5]
+    assert len(caught) == 1 and given == [15, 10, 5, 5, 5, 5, 5]
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
     # and one alone that does not fit is an error, after which the model is as it was
@@ -419,8 +419,8 @@ def test_a_runs_manifest_tells_of_what_memory_halved(
             run.stage("evaluate", lambda folder: drawn.append(model.score([(p, [7, 7]) for p in prompts])), print)
     assert drawn[0] == expected
     records = [record for name in ("grpo", "evaluate") if (record := run.record(name))]
-    assert [record.halved for record in records] == [2, 3]
-    assert read_manifest(tmp_path)["batches_halved"] == 5
+    assert [record.halved for record in records] == [2, 2]
+    assert read_manifest(tmp_path)["batches_halved"] == 4
 
 
 def test_another_error_in_scoring_is_raised_at_once(tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:

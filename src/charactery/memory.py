@@ -22,20 +22,26 @@ def halved(what: str) -> None:
     warnings.warn(f"memory ran short: {what}", CharacteryWarning, stacklevel=2)
 
 
-def fitting(batch: Sequence[T], work: Callable[[Sequence[T]], list[R]], what: str) -> list[R]:
+def fitting(batch: Sequence[T], work: Callable[[Sequence[T]], list[R]], what: str, halves: int = 0) -> list[R]:
     """`work(batch)`, a result for each of the batch, which is halved as often as memory asks for it.
 
-    `what` says what is done with how many: "answers are asked for". One alone that does not fit is the error.
+    `what` says what is done with how many: "answers are asked for". One alone that does not fit is the error. A batch
+    like one that was halved so often is begun with as many `halves`.
     """
-    try:
-        return work(batch)
-    except (MemoryError, RuntimeError) as error:
-        if len(batch) == 1 or not out_of_memory(error):
-            raise
-    # not within `except`: what was computed is held as long as the error is
-    halved(f"{len(batch)} {what} in two halves")
-    middle = len(batch) // 2
-    return fitting(batch[:middle], work, what) + fitting(batch[middle:], work, what)
+    done: list[R] = []
+    most = max(1, -(-len(batch) >> halves))
+    while len(done) < len(batch):
+        some = batch[len(done) : len(done) + most]
+        try:
+            done += work(some)
+            continue
+        except (MemoryError, RuntimeError) as error:
+            if len(some) == 1 or not out_of_memory(error):
+                raise
+        # not within `except`: what was computed is held as long as the error is
+        halved(f"{len(some)} {what} in two halves")
+        most = (len(some) + 1) // 2
+    return done
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -437,7 +437,7 @@ class LocalModel:
                 batch, before = self._fill(order[start:], pairs, batch_tokens), halvings()
                 found += fitting([pairs[i] for i in batch], lambda some: self._score(some, reader), "texts are scored")
                 start += len(batch)
-                batch_tokens >>= (halvings() - before).bit_length()  # halved so often, what comes next is as small
+                batch_tokens >>= halvings() - before  # halved so often, what comes next is as small
             if found:  # in one go: a card computes while the next batch is laid out
                 every = torch.cat(found).cpu()
                 for index, values in zip(order, torch.split(every, [*map(len, found)]), strict=True):
