@@ -68,6 +68,16 @@ def test_what_an_earlier_sweep_found_is_taken_unless_it_hangs_on_the_size() -> N
         assert calls == [*tried, "ours", "ours", "fast" if sized else "slow"]
 
 
+def test_a_setting_is_swept_by_a_part_of_the_work_where_the_whole_takes_long() -> None:
+    calls: list[str] = []
+    whole = fake({"slow": 9.0, "fast": 5.0}, calls)
+    part = fake({"a part, slowly": 3.0, "a part, fast": 2.0}, calls)
+    row = replace(whole, trials=dict(zip(whole.peers, part.peers.values(), strict=True)))
+    found = measured(row, 1, limits_now=lambda: LIMITS)
+    assert calls == [*["a part, slowly", "a part, fast"] * 2, "ours", "ours", "fast"]
+    assert found["sweep"] == {"slow": 4.0, "fast": 6.0} and found["peer"] == 12 / 5
+
+
 def test_outputs_that_are_not_alike_are_said_to_be_so() -> None:
     differ = fake({"one": 5.0}, [], compare=lambda a, b: ("apart", False))
     assert measured(differ, 1, limits_now=lambda: LIMITS)["alike"] is False

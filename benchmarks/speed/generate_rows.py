@@ -92,10 +92,16 @@ def generate_row(
         out = answered(speaker, asked, sampler)
         return Pass([a.text for a in out], sum(a.tokens for a in out))
 
-    def peer(dtype: str, size: int, **settings: Any) -> Pass:
-        return transformers_answers(loaded(folder, dtype, model.device), folder, model, messages, size, **settings)
+    def peer(dtype: str, size: int, some: Sequence[Sequence[Message]], **settings: Any) -> Pass:
+        return transformers_answers(loaded(folder, dtype, model.device), folder, model, some, size, **settings)
 
-    whole = sizes(len(messages))[-1]
+    tried = {f"bfloat16, batches of {size}": ("bfloat16", size, {}) for size in swept}
+    if not swept:
+        for size in sizes(len(messages)):
+            tried[f"bfloat16, batches of {size}"] = "bfloat16", size, {}
+            tried[f"bfloat16, batches of {size}, static cache"] = "bfloat16", size, {"cache_implementation": "static"}
+        most = min(64, len(messages))
+        tried[f"float32, batches of {most}"] = "float32", most, {}
     tokens, arithmetic = needed(model, messages)
     return Row(
         name="generate, one character" if constitution else "generate",
@@ -105,16 +111,11 @@ def generate_row(
         unit="tokens",
         target=4.0 if constitution else 2.3,
         ours=ours,
-        peers={f"bfloat16, batches of {size}": lambda s=size: peer("bfloat16", s) for size in swept}
-        or {
-            f"{dtype}, batches of {size}": lambda d=dtype, s=size: peer(d, s)
-            for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", whole)]
-        }
-        | {
-            f"bfloat16, batches of {size}, static cache": lambda s=size: peer(
-                "bfloat16", s, cache_implementation="static"
-            )
-            for size in sizes(len(messages))
+        peers={name: lambda d=d, n=n, s=s: peer(d, n, messages, **s) for name, (d, n, s) in tried.items()},
+        trials={  # one batch, of rows from the shortest to the longest
+            name: lambda d=d, n=n, s=s: peer(d, n, messages[:: len(messages) // n][:n], **s)
+            for name, (d, n, s) in tried.items()
+            if 2 * n <= len(messages)
         },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,

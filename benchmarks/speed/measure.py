@@ -32,7 +32,8 @@ class Row:
 
     `operations` and `bytes_read` are what the work needs at least, given ours' pass; `arithmetic` says where they come
     from. `compare` sets the outputs side by side in a sentence, and says whether they are alike: fast and wrong is no
-    result. Where it is `sized`, which setting of the peer is the fastest hangs on how much there is to do.
+    result. Where it is `sized`, which setting of the peer is the fastest hangs on how much there is to do. `trials` are
+    parts of the work that show how fast a setting is, for those whose whole pass takes long.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Row:
     arithmetic: str
     bytes_read: Callable[[Pass], float] = lambda done: 0.0
     sized: bool = False
+    trials: dict[str, Callable[[], Pass]] = field(default_factory=dict)
     tokens: float = 1.0  # of one of the unit
     device: str = "cpu"
 
@@ -139,7 +141,7 @@ def measured(
     for name, work in peers.items() if len(peers) > 1 else ():
         trial = Timed(row.device)
         try:
-            trial.run(work)
+            trial.run(row.trials.get(name, work))
         except Exception as error:  # a setting that the peer does not have after all
             failed[name] = f"{type(error).__name__}: {error}"
             print(f"  {row.peer}, {name}: left out, {failed[name]}", flush=True)
@@ -148,7 +150,7 @@ def measured(
         print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in {trial.seconds[0]:.1f} s", flush=True)
     for name in sorted(sweep, key=sweep.__getitem__)[-2:] if len(sweep) > 1 else ():  # single passes differ by a fifth
         again = Timed(row.device)
-        again.run(row.peers[name])
+        again.run(row.trials.get(name, row.peers[name]))
         sweep[name] = (sweep[name] + again.rates()[0]) / 2
         print(f"  {row.peer}, {name}: {sweep[name]:.3g} {row.unit}/s in the mean of two", flush=True)
     best = max(sweep, key=sweep.__getitem__) if sweep else next(iter(peers))
