@@ -119,11 +119,6 @@ def test_too_little_memory_halves_the_batch(
     assert halvings() == before + 2
     assert answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "j"), batch_size=8) == expected
     assert len(sizes) == 6
-    # and of several batches those after the one that was halved are as small from the start
-    sizes.clear()
-    with pytest.warns(CharacteryWarning, match="memory ran short: 4 answers") as caught:
-        again = answer_all(each(speaker, ASKED), SAMPLER, Journal(tmp_path / "smaller"), batch_size=4)
-    assert sizes == [4, 2, 2, 2, 2] and len(caught) == 1 and again == expected
 
 
 def test_an_error_that_is_not_memory_is_raised_at_once(

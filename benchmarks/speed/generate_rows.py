@@ -95,6 +95,7 @@ def generate_row(
     def peer(dtype: str, size: int, some: Sequence[Sequence[Message]], **settings: Any) -> Pass:
         return transformers_answers(loaded(folder, dtype, model.device), folder, model, some, size, **settings)
 
+    by_length = sorted(messages, key=lambda m: sum(len(turn["content"]) for turn in m))
     tried = {f"bfloat16, batches of {size}": ("bfloat16", size, {}) for size in swept}
     if not swept:
         for size in sizes(len(messages)):
@@ -112,10 +113,10 @@ def generate_row(
         target=4.0 if constitution else 2.3,
         ours=ours,
         peers={name: lambda d=d, n=n, s=s: peer(d, n, messages, **s) for name, (d, n, s) in tried.items()},
-        trials={  # one batch, of rows from the shortest to the longest
-            name: lambda d=d, n=n, s=s: peer(d, n, messages[:: len(messages) // n][:n], **s)
+        trials={  # one batch of several, of all lengths
+            name: lambda d=d, n=n, s=s: peer(d, n, by_length[:: len(messages) // n], **s)
             for name, (d, n, s) in tried.items()
-            if 2 * n <= len(messages)
+            if n < len(messages) and len(messages) % n == 0
         },
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,

@@ -22,14 +22,14 @@ def halved(what: str) -> None:
     warnings.warn(f"memory ran short: {what}", CharacteryWarning, stacklevel=2)
 
 
-def fitting(batch: Sequence[T], work: Callable[[Sequence[T]], list[R]], what: str, halves: int = 0) -> list[R]:
+def fitting(batch: Sequence[T], work: Callable[[Sequence[T]], list[R]], what: str) -> list[R]:
     """`work(batch)`, a result for each of the batch, which is halved as often as memory asks for it.
 
-    `what` says what is done with how many: "answers are asked for". One alone that does not fit is the error. A batch
-    like one that was halved so often is begun with as many `halves`.
+    `what` says what is done with how many: "answers are asked for". One alone that does not fit is the error. What is
+    left of the batch is tried no larger than what fitted.
     """
     done: list[R] = []
-    most = max(1, -(-len(batch) >> halves))
+    most = len(batch)
     while len(done) < len(batch):
         some = batch[len(done) : len(done) + most]
         try:

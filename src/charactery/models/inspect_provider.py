@@ -89,7 +89,6 @@ class CharacteryAPI(ModelAPI):
         self.waiting: list[tuple[Asked, Sampler | None, asyncio.Future[Any]]] = []
         self.gathering: asyncio.Task[None] | None = None
         self.halved = 0
-        self.halves = 0  # how often memory halved a batch of answers; the next is begun with as many
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -222,7 +221,7 @@ class CharacteryAPI(ModelAPI):
         if sampler is None:
             keys = [digest([speaker.identity, "score", speaker.prompt(m)]) for m in asked]
         elif self.journal is None:
-            answers = self._answered(speaker, asked, sampler)
+            answers = answer_fitting([(speaker, request) for request in asked], sampler)
             return [(answer, halvings() - before) for answer in answers]
         else:
             keys = [digest([speaker.identity, asdict(sampler), speaker.prompt(r.messages), r.seed]) for r in asked]
@@ -230,20 +229,13 @@ class CharacteryAPI(ModelAPI):
         if sampler is None:
             made: list[Any] = self._scores(speaker, list(fresh.values()))
         else:
-            made = [asdict(answer) for answer in self._answered(speaker, list(fresh.values()), sampler)]
+            told = answer_fitting([(speaker, request) for request in fresh.values()], sampler) if fresh else []
+            made = [asdict(answer) for answer in told]
         halved = halvings() - before
         marks = [(f"{HALVED} {key}", halved) for key in fresh if halved]
         self._keep([*zip(fresh, made, strict=True), *marks])
         found = [self.kept[key] if sampler is None else Answer(**self.kept[key]) for key in keys]
         return [(one, self.kept.get(f"{HALVED} {key}", 0)) for key, one in zip(keys, found, strict=True)]
-
-    def _answered(self, speaker: Speaker, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
-        if not requests:
-            return []
-        before = halvings()
-        answers = answer_fitting([(speaker, request) for request in requests], sampler, self.halves)
-        self.halves += halvings() - before
-        return answers
 
     def _scores(self, speaker: Speaker, asked: Sequence[tuple[Message, ...]]) -> list[Scored]:
         model = speaker.model

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from charactery.constitution import system_prompt
 from charactery.errors import ModelNotFound
-from charactery.memory import fitting, halvings
+from charactery.memory import fitting
 from charactery.models.chat import Message, system
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler, derive_seed
 from charactery.models.subject import Kind, Subject, parse_subject
@@ -189,17 +189,15 @@ def answer_all(
 ) -> list[Answer]:
     """Answer every request, in fixed batches; finished batches are read from the journal.
 
-    Speakers of the same weights share batches, whatever character is in their prompts; those that choose do not. What
-    comes after a batch that memory halved is asked for in as many parts, and kept as the whole it was planned as.
+    Speakers of the same weights share batches, whatever character is in their prompts; those that choose do not.
     """
     answers: dict[int, Answer] = {}
-    before = halvings()
     for batch in batches(asks, batch_size):
         asked = [asks[i] for i in batch]
         read = [[s.identity, s.prompt(r.messages), r.seed, *([r.prefill] if r.prefill else [])] for s, r in asked]
         key = digest([asdict(sampler), read])
         if key not in journal.done:
-            journal.add(key, [asdict(answer) for answer in answer_fitting(asked, sampler, halvings() - before)])
+            journal.add(key, [asdict(answer) for answer in answer_fitting(asked, sampler)])
         answers |= {i: Answer(**row) for i, row in zip(batch, journal.done[key], strict=True)}
         progress(len(batch))
     return [answers[i] for i in range(len(asks))]
@@ -222,9 +220,9 @@ def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
     return out
 
 
-def answer_fitting(asked: Sequence[Ask], sampler: Sampler, halves: int = 0) -> list[Answer]:
-    """The answers to a batch, halved as often as memory asks for it, and so often to begin with."""
-    return fitting(asked, lambda some: answer(some, sampler), "answers are asked for", halves)
+def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> list[Answer]:
+    """The answers to a batch, halved as often as memory asks for it."""
+    return fitting(asked, lambda some: answer(some, sampler), "answers are asked for")
 
 
 def answer(asked: Sequence[Ask], sampler: Sampler, on_token: Callable[[int, int], None] | None = None) -> list[Answer]:
