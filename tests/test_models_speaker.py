@@ -17,7 +17,7 @@ from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.memory import halvings
 from charactery.models.chat import assistant, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
-from charactery.models.speaker import Ask, Models, Speaker, answer_all, as_character, batches
+from charactery.models.speaker import LONG, Ask, Models, Speaker, answer_all, as_character, batches, places, stretches
 from charactery.models.subject import parse_subject
 from charactery.runs import Journal
 from conftest import build_model
@@ -326,6 +326,19 @@ def test_speakers_of_the_same_weights_share_even_batches(tiny_model: LocalModel)
     assert batches(asks, 2) == [[1, 2], [0, 4], [5, 3], [7], [8, 6]]
     assert [sorted(batch) for batch in batches(mixed, 9)] == [[0, 3, 6], [1, 2, 4, 5, 7, 8]]
     assert batches([], 4) == []
+
+
+def test_a_batch_holds_half_as_many_long_requests_but_as_many_behind_a_long_system_prompt(
+    tiny_model: LocalModel,
+) -> None:
+    speaker = Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
+    short, long = Request((user("a" * 9),), 0), Request((user("a" * 4 * LONG),), 0)
+    behind = Request((system("a" * 8 * LONG), user("a")), 0)
+    assert [places(one, 96) for one in (short, long, behind)] == [1, 2, 1]
+    assert [places(short, most) for most in (LONG - 2, LONG)] == [1, 2]
+    assert batches([(speaker, long), *[(speaker, short)] * 4, (speaker, long)], 4, 96) == [[1, 2, 3, 4], [0, 5]]
+    assert stretches([1] * 9, 4) == [(0, 3), (3, 6), (6, 9)] and stretches([2, 1, 2, 1], 3) == [(0, 2), (2, 4)]
+    assert stretches([], 4) == []
 
 
 def test_what_speakers_say_does_not_depend_on_the_company(tiny_model: LocalModel, tmp_path: Path) -> None:

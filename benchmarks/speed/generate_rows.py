@@ -70,7 +70,7 @@ def needed(model: LocalModel, messages: Sequence[Sequence[Message]]) -> tuple[in
 def answered(speaker: Speaker, requests: Sequence[Request], sampler: Sampler) -> list[Answer]:
     """Answers as a run's are asked for: in even batches of like length."""
     asks, out = [(speaker, request) for request in requests], dict[int, Answer]()
-    for batch in batches(asks, BATCH):
+    for batch in batches(asks, BATCH, sampler.max_tokens):
         out |= dict(zip(batch, answer([asks[i] for i in batch], sampler), strict=True))
     return [out[i] for i in range(len(asks))]
 

@@ -62,7 +62,7 @@ def ask(
     from charactery.judges.best_of import choosing
     from charactery.models.chat import user
     from charactery.models.local import Request, Sampler, derive_seed
-    from charactery.models.speaker import BATCH, Models, answer_fitting
+    from charactery.models.speaker import Models, answer_fitting, places, stretches
     from charactery.models.subject import parse_subject
 
     asked = [Prompt("", "own", (text,)) for text in prompt or []]
@@ -83,11 +83,10 @@ def ask(
     speaker = Models(device, lambda line: typer.echo(line, err=True), choosing).speaker(who)
     rows = [(p.turns[0], seed + k) for p in asked for k in range(n)]
     sampler, failed = Sampler(max_tokens, temperature), 0
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
-        asks = [(speaker, Request((user(text),), derive_seed(one, text))) for text, one in batch]
-        answers = answer_fitting(asks, sampler)
-        for (text, one), answer in zip(batch, answers, strict=True):
+    asks = [(speaker, Request((user(text),), derive_seed(one, text))) for text, one in rows]
+    for start, end in stretches([places(request, max_tokens) for _, request in asks]):
+        answers = answer_fitting(asks[start:end], sampler)
+        for (text, one), answer in zip(rows[start:end], answers, strict=True):
             failed += bool(answer.error)
             if as_json:
                 row = {"prompt": text, "answer": answer.text, "seed": one, "subject": subject, "ended": answer.ended}

@@ -174,6 +174,7 @@ class Decoder:
 
     pads_anywhere = True  # what is no token is masked, wherever it stands
     padding = 2000  # places without a token that cost less, in a step, than attending to one more group
+    idle = 16  # ended rows are dropped once they are one in so many: dropping copies the whole cache
 
     def __init__(self, network: Any, adapter: str | None = None, learns: bool = False) -> None:
         config = network.config

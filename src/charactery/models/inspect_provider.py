@@ -5,6 +5,8 @@ log-probability of every token of that reply, and of nothing before it.
 """
 
 import asyncio
+import bisect
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -33,7 +35,7 @@ from charactery.memory import halvings
 from charactery.models.api import ask_api
 from charactery.models.chat import Message, prompt_tokens, reply_tokens
 from charactery.models.local import Answer, LocalModel, Request, Sampler, derive_seed
-from charactery.models.speaker import BATCH, Models, Speaker, answer_fitting
+from charactery.models.speaker import BATCH, Models, Speaker, answer_fitting, places
 from charactery.models.subject import Subject, parse_subject
 from charactery.runs import Journal, digest
 
@@ -189,9 +191,10 @@ class CharacteryAPI(ModelAPI):
             await self._gathered()
             sampler = self.waiting[0][1]
             alike = sorted((w for w in self.waiting if w[1] == sampler), key=lambda w: _length(w[0]))
-            batch = alike[:BATCH]
-            taken = {id(w) for w in batch}
-            self.waiting = [w for w in self.waiting if id(w) not in taken]
+            taken = itertools.accumulate(_places(w[0], sampler) for w in alike)
+            batch = alike[: bisect.bisect_right([*taken], BATCH)]
+            going = {id(w) for w in batch}
+            self.waiting = [w for w in self.waiting if id(w) not in going]
             try:
                 answers = await asyncio.to_thread(self._kept_or_made, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
@@ -302,6 +305,10 @@ def _length(asked: Asked) -> int:
     """Letters that are read: those of like length are padded least, and the options of a question stay together."""
     messages = asked.messages if isinstance(asked, Request) else asked[:-1]
     return sum(len(m["content"]) for m in messages)
+
+
+def _places(asked: Asked, sampler: Sampler | None) -> int:
+    return places(asked, sampler.max_tokens) if isinstance(asked, Request) and sampler else 1
 
 
 def _sampler(config: GenerateConfig) -> Sampler:

@@ -28,7 +28,6 @@ from charactery.models.network import Network
 from charactery.models.products import merges
 from charactery.models.turns import Turns
 
-IDLE = 8  # finished rows are dropped from a batch once they are one in so many: dropping copies the whole cache
 BLOCK = 128  # tokens whose weights are added up together when one is drawn
 APART = 4  # a batch ends where going on would put one in so many of its places back to where they are not shared
 HELD = 2  # adapters whose merged weights are held: a run's trained and sham answer in turn
@@ -360,7 +359,7 @@ class LocalModel:
             if step == sampler.max_tokens - 1 or not any(going):
                 break
             self._pass_on(reader)
-            if going.count(False) * IDLE >= len(live):
+            if going.count(False) * reader.idle >= len(live):
                 start, kept = 0, list[int]()
                 for state in states:
                     stay = _closed_up(going[start : start + state.rows])

@@ -35,6 +35,7 @@ class Network:
     """A network as it is, adapter and all. `layers` is None where its rows cannot share what they start with."""
 
     padding = 20_000  # places without a token that cost less, in a step, than putting a group through on its own
+    idle = 8  # ended rows are dropped once they are one in so many: dropping copies the whole cache
 
     def __init__(self, network: Any, bare: Any, body: Any, layers: int | None, shares: bool, pad: int) -> None:
         self.network, self.body, self.layers, self.shares, self.pad = network, body, layers, shares, pad

@@ -1,6 +1,7 @@
 """Loaded Subjects: one interface for models here and models behind an API, and bulk answers that can be resumed."""
 
 import asyncio
+import bisect
 import itertools
 import threading
 from collections.abc import Callable, Sequence
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from charactery.models.server import ServerModel
 
-BATCH = 128
+BATCH = 256  # places of a batch
+LONG = 512  # tokens of a request that takes two of them: memory holds keys and values of each token
+LETTERS = 4  # of a token, about
 
 
 def as_character(messages: Sequence[Message], prompt: str) -> tuple[Message, ...]:
@@ -192,7 +195,7 @@ def answer_all(
     Speakers of the same weights share batches, whatever character is in their prompts; those that choose do not.
     """
     answers: dict[int, Answer] = {}
-    for batch in batches(asks, batch_size):
+    for batch in batches(asks, batch_size, sampler.max_tokens):
         asked = [asks[i] for i in batch]
         read = [[s.identity, s.prompt(r.messages), r.seed, *([r.prefill] if r.prefill else [])] for s, r in asked]
         key = digest([asdict(sampler), read])
@@ -203,8 +206,17 @@ def answer_all(
     return [answers[i] for i in range(len(asks))]
 
 
-def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
-    """Indices in batches of at most `most` and as even as can be; each is for the same weights and of like length."""
+def places(request: Request, max_tokens: int) -> int:
+    """How many places of a batch a request takes: two if prompt and answer may be longer than `LONG` tokens.
+
+    What a system prompt says is not counted: rows share it, and it is held once.
+    """
+    letters = sum(len(m["content"]) for m in request.messages if m["role"] != "system")
+    return 2 if letters // LETTERS + max_tokens > LONG else 1
+
+
+def batches(asks: Sequence[Ask], most: int, max_tokens: int = 0) -> list[list[int]]:
+    """Indices in batches of about `most` places and as even as can be; each is for the same weights, of like length."""
     speakers = list({id(speaker): speaker for speaker, _ in asks}.values())
     place = {id(speaker): n for n, speaker in enumerate(speakers)}
     by_weights: dict[Any, list[int]] = {}
@@ -214,10 +226,16 @@ def batches(asks: Sequence[Ask], most: int) -> list[list[int]]:
     out = []
     for indices in by_weights.values():
         indices.sort(key=lambda i: (place[id(asks[i][0])], sum(len(m["content"]) for m in asks[i][1].messages)))
-        count = -(-len(indices) // most)
-        edges = [n * len(indices) // count for n in range(count + 1)]
-        out += [indices[start:end] for start, end in itertools.pairwise(edges)]
+        out += [indices[start:end] for start, end in stretches([places(asks[i][1], max_tokens) for i in indices], most)]
     return out
+
+
+def stretches(places: Sequence[int], most: int = BATCH) -> list[tuple[int, int]]:
+    """Where to cut a row of requests, given the places each takes: even stretches of about `most` places."""
+    taken = [0, *itertools.accumulate(places)]
+    count = -(-taken[-1] // most)
+    edges = [bisect.bisect_right(taken, n * taken[-1] // (count or 1)) - 1 for n in range(count + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> list[Answer]:
