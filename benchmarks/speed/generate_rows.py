@@ -216,6 +216,7 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
     text = texts.constitutions(model.tokenizer, 1)[0] if constitution else ""
     messages = [texts.asked(p, text) for p in texts.prompts(prompts) for _ in range(each)]
     tokens, arithmetic = needed(model, messages)
+    tried = [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", min(64, len(messages)))]
     return Row(
         name="Inspect, one character" if constitution else "Inspect",
         work=f"{each} answers to each of {prompts} prompts, through Inspect{', behind a constitution' * constitution}",
@@ -223,10 +224,7 @@ def inspect_row(model: LocalModel, folder: Path, prompts: int, each: int, consti
         unit="tokens",
         target=3.0,
         ours=lambda: run("ours", "bfloat16", 0),
-        peers={
-            f"{dtype}, batches of {size}": lambda d=dtype, s=size: run("peer", d, s)
-            for dtype, size in [*(("bfloat16", n) for n in sizes(len(messages))), ("float32", sizes(len(messages))[-1])]
-        },
+        peers={f"{dtype}, batches of {n}": lambda d=dtype, n=n: run("peer", d, n) for dtype, n in tried},
         compare=alike(model, folder, messages),
         operations=lambda done: 2 * body(model) * (tokens + done.amount) + 2 * head(model) * done.amount,
         bytes_read=lambda done: 2.0 * (body(model) + head(model)) * LONGEST * -(-len(messages) // BATCH),
