@@ -39,7 +39,7 @@ docs: .venv/ready
 docs-full: .venv/ready
 	$(BIN)/python -m pytest tests/test_docs.py -m smollm2
 
-# DATA=DIR holds political_typology.jsonl.gz; ROW=name runs one row; FULL=1 runs the full sizes once
+# DATA=DIR holds political_typology.jsonl.gz; ROW=name runs one row; FULL=1 runs the full sizes
 bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/help_time.py

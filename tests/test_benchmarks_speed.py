@@ -50,6 +50,8 @@ def test_ours_is_set_against_the_fastest_setting_of_the_peer_in_turn() -> None:
     assert found["sweep"] == {"slow": 12 / 9, "fast": 12 / 5, "broken": "RuntimeError: no such setting"}
     assert found["bound_seconds"] == 1.2 and found["bound_share"] == 0.6  # 120 operations at 100 a second, in 2 s
     assert found["outputs"] == "ours beside fast" and found["alike"] is True
+    assert len(found["seconds"]["peer"]) == 3
+    assert len(measured(fake({"one": 5.0}, []), 3, None, lambda: LIMITS, within=0)["seconds"]["peer"]) == 1
     by_memory = measured(fake({"one": 5.0}, [], bytes_read=lambda done: 15.0), 1, limits_now=lambda: LIMITS)
     assert by_memory["bound_seconds"] == 1.5
 

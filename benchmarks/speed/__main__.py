@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed --data DIR              every row at its bench size, within the hour
     python -m benchmarks.speed --data DIR --row DPO    one row; the others' results stay
-    python -m benchmarks.speed --data DIR --full       once each at full size, kept beside the others
+    python -m benchmarks.speed --data DIR --full       at full size, kept beside the others
     python -m benchmarks.speed --device cuda --shape 1b --out DIR    a random model: DIR/GPU.md, gpu.json
 
 DIR holds political_typology.jsonl.gz (model-written evaluations, Perez et al. 2022); without it the two rows on
@@ -24,7 +24,7 @@ import torch
 from benchmarks.speed import texts
 from benchmarks.speed.card import measure
 from benchmarks.speed.generate_rows import generate_row, inspect_row
-from benchmarks.speed.measure import ROUNDS, Row, measured
+from benchmarks.speed.measure import WHOLE, Row, measured
 from benchmarks.speed.results import kept, write
 from benchmarks.speed.score_rows import choice_row, judge_row
 from benchmarks.speed.shapes import SHAPES
@@ -88,7 +88,11 @@ def main() -> None:
         print(name, flush=True)
         began = time.monotonic()
         try:
-            result = measured(rows[name](), 1 if full else ROUNDS, found.get(name, {}).get("best") if full else None)
+            result = measured(
+                rows[name](),
+                known=found.get(name, {}).get("best") if full else None,
+                within=WHOLE if full else math.inf,
+            )
         except Exception:  # the other rows' hour is not lost for it
             traceback.print_exc()
             failed.append(name)

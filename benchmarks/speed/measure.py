@@ -1,5 +1,6 @@
 """Passes of ours and of a peer in alternation, and what is made of their times."""
 
+import math
 import statistics
 import threading
 import time
@@ -15,6 +16,7 @@ from benchmarks.speed.ceiling import ceiling, synchronize
 from charactery.runs import _give_back_memory
 
 ROUNDS = 5
+WHOLE = 300.0  # seconds after which no further round of a whole size begins
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,18 @@ class CardPeak:
 
 
 def measured(
-    row: Row, rounds: int = ROUNDS, known: str | None = None, limits_now: Callable[[], dict[str, float]] = ceiling
+    row: Row,
+    rounds: int = ROUNDS,
+    known: str | None = None,
+    limits_now: Callable[[], dict[str, float]] = ceiling,
+    within: float = math.inf,
 ) -> dict[str, Any]:
     """Sweep the peer, then take both in turn. The ratio is of rates, so that unequal amounts count as they should.
 
-    `known` is the setting that an earlier sweep at another size found best; a `sized` row is swept all the same. The
-    two fastest settings are tried twice. Of a setting that fails, the sweep has the error in place of a rate. What the
-    machine gives at best is the better of what it gave before and after.
+    Of the rounds those are taken that begin `within` seconds. `known` is the setting that an earlier sweep at another
+    size found best; a `sized` row is swept all the same. The two fastest settings are tried twice. Of a setting that
+    fails, the sweep has the error in place of a rate. What the machine gives at best is the better of what it gave
+    before and after.
     """
     before = limits_now()
     sweep: dict[str, float] = {}
@@ -156,7 +163,8 @@ def measured(
     best = max(sweep, key=sweep.__getitem__) if sweep else next(iter(peers))
     row.ours()  # what is made once is made
     ours, peer = Timed(row.device), Timed(row.device)
-    for _ in range(rounds):
+    began = time.monotonic()
+    while len(ours.seconds) < rounds and (not ours.seconds or time.monotonic() - began < within):
         ours.run(row.ours)
         peer.run(row.peers[best])
         print(f"  ours {ours.seconds[-1]:.1f} s, {row.peer} {peer.seconds[-1]:.1f} s", flush=True)
