@@ -227,7 +227,7 @@ def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
         learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), model, weights, len(rows))
 
     works: dict[str, tuple[Callable[[int], None], int]] = {
-        "prompts": (generate, 100), "answers to each of 100 prompts": (partial(generate, 100), 1),
+        "prompts": (generate, 200), "answers to each of 200 prompts": (partial(generate, 200), 1),
         "answers of 64 tokens scored for each of 32 prompts": (score, 1), "epochs of SFT on 16 rows": (learn, 1),
     }  # fmt: skip
     found = {}
