@@ -10,7 +10,7 @@ import transformers
 from torch.nn import functional
 
 from charactery.models import decoder, gradients
-from charactery.models.decoder import FAMILIES, Decoder, Keys, adds_plainly, decodes
+from charactery.models.decoder import FAMILIES, Decoder, Keys, adds_plainly, bytes_held, decodes
 from charactery.models.gradients import QUERIES, attended, chosen
 from charactery.models.lines import Batch, Lines
 from charactery.train.head import _spans
@@ -60,6 +60,15 @@ def adapted(made: Any, targets: str | list[str] = "all-linear") -> Any:
 
 def logits(made: Any, tokens: Sequence[int]) -> torch.Tensor:
     return made(torch.tensor([[*tokens]])).logits[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_token_holds_is_reckoned_from_the_configuration(family: str) -> None:
+    made = network(family)
+    with torch.inference_mode():
+        _, state = Decoder(made).begin([], ROWS, 1)
+    tokens = len(ROWS) * state.held[0].shape[3]
+    assert sum(held.nbytes for held in state.held) == tokens * bytes_held(made.config, made.dtype)
 
 
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])

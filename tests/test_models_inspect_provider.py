@@ -219,6 +219,19 @@ def test_an_error_reaches_every_sample_that_waits(speaker: Speaker, tiny_model: 
     assert [str(e) for e in asyncio.run(both())] == ["no such luck"] * 2
 
 
+def test_a_model_that_cannot_be_loaded_is_every_samples_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: CharacteryAPI) -> Speaker:
+        raise CharacteryError("not here")
+
+    async def both() -> list[object]:
+        api = CharacteryAPI("smollm2")
+        monkeypatch.setattr(CharacteryAPI, "loaded", fail)
+        asked = [api.generate([ChatMessageUser(content=text)], [], "none", CONFIG) for text in ("a", "b")]
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+
+    assert [str(e) for e in asyncio.run(both())] == ["not here"] * 2
+
+
 def test_a_sample_that_is_cancelled_leaves_the_others(speaker: Speaker) -> None:
     async def two() -> str:
         api = inspect_model(speaker, "tiny", {}).api
@@ -263,6 +276,24 @@ def test_answers_fill_their_batches_beside_scores(
     sizes = watch(tiny_model)
     asyncio.run(both())
     assert sizes == [70]
+
+
+def test_long_requests_are_answered_fewer_at_once(
+    speaker: Speaker, tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charactery.models.inspect_provider.GATHER", 1.0)
+    monkeypatch.setattr("charactery.models.inspect_provider.BATCH", 4)
+    assert tiny_model.token_bytes
+    monkeypatch.setattr("charactery.models.speaker.PLACE", (SAMPLER.max_tokens + 5) * tiny_model.token_bytes)
+
+    async def all_of_them() -> None:
+        api = inspect_model(speaker, "tiny", {}).api
+        texts = ["a", "b", "c", "d", "e", *(letter * 20 for letter in "fgh")]
+        await asyncio.gather(*(api.generate([ChatMessageUser(content=t)], [], "none", CONFIG) for t in texts))
+
+    sizes = watch(tiny_model)
+    asyncio.run(all_of_them())
+    assert sizes == [4, 2, 2]  # the shortest four; one of a place and one of two; two of two
 
 
 def scores(model: Model, messages: list[ChatMessage]) -> ModelOutput:

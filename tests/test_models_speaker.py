@@ -17,7 +17,7 @@ from charactery.errors import CharacteryWarning, ModelNotFound
 from charactery.memory import halvings
 from charactery.models.chat import assistant, system, user
 from charactery.models.local import Adapter, Answer, LocalModel, Request, Sampler
-from charactery.models.speaker import LONG, Ask, Models, Speaker, answer_all, as_character, batches, places, stretches
+from charactery.models.speaker import PLACE, Ask, Models, Speaker, answer_all, as_character, batches, places, stretches
 from charactery.models.subject import parse_subject
 from charactery.runs import Journal
 from conftest import build_model
@@ -328,17 +328,26 @@ def test_speakers_of_the_same_weights_share_even_batches(tiny_model: LocalModel)
     assert batches([], 4) == []
 
 
-def test_a_batch_holds_half_as_many_long_requests_but_as_many_behind_a_long_system_prompt(
-    tiny_model: LocalModel,
+def test_a_batch_holds_half_as_many_requests_whose_keys_take_much_memory(
+    tiny_model: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speaker = Speaker(parse_subject("smollm2"), tiny_model, None, "tiny")
-    short, long = Request((user("a" * 9),), 0), Request((user("a" * 4 * LONG),), 0)
-    behind = Request((system("a" * 8 * LONG), user("a")), 0)
-    assert [places(one, 96) for one in (short, long, behind)] == [1, 2, 1]
-    assert [places(short, most) for most in (LONG - 2, LONG)] == [1, 2]
-    assert batches([(speaker, long), *[(speaker, short)] * 4, (speaker, long)], 4, 96) == [[1, 2, 3, 4], [0, 5]]
+    speaker = Speaker(parse_subject("smollm2+captain"), tiny_model, None, "tiny")
+    fits = PLACE // tiny_model.token_bytes
+    short, long = (speaker, Request((user("a" * 9),), 0)), (speaker, Request((user("a" * 3 * fits),), 0))
+    assert [places(ask, 96) for ask in (short, long)] == [1, 2]
+    assert [places(short, most) for most in (fits - 3, fits - 2)] == [1, 2]
+    assert places((speaker, Request((user("a"),), 0, "a" * 3 * fits)), 96) == 2, "what it begins with is held"
+    assert places((speaker, Request((user("名" * fits),), 0)), 96) == 2, "a letter of some languages is a token"
+    assert batches([long, *[short] * 4, long], 4, 96) == [[1, 2, 3, 4], [0, 5]]
+    elsewhere = Speaker(parse_subject("mockllm/model"), None, None, "m")
+    assert places((elsewhere, short[1]), 96) == 2
+    monkeypatch.setattr(tiny_model, "token_bytes", None)  # read by transformers' code
+    assert places(short, 96) == 2
+
+
+def test_what_is_cut_is_even_and_never_empty() -> None:
     assert stretches([1] * 9, 4) == [(0, 3), (3, 6), (6, 9)] and stretches([2, 1, 2, 1], 3) == [(0, 2), (2, 4)]
-    assert stretches([], 4) == []
+    assert stretches([2, 2], 1) == [(0, 1), (1, 2)] and stretches([2, 1], 2) == [(0, 2)] and stretches([], 4) == []
 
 
 def test_what_speakers_say_does_not_depend_on_the_company(tiny_model: LocalModel, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def ask(
     rows = [(p.turns[0], seed + k) for p in asked for k in range(n)]
     sampler, failed = Sampler(max_tokens, temperature), 0
     asks = [(speaker, Request((user(text),), derive_seed(one, text))) for text, one in rows]
-    for start, end in stretches([places(request, max_tokens) for _, request in asks]):
+    for start, end in stretches([places(ask, max_tokens) for ask in asks]):
         answers = answer_fitting(asks[start:end], sampler)
         for (text, one), answer in zip(rows[start:end], answers, strict=True):
             failed += bool(answer.error)

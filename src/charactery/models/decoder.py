@@ -51,6 +51,12 @@ def decodes(config: Any) -> bool:
     )
 
 
+def bytes_held(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of the keys and values of one token, of a model that `Decoder` knows."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * dtype.itemsize)
+
+
 def adds_plainly(network: Any, adapter: str) -> bool:
     """Whether one of the adapters that PEFT has put on a network is nothing but a product beside each product."""
     config = network.peft_config[adapter]
@@ -174,7 +180,7 @@ class Decoder:
 
     pads_anywhere = True  # what is no token is masked, wherever it stands
     padding = 2000  # places without a token that cost less, in a step, than attending to one more group
-    idle = 16  # ended rows are dropped once they are one in so many: dropping copies the whole cache
+    idle = 16  # ended rows are dropped once they are one in so many: others are copied to their places
 
     def __init__(self, network: Any, adapter: str | None = None, learns: bool = False) -> None:
         config = network.config

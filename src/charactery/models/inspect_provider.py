@@ -190,18 +190,20 @@ class CharacteryAPI(ModelAPI):
         while self.waiting:
             await self._gathered()
             sampler = self.waiting[0][1]
-            alike = sorted((w for w in self.waiting if w[1] == sampler), key=lambda w: _length(w[0]))
-            taken = itertools.accumulate(_places(w[0], sampler) for w in alike)
-            batch = alike[: bisect.bisect_right([*taken], BATCH)]
-            going = {id(w) for w in batch}
-            self.waiting = [w for w in self.waiting if id(w) not in going]
+            batch = sorted((w for w in self.waiting if w[1] == sampler), key=lambda w: _length(w[0]))
             try:
+                speaker = await asyncio.to_thread(self.loaded)
+                taken = itertools.accumulate(_places(speaker, w[0], sampler) for w in batch)
+                batch = batch[: bisect.bisect_right([*taken], BATCH)]
                 answers = await asyncio.to_thread(self._kept_or_made, [w[0] for w in batch], sampler)
             except Exception as error:  # each waiting sample gets the error, as Inspect expects of a provider
                 for _, _, future in batch:
                     if not future.done():
                         future.set_exception(error)
                 continue
+            finally:
+                going = {id(w) for w in batch}
+                self.waiting = [w for w in self.waiting if id(w) not in going]
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():  # a sample over its time limit has cancelled its own
                     future.set_result(answer)
@@ -307,8 +309,8 @@ def _length(asked: Asked) -> int:
     return sum(len(m["content"]) for m in messages)
 
 
-def _places(asked: Asked, sampler: Sampler | None) -> int:
-    return places(asked, sampler.max_tokens) if isinstance(asked, Request) and sampler else 1
+def _places(speaker: Speaker, asked: Asked, sampler: Sampler | None) -> int:
+    return places((speaker, asked), sampler.max_tokens) if isinstance(asked, Request) and sampler else 1
 
 
 def _sampler(config: GenerateConfig) -> Sampler:

@@ -21,7 +21,7 @@ from charactery.memory import fitting, halvings
 from charactery.models.attention import share_prefixes
 from charactery.models.buffers import layers_to_buffer
 from charactery.models.chat import Message, base_template, prompt_tokens
-from charactery.models.decoder import Decoder, adds_plainly, decodes
+from charactery.models.decoder import Decoder, adds_plainly, bytes_held, decodes
 from charactery.models.gradients import LOG2_E, cached
 from charactery.models.held import Held, Slot
 from charactery.models.network import Network
@@ -136,6 +136,7 @@ class LocalModel:
         self.layers = layers_to_buffer(model.config)
         self.shares = self.layers is not None and share_prefixes(model)
         self.decodes = decodes(model.config)
+        self.token_bytes = bytes_held(model.config, model.dtype) if self.decodes else None
         self._bare = Slot[Decoder]()
         self._merged = Held[Decoder](AT_ONCE if merges(model) else sys.maxsize, HELD)
         self._adapters: dict[tuple[Path, int], str] = {}  # by name in PEFT; the one asked for last stands last

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from charactery.models.server import ServerModel
 
 BATCH = 256  # places of a batch
-LONG = 512  # tokens of a request that takes two of them: memory holds keys and values of each token
-LETTERS = 4  # of a token, about
+PLACE = 12_000_000  # bytes of keys and values that go into one of them: 520 tokens of SmolLM2
+LETTERS = 3  # bytes of text to a token, at least about
 
 
 def as_character(messages: Sequence[Message], prompt: str) -> tuple[Message, ...]:
@@ -206,13 +206,17 @@ def answer_all(
     return [answers[i] for i in range(len(asks))]
 
 
-def places(request: Request, max_tokens: int) -> int:
-    """How many places of a batch a request takes: two if prompt and answer may be longer than `LONG` tokens.
+def places(ask: Ask, max_tokens: int) -> int:
+    """How many places of a batch a request takes: one if its keys and values are few, else two.
 
-    What a system prompt says is not counted: rows share it, and it is held once.
+    Two, too, where that is not known (models that transformers' code reads) or does not matter (those not here). What a
+    Speaker's own character says is not counted: rows share it.
     """
-    letters = sum(len(m["content"]) for m in request.messages if m["role"] != "system")
-    return 2 if letters // LETTERS + max_tokens > LONG else 1
+    speaker, request = ask
+    if not isinstance(speaker.model, LocalModel) or speaker.model.token_bytes is None:
+        return 2
+    text = sum(len(part.encode()) for part in (*(m["content"] for m in request.messages), request.prefill))
+    return 1 if (text // LETTERS + max_tokens) * speaker.model.token_bytes <= PLACE else 2
 
 
 def batches(asks: Sequence[Ask], most: int, max_tokens: int = 0) -> list[list[int]]:
@@ -226,7 +230,7 @@ def batches(asks: Sequence[Ask], most: int, max_tokens: int = 0) -> list[list[in
     out = []
     for indices in by_weights.values():
         indices.sort(key=lambda i: (place[id(asks[i][0])], sum(len(m["content"]) for m in asks[i][1].messages)))
-        out += [indices[start:end] for start, end in stretches([places(asks[i][1], max_tokens) for i in indices], most)]
+        out += [indices[start:end] for start, end in stretches([places(asks[i], max_tokens) for i in indices], most)]
     return out
 
 
@@ -235,7 +239,7 @@ def stretches(places: Sequence[int], most: int = BATCH) -> list[tuple[int, int]]
     taken = [0, *itertools.accumulate(places)]
     count = -(-taken[-1] // most)
     edges = [bisect.bisect_right(taken, n * taken[-1] // (count or 1)) - 1 for n in range(count + 1)]
-    return list(itertools.pairwise(edges))
+    return [(start, end) for start, end in itertools.pairwise(edges) if start < end]
 
 
 def answer_fitting(asked: Sequence[Ask], sampler: Sampler) -> list[Answer]:

@@ -216,7 +216,7 @@ class Recipe:
     contrast: int = 16  # drafted pairs of character against plain; more of them give loops and damage
     self_play: int = 100  # pairs of what was learnt from against the fine-tuned model's own answer, at most
     self_play_temperature: float = 0.3  # cold, so that the loops it falls into are among what is rejected
-    batch: int = 256  # answers generated together; part of the recipe, since texts depend on it
+    batch: int = 256  # answers generated together, or half as many; part of the recipe, since texts depend on it
 
     @property
     def masks_reasoning(self) -> bool:
