@@ -10,7 +10,7 @@ import transformers
 from torch.nn import functional
 
 from charactery.models import decoder, gradients
-from charactery.models.decoder import FAMILIES, Decoder, Keys, adds_plainly, bytes_held, decodes
+from charactery.models.decoder import FAMILIES, STRIDE, Decoder, Keys, Shared, adds_plainly, bytes_held, decodes
 from charactery.models.gradients import QUERIES, attended, chosen
 from charactery.models.lines import Batch, Lines
 from charactery.train.head import _spans
@@ -71,6 +71,13 @@ def test_what_a_token_holds_is_reckoned_from_the_configuration(family: str) -> N
     assert sum(held.nbytes for held in state.held) == tokens * bytes_held(made.config, made.dtype)
 
 
+@pytest.fixture(params=[True, False], ids=["fused", "products"])
+def attending(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways in which single places attend on a processor: which one is used depends on the machine."""
+    monkeypatch.setattr(decoder, "FUSES", request.param)
+
+
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -94,6 +101,7 @@ def test_rows_together_go_on_as_each_alone(family: str, count: int, shared: list
         )
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_groups_with_other_pasts_take_a_step_together(family: str) -> None:
     made = network(family)
@@ -110,6 +118,51 @@ def test_groups_with_other_pasts_take_a_step_together(family: str) -> None:
             found = decoder.step(torch.tensor([past[-1] for past in pasts]), states)
             expected = torch.stack([logits(made, past)[-1] for past in pasts])
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.usefixtures("attending")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_that_share_other_tokens_are_attended_to_as_one(family: str) -> None:
+    made = network(family)
+    decoder, room = Decoder(made), 2 * STRIDE
+    parts = [(SHARED, [[*row] for row in ROWS]), ([9, 8], [[7, 6, 5], [7]]), ([31, *SHARED, 32, 33], [[40, 41]])]
+    rows = [shared + row for shared, own in parts for row in own]
+    with torch.inference_mode():
+        begun = [decoder.begin(shared, own, room) for shared, own in parts]
+        [state] = decoder.joined([state for _, state in begun])
+        found = torch.cat([logits for logits, _ in begun])
+        for token in range(20, 20 + room):
+            expected = torch.stack([logits(made, row)[-1] for row in rows])
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+            if token in (21, 23):  # of the first part three rows go on, of the third none; then the order changes
+                kept = [0, 6, 2, 3, 5] if token == 21 else [4, 1, 0]
+                rows = [rows[n] for n in kept]
+                state.keep(torch.tensor(kept))
+            rows = [[*row, token + n] for n, row in enumerate(rows)]
+            found = decoder.step(torch.tensor([row[-1] for row in rows]), [state])
+
+
+def test_parts_are_joined_where_little_pads_them() -> None:
+    decoder = Decoder(network("llama"))
+
+    def joined(padding: int, *parts: tuple[int, int, int]) -> list[tuple[int, int]]:
+        """Of rows, tokens of their own and shared ones."""
+        decoder.padding = padding
+        states = [
+            decoder.begin([part + 5] * shared, [[90 - n, *[9] * (width - 1)] for n in range(rows)], 1)[1]
+            for part, (rows, width, shared) in enumerate(parts)
+        ]
+        return [(state.rows, state.width) for state in decoder.joined(states)]
+
+    with torch.inference_mode():
+        assert joined(0, (2, 3, 4), (2, 3, 4)) == [(4, 3)]
+        assert joined(0, (2, 3, 4), (2, 4, 4), (2, 4, 4)) == [(2, 3), (4, 4)]  # each of two rows is one place longer
+        assert joined(2, (2, 3, 4), (2, 4, 4), (2, 4, 4)) == [(6, 4)]
+        assert joined(0, (2, 3, 4), (2, 3, 7)) == [(4, 3)]  # six places that are read once cost nothing
+        assert joined(0, (2, 3, 4), (2, 3, 8)) == [(2, 3), (2, 3)]
+        assert joined(0, (6, 3, 4), (2, 3, 4)) == [(6, 3), (2, 3)]  # sixteen for four rows that are not there
+        assert joined(9, (2, 3, 0), (2, 3, 4)) == [(2, 3), (2, 3)]  # one that shares nothing stays apart
+        assert joined(9) == []
 
 
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
@@ -450,7 +503,7 @@ def test_a_step_on_a_card_attends_as_one_on_a_processor(shared: int) -> None:
         torch.manual_seed(1)
         query = torch.randn(3, 9, 16)[:, 5:][:, :, None]  # a part of a tensor, as there
         key, value = torch.randn(3, 2, 7, 16), torch.randn(3, 2, 7, 16)
-        before = [torch.randn(2, shared, 16), torch.randn(2, shared, 16)] if shared else []
+        before = [torch.randn(1, 2, shared, 16), torch.randn(1, 2, shared, 16)] if shared else []
     mask = torch.zeros(3, 1, 1, 7)
     mask[0, ..., 4:] = mask[1, ..., 2:6] = float("-inf")
     keys, values = (
@@ -459,8 +512,8 @@ def test_a_step_on_a_card_attends_as_one_on_a_processor(shared: int) -> None:
     )
     expected = functional.scaled_dot_product_attention(query, keys, values, functional.pad(mask, (shared, 0)))
     for found in (
-        decoder._fused(query, key, value, before, attn_mask=mask),
-        decoder._by_products(query, key, value, before, mask),
+        decoder._fused(query, key, value, Shared(*before) if before else None, attn_mask=mask),
+        decoder._by_products(query, key, value, Shared(*before) if before else None, mask),
     ):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -470,9 +523,9 @@ def test_of_two_parts_attended_to_the_lesser_is_not_lost(less: str) -> None:
     """A thousandth of the weight, in bfloat16."""
     one = torch.ones(1, 1, 1, 64, dtype=torch.bfloat16)
     score = math.log(1000) / math.sqrt(64)
-    key, before = (one * 0, one[0] * score) if less == "own" else (one * score, one[0] * 0)
-    value, value_before = (one, one[0] * 0) if less == "own" else (one * 0, one[0])
-    found = decoder._fused(one, key, value, [before, value_before])
+    key, before = (one * 0, one * score) if less == "own" else (one * score, one * 0)
+    value, value_before = (one, one * 0) if less == "own" else (one * 0, one)
+    found = decoder._fused(one, key, value, Shared(before, value_before))
     assert found[0, 0, 0, 0].item() == pytest.approx(1 / 1001, rel=0.05)
 
 

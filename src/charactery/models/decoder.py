@@ -10,6 +10,7 @@ Axes: B rows, L tokens of a row, N distinct tokens of a batch, P tokens that all
 that share keys, H heads of a group, D width of a head, C width of the network.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,10 @@ from charactery.models.products import (
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
+ONCE = 8  # places in what rows share that cost as much as one of a row's own
+# torch's fused attention of single places consists of products that matrix units alone do fast: on other processors it
+# takes ten times as long as plain products
+FUSES = torch.cpu._is_amx_tile_supported()
 LONG = 1024  # places of a line up to which what is before it is attended to in one go with it
 
 
@@ -88,6 +93,46 @@ class Keys(list[tuple[torch.Tensor, torch.Tensor]]):
     """By layer: keys and values, both (B, G, K, D)."""
 
 
+class Parts:
+    """Which rows start with what: parts of the rows, each given as many places as the largest has rows."""
+
+    def __init__(self, part_B: torch.Tensor, parts: int) -> None:
+        self.part_B, self.count = part_B, parts
+        rows_S = torch.bincount(part_B, minlength=parts)
+        order = torch.argsort(part_B, stable=True)
+        rank_B = torch.arange(len(order), device=order.device) - (rows_S.cumsum(0) - rows_S)[part_B[order]]
+        most = int(rows_S.max())
+        self.place_B = torch.empty_like(order).scatter_(0, order, part_B[order] * most + rank_B)
+        # of a place that no row has, the first row is read, and what comes of it by nobody
+        self.row_N = order.new_zeros(parts * most).scatter_(0, self.place_B, torch.arange(len(order)).to(order))
+
+    def apart(self, x: torch.Tensor) -> torch.Tensor:
+        """What is of each row, (B, …), by part: (S, N, …)."""
+        return x[self.row_N].view(self.count, -1, *x.shape[1:])
+
+    def together(self, x: torch.Tensor) -> torch.Tensor:
+        """What is by part, as the rows are."""
+        return x.flatten(0, 1)[self.place_B]
+
+
+@dataclass
+class Shared:
+    """Keys and values that rows start with, all of them with the same or one part with these and another with those."""
+
+    key: torch.Tensor  # (S, G, P, D)
+    value: torch.Tensor
+    mask: torch.Tensor | None = None  # (S, 1, 1, P), over what pads the shorter
+    parts: Parts | None = None
+
+    def apart(self, x: torch.Tensor) -> torch.Tensor:
+        """What is of each row, (B, …), by part: (S, N, …)."""
+        return self.parts.apart(x) if self.parts else x[None]
+
+    def together(self, x: torch.Tensor) -> torch.Tensor:
+        """What is by part, as the rows are."""
+        return self.parts.together(x) if self.parts else x[0]
+
+
 class State:
     """Keys and values of rows that go on, and of what they share, with room for the tokens to come."""
 
@@ -95,20 +140,40 @@ class State:
         """`own` holds distinct rows, of which the B rows with these lengths are `row_B`."""
         key, rows = own[0][0], len(row_B)
         width = key.shape[2]
-        self.shared = [(k[0], v[0]) for k, v in shared]
+        self.shared: Sequence[tuple[torch.Tensor, torch.Tensor]] = shared
+        self.shared_mask: torch.Tensor | None = None
+        self.parts: Parts | None = None
         self.rows, self.width = rows, width
         # as long as need be and no longer: of anything but a whole tensor a card's product copies what it reads
-        more = -(-(width + 1) // STRIDE) * STRIDE - width
-        self.held = [functional.pad(torch.stack([part[row_B] for part in layer]), (0, 0, 0, more)) for layer in own]
+        room_now = -(-(width + 1) // STRIDE) * STRIDE
+        self.held = [_longer(torch.stack([part[row_B] for part in layer]), room_now) for layer in own]
         before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
         self.position_B = length_B + before
         # shorter rows end in what is no token, and all of them in what is none yet
-        places = torch.arange(width + room + STRIDE, device=key.device)
-        hidden_B_K = places >= length_B[:, None]
-        self.mask_B_1_1_K = torch.zeros_like(hidden_B_K, dtype=key.dtype).masked_fill_(hidden_B_K, float("-inf"))[
-            :, None, None
+        self.mask_B_1_1_K = _hidden(length_B, width + room + STRIDE, key.dtype)
+
+    def join(self, others: Sequence["State"]) -> None:
+        """Take in the rows of others. None of them has gone on yet, and all begin with something."""
+        states = [self, *others]
+        rows_S, shared_S = (
+            torch.tensor(counts, device=self.position_B.device)
+            for counts in zip(*((state.rows, state.shared[0][0].shape[2]) for state in states), strict=True)
+        )
+        self.parts = Parts(torch.arange(len(states), device=rows_S.device).repeat_interleave(rows_S), len(states))
+        longest = int(shared_S.max())
+        if (shared_S < longest).any():
+            self.shared_mask = _hidden(shared_S, longest, self.mask_B_1_1_K.dtype)
+        self.shared = [
+            (_all([key for key, _ in layer], longest), _all([value for _, value in layer], longest))
+            for layer in zip(*(state.shared for state in states), strict=True)
         ]
+        self.width, room = max((state.width, state.held[0].shape[3]) for state in states)
+        self.held = [_all(layer, room, 1) for layer in zip(*(state.held for state in states), strict=True)]
+        masks = [state.mask_B_1_1_K.transpose(2, 3) for state in states]
+        self.mask_B_1_1_K = _all(masks, max(mask.shape[2] for mask in masks), value=-math.inf).transpose(2, 3)
+        self.position_B = torch.cat([state.position_B for state in states])
+        self.rows = len(self.position_B)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone, in this order. Only those that change place are copied."""
@@ -118,6 +183,8 @@ class State:
             held[:, moved] = held[:, rows[moved]]
         self.position_B = self.position_B[rows]
         self.mask_B_1_1_K = self.mask_B_1_1_K[rows]
+        if self.parts:
+            self.parts = Parts(self.parts.part_B[rows], self.parts.count)
         self.rows = count
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -132,14 +199,40 @@ class State:
         # in one go: each row's are in a page of their own, which takes longer to find than to write
         self.held[layer][:, :rows, :, self.width] = torch.stack([key, value])
         mask = self.mask_B_1_1_K[..., : keys.shape[2]]
-        attend = partial(_fused, attn_mask=mask) if query.is_cpu else partial(_by_products, mask=mask)
-        return attend(query[:, :, None], keys, values, self.shared[layer] if self.shared else ()).reshape(rows, -1)
+        shared = Shared(*self.shared[layer], self.shared_mask, self.parts) if self.shared else None
+        attend = partial(_fused, attn_mask=mask) if query.is_cpu and FUSES else partial(_by_products, mask=mask)
+        return attend(query[:, :, None], keys, values, shared).reshape(rows, -1)
+
+
+def _hidden(length_B: torch.Tensor, places: int, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to scores, (B, 1, 1, K), so that nothing after these lengths is looked at."""
+    hidden_B_K = torch.arange(places, device=length_B.device) >= length_B[:, None]
+    return torch.zeros_like(hidden_B_K, dtype=dtype).masked_fill_(hidden_B_K, -math.inf)[:, None, None]
+
+
+def _pads(states: Sequence[State]) -> int:
+    """How many places would be no token's, were these one; those of what rows share cost less, being read once."""
+    widest, most = max(s.width for s in states), max(s.rows for s in states)
+    shared = [s.shared[0][0].shape[2] for s in states]
+    own = sum(s.rows * (widest - s.width) for s in states)
+    once = sum(most * max(shared) - s.rows * count for s, count in zip(states, shared, strict=True))
+    return own + once // ONCE
+
+
+def _longer(t: torch.Tensor, places: int, value: float = 0) -> torch.Tensor:
+    """With as many places in the last dimension but one."""
+    return functional.pad(t, (0, 0, 0, places - t.shape[-2]), value=value) if t.shape[-2] < places else t
+
+
+def _all(tensors: Sequence[torch.Tensor], places: int, dim: int = 0, value: float = 0) -> torch.Tensor:
+    """One after the other, each with as many places in the last dimension but one."""
+    return torch.cat([_longer(t, places, value) for t in tensors], dim)
 
 
 def _fused(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Sequence[torch.Tensor], **how: Any
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Shared | None, **how: Any
 ) -> torch.Tensor:
-    """Attention of (B, G * H, L, D) to (B, G, K, D) and to `shared`, (G, P, D) of keys and of values, on a processor.
+    """Attention of (B, G * H, L, D) to (B, G, K, D) and to what is shared, on a processor.
 
     Each of the two is attended to by itself, and they are added up in the shares that their weights have.
     """
@@ -148,38 +241,42 @@ def _fused(
     own, total = kernel(query, key, value, **how)
     if not shared:
         return own  # type: ignore[no-any-return]
-    rows, heads, length, width = query.shape
-    line = query.transpose(0, 1).reshape(1, heads, -1, width)
-    apart = kernel(line, *(t[None] for t in shared))
-    before, total_before = (t.view(heads, rows, length, -1).transpose(0, 1) for t in apart)
+    by_part = shared.apart(query)  # (S, N, G * H, L, D)
+    lines = by_part.transpose(1, 2).flatten(2, 3)
+    apart = kernel(lines, shared.key, shared.value, attn_mask=shared.mask)
+    before, total_before = (
+        shared.together(t.view(*lines.shape[:2], *by_part.shape[1::2], -1).transpose(1, 2)) for t in apart
+    )
     more = total_before - total[..., None]
     share, share_before = torch.sigmoid(-more).to(own.dtype), torch.sigmoid(more).to(own.dtype)  # small ones stay exact
     return torch.addcmul(own * share, before, share_before)
 
 
 def _by_products(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Sequence[torch.Tensor], mask: torch.Tensor
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Shared | None, mask: torch.Tensor
 ) -> torch.Tensor:
-    """The same of one place a row, elsewhere: no fast code knows of masks and of heads that share keys."""
+    """The same of one place a row, where no fast code knows of masks and of heads that share keys."""
     rows, groups = key.shape[:2]
     query_B_G_H_D = query.view(rows, groups, -1, query.shape[-1]) * query.shape[-1] ** -0.5
     score_B_G_H_K = query_B_G_H_D @ key.transpose(2, 3) + mask
     if not shared:
         return (torch.softmax(score_B_G_H_K, -1) @ value).view(query.shape)
-    key_G_P_D, value_G_P_D = shared
-    query_G_N_D = query_B_G_H_D.transpose(0, 1).flatten(1, 2)
-    score_B_G_H_P = torch.bmm(query_G_N_D, key_G_P_D.transpose(1, 2)).view(groups, rows, -1, key_G_P_D.shape[1])
-    weight = torch.softmax(torch.cat([score_B_G_H_P.transpose(0, 1), score_B_G_H_K], -1), -1)
-    before, own = weight[..., : key_G_P_D.shape[1]], weight[..., key_G_P_D.shape[1] :]
-    heard = torch.bmm(before.transpose(0, 1).flatten(1, 2), value_G_P_D).view(groups, rows, -1, query.shape[-1])
-    return (own @ value + heard.transpose(0, 1)).view(query.shape)
+    by_part = shared.apart(query_B_G_H_D).transpose(1, 2)  # (S, G, N, H, D)
+    score_S_G_N_P = by_part.flatten(2, 3) @ shared.key.transpose(2, 3)
+    if shared.mask is not None:
+        score_S_G_N_P += shared.mask
+    score_B_G_H_P = shared.together(score_S_G_N_P.view(*by_part.shape[:-1], -1).transpose(1, 2))
+    weight = torch.softmax(torch.cat([score_B_G_H_P, score_B_G_H_K], -1), -1)
+    before, own = weight[..., : score_B_G_H_P.shape[-1]], weight[..., score_B_G_H_P.shape[-1] :]
+    heard = shared.apart(before).transpose(1, 2).flatten(2, 3) @ shared.value
+    return (own @ value + shared.together(heard.view(by_part.shape).transpose(1, 2))).view(query.shape)
 
 
 class Decoder:
     """One network with one adapter, or none, ready to read. Built under `LocalModel.adapted`."""
 
     pads_anywhere = True  # what is no token is masked, wherever it stands
-    padding = 2000  # places without a token that cost less, in a step, than attending to one more group
+    padding = 8000  # places without a token that cost less, in a step, than attending to one more group
     idle = 16  # ended rows are dropped once they are one in so many: others are copied to their places
 
     def __init__(self, network: Any, adapter: str | None = None, learns: bool = False) -> None:
@@ -245,6 +342,24 @@ class Decoder:
         before, own = self._before(shared), Keys()
         last_B_C = self._through(batch, before, own, [places[-1] for places in batch.places])
         return self.head(last_B_C)[row_B], State(before, own, row_B, [len(row) for row in rows], room)
+
+    def joined(self, states: Sequence[State]) -> list[State]:
+        """States that have not gone on yet in fewer ones, their rows in the same order.
+
+        Neighbours are joined where attending to what pads them costs less than attending to each by itself.
+        """
+        runs: list[list[State]] = []
+        for state in states:
+            last = runs[-1] if runs else []
+            both = [*last, state]
+            if last and all(one.shared for one in both) and _pads(both) - _pads(last) <= self.padding:
+                last.append(state)
+            else:
+                runs.append([state])
+        for first, *others in runs:
+            if others:
+                first.join(others)
+        return [first for first, *_ in runs]
 
     def hidden(
         self, shared: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int], counts: Sequence[int]
@@ -331,14 +446,14 @@ class Decoder:
         """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
         on_processor = self.device.type == "cpu"
         if on_processor and mask is None:
-            return _fused(query, key, value, [t[0] for t in before or ()], is_causal=True)
+            return _fused(query, key, value, Shared(*before) if before else None, is_causal=True)
         if before:
             key, value = (
                 torch.cat([old.expand(len(new), -1, -1, -1), new], 2)
                 for old, new in zip(before, (key, value), strict=True)
             )
         if on_processor:
-            return _fused(query, key, value, (), attn_mask=mask)
+            return _fused(query, key, value, None, attn_mask=mask)
         if mask is None:
             return functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=self.heads > 1)
         # no fast code knows both of masks and of heads that share keys: here such heads are further places of one head

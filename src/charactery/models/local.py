@@ -335,18 +335,18 @@ class LocalModel:
         sampler: Sampler,
         on_token: Callable[[int, int], None] | None,
     ) -> list[list[int]]:
-        states, logits = [], []
+        parts = []
         for group in groups:
             mine = [prompts[i] for i in group]
             # padding comes between what is shared and what is not, but for rows of one length
             shared = self._shared_prefix(mine) if reader.pads_anywhere or len({*map(len, mine)}) == 1 else 0
-            rows = [prompt[shared:] for prompt in mine]
-            begun, state = reader.begin(prompts[group[0]][:shared], rows, sampler.max_tokens)
-            states.append(state)
-            logits.append(begun)
-        logits_B_V = torch.cat(logits)
+            parts.append((group, mine[0][:shared], [prompt[shared:] for prompt in mine]))
+        parts.sort(key=lambda part: max(map(len, part[2])))  # those of like length are attended to together
+        begun = [reader.begin(shared, rows, sampler.max_tokens) for _, shared, rows in parts]
+        states = reader.joined([state for _, state in begun])
+        logits_B_V = torch.cat([logits for logits, _ in begun])
         out: list[list[int]] = [[] for _ in prompts]
-        live = [i for group in groups for i in group]
+        live = [i for group, _, _ in parts for i in group]
         going = [True] * len(live)  # here and not on a card, which is then waited for once a step, for its tokens
         live_B = torch.tensor(live, device=self.device)
         for step in range(sampler.max_tokens):

@@ -64,6 +64,10 @@ class Network:
             state.keep(row_R)
         return logits_B_V, state
 
+    def joined(self, states: Sequence[State]) -> list[State]:
+        """As they are: each has a cache of its own."""
+        return list(states)
+
     def step(self, token_B: torch.Tensor, states: Sequence[State]) -> torch.Tensor:
         """Logits after one more token of every row of these states, (B, V)."""
         logits = []
