@@ -62,7 +62,7 @@ def counting_attention(attend: Callable[..., torch.Tensor]) -> Callable[..., tor
     def counts(
         query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Any, is_causal: bool = False, **how: Any
     ) -> torch.Tensor:
-        seen = key.shape[2] / (1 + is_causal) + (shared[0].shape[1] if len(shared) else 0)
+        seen = key.shape[2] / (1 + is_causal) + (shared.key.shape[2] if shared else 0)
         counted[0] += 4.0 * query.numel() * seen
         return attend(query, key, value, shared, **({"is_causal": True} if is_causal else {}), **how)
 
