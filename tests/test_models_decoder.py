@@ -130,14 +130,16 @@ def test_parts_that_share_other_tokens_are_attended_to_as_one(family: str) -> No
     with torch.inference_mode():
         begun = [decoder.begin(shared, own, room) for shared, own in parts]
         [state] = decoder.joined([state for _, state in begun])
+        assert not begun[1][1].held  # nothing is held twice
         found = torch.cat([logits for logits, _ in begun])
         for token in range(20, 20 + room):
             expected = torch.stack([logits(made, row)[-1] for row in rows])
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
-            if token in (21, 23):  # of the first part three rows go on, of the third none; then the order changes
-                kept = [0, 6, 2, 3, 5] if token == 21 else [4, 1, 0]
+            if token in (21, 23):  # of the second part nobody goes on; then the order changes
+                kept = [0, 7, 2, 3] if token == 21 else [3, 1, 0]
                 rows = [rows[n] for n in kept]
                 state.keep(torch.tensor(kept))
+                assert len(state.shared[0][0]) == 2
             rows = [[*row, token + n] for n, row in enumerate(rows)]
             found = decoder.step(torch.tensor([row[-1] for row in rows]), [state])
 
@@ -158,10 +160,14 @@ def test_parts_are_joined_where_little_pads_them() -> None:
         assert joined(0, (2, 3, 4), (2, 3, 4)) == [(4, 3)]
         assert joined(0, (2, 3, 4), (2, 4, 4), (2, 4, 4)) == [(2, 3), (4, 4)]  # each of two rows is one place longer
         assert joined(2, (2, 3, 4), (2, 4, 4), (2, 4, 4)) == [(6, 4)]
-        assert joined(0, (2, 3, 4), (2, 3, 7)) == [(4, 3)]  # six places that are read once cost nothing
-        assert joined(0, (2, 3, 4), (2, 3, 8)) == [(2, 3), (2, 3)]
-        assert joined(0, (6, 3, 4), (2, 3, 4)) == [(6, 3), (2, 3)]  # sixteen for four rows that are not there
-        assert joined(9, (2, 3, 0), (2, 3, 4)) == [(2, 3), (2, 3)]  # one that shares nothing stays apart
+        for padding, found in ((4, [(2, 3), (2, 3)]), (5, [(4, 3)])):
+            assert joined(padding, (2, 3, 4), (2, 3, 8)) == found  # four keys more, and eight places that are read once
+        for padding, found in ((1, [(6, 3), (2, 3)]), (2, [(8, 3)])):
+            assert joined(padding, (6, 3, 4), (2, 3, 4)) == found  # sixteen places that are read once
+        assert joined(9, (1, 3, 0), (1, 4, 0), (2, 3, 4)) == [
+            (2, 4),
+            (2, 3),
+        ]  # who shares nothing stays among their own
         assert joined(9) == []
 
 
@@ -525,8 +531,9 @@ def test_of_two_parts_attended_to_the_lesser_is_not_lost(less: str) -> None:
     score = math.log(1000) / math.sqrt(64)
     key, before = (one * 0, one * score) if less == "own" else (one * score, one * 0)
     value, value_before = (one, one * 0) if less == "own" else (one * 0, one)
-    found = decoder._fused(one, key, value, Shared(before, value_before))
-    assert found[0, 0, 0, 0].item() == pytest.approx(1 / 1001, rel=0.05)
+    shared, mask = Shared(before, value_before), torch.zeros(1, 1, 1, 1, dtype=one.dtype)
+    for found in (decoder._fused(one, key, value, shared), decoder._by_products(one, key, value, shared, mask)):
+        assert found[0, 0, 0, 0].item() == pytest.approx(1 / 1001, rel=0.05)
 
 
 def test_siblings_weights_are_parts_of_one_tensor_and_stay_what_they_were() -> None:

@@ -7,7 +7,8 @@ share are computed once, and no padding goes through a product.
 `tests/test_models_decoder.py` holds it against transformers' own.
 
 Axes: B rows, L tokens of a row, N distinct tokens of a batch, P tokens that all rows share, K keys, G groups of heads
-that share keys, H heads of a group, D width of a head, C width of the network.
+that share keys, H heads of a group, D width of a head, C width of the network. Where parts of the rows share other
+tokens: S parts, of N rows.
 """
 
 import math
@@ -36,8 +37,8 @@ from charactery.models.products import (
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
 ONCE = 8  # places in what rows share that cost as much as one of a row's own
-# torch's fused attention of single places consists of products that matrix units alone do fast: on other processors it
-# takes ten times as long as plain products
+# torch's fused attention of single places consists of products that matrix units alone do fast: on a processor without
+# them it takes ten times as long as plain products, in bfloat16 (in float32 a quarter longer)
 FUSES = torch.cpu._is_amx_tile_supported()
 LONG = 1024  # places of a line up to which what is before it is attended to in one go with it
 
@@ -94,25 +95,23 @@ class Keys(list[tuple[torch.Tensor, torch.Tensor]]):
 
 
 class Parts:
-    """Which rows start with what: parts of the rows, each given as many places as the largest has rows."""
+    """Which rows start with what: S parts of the rows, each given as many places as the largest has rows, N."""
 
     def __init__(self, part_B: torch.Tensor, parts: int) -> None:
-        self.part_B, self.count = part_B, parts
-        rows_S = torch.bincount(part_B, minlength=parts)
-        order = torch.argsort(part_B, stable=True)
-        rank_B = torch.arange(len(order), device=order.device) - (rows_S.cumsum(0) - rows_S)[part_B[order]]
-        most = int(rows_S.max())
-        self.place_B = torch.empty_like(order).scatter_(0, order, part_B[order] * most + rank_B)
-        # of a place that no row has, the first row is read, and what comes of it by nobody
-        self.row_N = order.new_zeros(parts * most).scatter_(0, self.place_B, torch.arange(len(order)).to(order))
+        row_B = torch.arange(len(part_B), device=part_B.device)
+        mine_B_S = part_B[:, None] == torch.arange(parts, device=part_B.device)
+        self.part_B, self.rank_B = part_B, mine_B_S.cumsum(0)[row_B, part_B] - 1
+        # at a place that no row has, the first row is read, and what comes of it by nobody
+        self.row_S_N = part_B.new_zeros(parts, int(mine_B_S.sum(0).max()))
+        self.row_S_N[part_B, self.rank_B] = row_B
 
     def apart(self, x: torch.Tensor) -> torch.Tensor:
         """What is of each row, (B, …), by part: (S, N, …)."""
-        return x[self.row_N].view(self.count, -1, *x.shape[1:])
+        return x[self.row_S_N]
 
     def together(self, x: torch.Tensor) -> torch.Tensor:
         """What is by part, as the rows are."""
-        return x.flatten(0, 1)[self.place_B]
+        return x[self.part_B, self.rank_B]
 
 
 @dataclass
@@ -147,29 +146,29 @@ class State:
         # as long as need be and no longer: of anything but a whole tensor a card's product copies what it reads
         room_now = -(-(width + 1) // STRIDE) * STRIDE
         self.held = [_longer(torch.stack([part[row_B] for part in layer]), room_now) for layer in own]
-        before = shared[0][0].shape[2] if shared else 0
+        self.before = shared[0][0].shape[2] if shared else 0
         length_B = torch.tensor(lengths, device=key.device)
-        self.position_B = length_B + before
+        self.position_B = length_B + self.before
         # shorter rows end in what is no token, and all of them in what is none yet
         self.mask_B_1_1_K = _hidden(length_B, width + room + STRIDE, key.dtype)
 
     def join(self, others: Sequence["State"]) -> None:
-        """Take in the rows of others. None of them has gone on yet, and all begin with something."""
+        """Take in the rows of others, which are spent. None has gone on yet; all begin with something, or none does."""
         states = [self, *others]
-        rows_S, shared_S = (
-            torch.tensor(counts, device=self.position_B.device)
-            for counts in zip(*((state.rows, state.shared[0][0].shape[2]) for state in states), strict=True)
-        )
-        self.parts = Parts(torch.arange(len(states), device=rows_S.device).repeat_interleave(rows_S), len(states))
-        longest = int(shared_S.max())
-        if (shared_S < longest).any():
-            self.shared_mask = _hidden(shared_S, longest, self.mask_B_1_1_K.dtype)
-        self.shared = [
-            (_all([key for key, _ in layer], longest), _all([value for _, value in layer], longest))
-            for layer in zip(*(state.shared for state in states), strict=True)
-        ]
+        if self.shared:
+            counts = [state.before for state in states]
+            longest, device = max(counts), self.position_B.device
+            if min(counts) < longest:
+                self.shared_mask = _hidden(torch.tensor(counts, device=device), longest, self.mask_B_1_1_K.dtype)
+            self.shared = [
+                (_all([key for key, _ in layer], longest), _all([value for _, value in layer], longest))
+                for layer in zip(*(state.shared for state in states), strict=True)
+            ]
+            part_B = [part for part, state in enumerate(states) for _ in range(state.rows)]
+            self.parts = Parts(torch.tensor(part_B, device=device), len(states))
         self.width, room = max((state.width, state.held[0].shape[3]) for state in states)
-        self.held = [_all(layer, room, 1) for layer in zip(*(state.held for state in states), strict=True)]
+        # a layer's at a time: what was held before goes as the new is made
+        self.held = [_all([state.held.pop(0) for state in states], room, 1) for _ in range(len(self.held))]
         masks = [state.mask_B_1_1_K.transpose(2, 3) for state in states]
         self.mask_B_1_1_K = _all(masks, max(mask.shape[2] for mask in masks), value=-math.inf).transpose(2, 3)
         self.position_B = torch.cat([state.position_B for state in states])
@@ -183,8 +182,12 @@ class State:
             held[:, moved] = held[:, rows[moved]]
         self.position_B = self.position_B[rows]
         self.mask_B_1_1_K = self.mask_B_1_1_K[rows]
-        if self.parts:
-            self.parts = Parts(self.parts.part_B[rows], self.parts.count)
+        if self.parts and count:
+            used, part_B = torch.unique(self.parts.part_B[rows], return_inverse=True)
+            if len(used) < len(self.parts.row_S_N):
+                self.shared = [(key[used], value[used]) for key, value in self.shared]
+                self.shared_mask = self.shared_mask[used] if self.shared_mask is not None else None
+            self.parts = Parts(part_B, len(used))
         self.rows = count
 
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -211,12 +214,11 @@ def _hidden(length_B: torch.Tensor, places: int, dtype: torch.dtype) -> torch.Te
 
 
 def _pads(states: Sequence[State]) -> int:
-    """How many places would be no token's, were these one; those of what rows share cost less, being read once."""
-    widest, most = max(s.width for s in states), max(s.rows for s in states)
-    shared = [s.shared[0][0].shape[2] for s in states]
+    """How many places would be no token's, were these one: keys that none has, and places, ONCE shared ones as one."""
+    rows, longest, widest = (max(counts) for counts in zip(*((s.rows, s.before, s.width) for s in states), strict=True))
     own = sum(s.rows * (widest - s.width) for s in states)
-    once = sum(most * max(shared) - s.rows * count for s, count in zip(states, shared, strict=True))
-    return own + once // ONCE
+    keys = sum(longest - s.before for s in states)
+    return int(own + keys + sum(rows * longest - s.rows * s.before for s in states) // ONCE)
 
 
 def _longer(t: torch.Tensor, places: int, value: float = 0) -> torch.Tensor:
@@ -255,7 +257,7 @@ def _fused(
 def _by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, shared: Shared | None, mask: torch.Tensor
 ) -> torch.Tensor:
-    """The same of one place a row, where no fast code knows of masks and of heads that share keys."""
+    """The same of one place a row, without fast code: a card's knows not both of masks and of heads that share keys."""
     rows, groups = key.shape[:2]
     query_B_G_H_D = query.view(rows, groups, -1, query.shape[-1]) * query.shape[-1] ** -0.5
     score_B_G_H_K = query_B_G_H_D @ key.transpose(2, 3) + mask
@@ -352,7 +354,7 @@ class Decoder:
         for state in states:
             last = runs[-1] if runs else []
             both = [*last, state]
-            if last and all(one.shared for one in both) and _pads(both) - _pads(last) <= self.padding:
+            if last and bool(last[0].shared) == bool(state.shared) and _pads(both) - _pads(last) <= self.padding:
                 last.append(state)
             else:
                 runs.append([state])

@@ -341,10 +341,13 @@ class LocalModel:
             # padding comes between what is shared and what is not, but for rows of one length
             shared = self._shared_prefix(mine) if reader.pads_anywhere or len({*map(len, mine)}) == 1 else 0
             parts.append((group, mine[0][:shared], [prompt[shared:] for prompt in mine]))
-        parts.sort(key=lambda part: max(map(len, part[2])))  # those of like length are attended to together
-        begun = [reader.begin(shared, rows, sampler.max_tokens) for _, shared, rows in parts]
-        states = reader.joined([state for _, state in begun])
-        logits_B_V = torch.cat([logits for logits, _ in begun])
+        # those of like length are attended to together, where all share something or none does
+        parts.sort(key=lambda part: (bool(part[1]), max(map(len, part[2]))))
+        logits, states = zip(
+            *(reader.begin(shared, rows, sampler.max_tokens) for _, shared, rows in parts), strict=True
+        )
+        logits_B_V, states = torch.cat(logits), reader.joined(states)
+        del logits
         out: list[list[int]] = [[] for _ in prompts]
         live = [i for group, _, _ in parts for i in group]
         going = [True] * len(live)  # here and not on a card, which is then waited for once a step, for its tokens
