@@ -343,11 +343,10 @@ class LocalModel:
             parts.append((group, mine[0][:shared], [prompt[shared:] for prompt in mine]))
         # those of like length are attended to together, where all share something or none does
         parts.sort(key=lambda part: (bool(part[1]), max(map(len, part[2]))))
-        logits, states = zip(
-            *(reader.begin(shared, rows, sampler.max_tokens) for _, shared, rows in parts), strict=True
-        )
-        logits_B_V, states = torch.cat(logits), reader.joined(states)
-        del logits
+        begun = [reader.begin(shared, rows, sampler.max_tokens) for _, shared, rows in parts]
+        logits_B_V = torch.cat([logits for logits, _ in begun])
+        states = reader.joined([state for _, state in begun])
+        del begun  # it would hold what those hold that ended
         out: list[list[int]] = [[] for _ in prompts]
         live = [i for group, _, _ in parts for i in group]
         going = [True] * len(live)  # here and not on a card, which is then waited for once a step, for its tokens
