@@ -171,6 +171,7 @@ def test_parts_are_joined_where_little_pads_them() -> None:
         assert joined(9) == []
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hidden_states_are_those_asked_for(family: str, shared: list[int]) -> None:
@@ -191,6 +192,7 @@ OPTIONS = [
 ] + [[*range(40, 46), *tail] for tail in ([], [50, 51], [52])] + [[60, 61], [62, 63]]  # fmt: skip
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(family: str, shared: list[int]) -> None:
@@ -231,6 +233,7 @@ def test_tokens_with_the_same_past_are_computed_once() -> None:
     assert batch.gather([batch.spread(values, lines)]).tolist() == values.tolist()
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("folds", [False, True])
 def test_lines_of_other_lengths_are_attended_to_apart(folds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charactery.models.lines.LOOKS", 0)
@@ -469,28 +472,30 @@ def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: p
     assert sizes[2048] == 4 * sizes[512] > 0
 
 
+@pytest.mark.usefixtures("attending")
 def test_long_lines_are_read_without_a_mask_that_is_the_square_of_their_length() -> None:
     made, before = Decoder(network("llama")), decoder.Keys([(torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16))])
     masks = [made._mask(Lines(torch.zeros(1, n, dtype=torch.long), None), before, torch.float32)
              for n in (decoder.LONG, decoder.LONG + 1)]  # fmt: skip
-    assert masks[0] is not None
+    assert (masks[0] is not None) == decoder.FUSES
     assert masks[1] is None
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("folded", [False, True], ids=["rows", "lines"])
-@pytest.mark.parametrize("shared", [0, 5, 9])
-def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: int) -> None:
+@pytest.mark.parametrize(("shared", "length"), [(0, 7), (5, 7), (9, 7), (40, 2 * QUERIES + 9)])
+def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: int, length: int) -> None:
     """The way that a card takes, here on a processor."""
     made = Decoder(network("llama"))
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        query, key, value = (torch.randn(3, heads, 7, 16) for heads in (4, 2, 2))
+        query, key, value = (torch.randn(3, heads, length, 16) for heads in (4, 2, 2))
         before = (torch.randn(1, 2, shared, 16), torch.randn(1, 2, shared, 16)) if shared else None
-    apart = torch.zeros(3, 1, 7, 7, dtype=torch.bool) if folded else None
+    apart = torch.zeros(3, 1, length, length, dtype=torch.bool) if folded else None
     if apart is not None:
         apart[:, :, 5:, 2:5] = True
-    lines = Lines(torch.zeros(3, 7, dtype=torch.long), apart)
-    hidden = torch.ones(7, shared + 7, dtype=torch.bool).triu(shared + 1).expand(3, 1, -1, -1)
+    lines = Lines(torch.zeros(3, length, dtype=torch.long), apart)
+    hidden = torch.ones(length, shared + length, dtype=torch.bool).triu(shared + 1).expand(3, 1, -1, -1)
     if apart is not None:
         hidden = hidden | functional.pad(apart, (shared, 0))
     keys, values = (

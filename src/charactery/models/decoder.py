@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from charactery.models.gradients import Product, attended, gate, gated, norm, normed, turn, turned
+from charactery.models.gradients import Product, attended, causal, gate, gated, norm, normed, turn, turned
 from charactery.models.lines import Batch, Lines
 from charactery.models.products import (
     Onto,
@@ -425,10 +425,10 @@ class Decoder:
         """What is added to the scores of lines, (L, P + L) or (B, 1, L, P + L), if it hides more than what lies ahead.
 
         On a processor there is none, either, where what is before is attended to by itself: where it is many places,
-        which would be copied to every line, or lines are long, of which a mask is the square.
+        which would be copied to every line, or lines are long, of which a mask is the square; nor where `causal` reads.
         """
         length, shared = lines.index_B_L.shape[1], before[0][0].shape[2] if before else 0
-        by_itself = self.device.type == "cpu" and (length <= shared or length > LONG)
+        by_itself = self.device.type == "cpu" and (length <= shared or length > LONG or not FUSES)
         if lines.apart is None and (by_itself or not shared):
             return None
         ahead = torch.full((length, shared + length), float("-inf"), dtype=dtype, device=lines.index_B_L.device)
@@ -447,6 +447,8 @@ class Decoder:
     ) -> torch.Tensor:
         """Causal attention, (B, G * H, L, D). What pads a row comes after its tokens, so none of them looks at it."""
         on_processor = self.device.type == "cpu"
+        if on_processor and mask is None and not FUSES:
+            return causal(query, key, value, before or ())[0]
         if on_processor and mask is None:
             return _fused(query, key, value, Shared(*before) if before else None, is_causal=True)
         if before:

@@ -133,7 +133,7 @@ class _Attended(torch.autograd.Function):
         heard, kept, ctx.counts = [], list[torch.Tensor](), []
         for lines in batch.lines:
             both, value = (batch.spread(part, lines).transpose(1, 2) for part in parts)
-            out, *for_back = _attend(both[:, :heads], both[:, heads:], value, ctx.needs_input_grad[0])
+            out, *for_back = causal(both[:, :heads], both[:, heads:], value, keep=ctx.needs_input_grad[0])
             heard.append(out.transpose(1, 2))
             kept += for_back
             ctx.counts.append(len(for_back))
@@ -163,25 +163,30 @@ class _Attended(torch.autograd.Function):
         return to_N_S_D, *[None] * 5
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keep: bool) -> tuple[torch.Tensor, ...]:
+def causal(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, before: Sequence[torch.Tensor] = (), keep: bool = False
+) -> tuple[torch.Tensor, ...]:
     """Causal attention of rows without padding before their tokens, by products; heads of a group share their keys.
 
-    query is (B, S, L, D), key and value are (B, G, L, D). Returns (B, S, L, D), and what the way back asks for. That of
-    torch's fused attention takes three times as long on a processor for rows of a hundred tokens.
+    query is (B, S, L, D), key and value are (B, G, L, D); `before` are keys and values, (1, G, P, D), that come before
+    those of all rows. Returns (B, S, L, D), and what the way back asks for. That of torch's fused attention takes three
+    times as long on a processor for rows of a hundred tokens.
     """
     rows, heads, length, width = query.shape
-    over = key.new_zeros(1, 1, 1, 1).expand(rows, key.shape[1], -length % WHOLE, width)
-    key, value = (torch.cat([own, over], 2) for own in (key, value))
+    past = before[0].shape[2] if before else 0
+    over = key.new_zeros(1, 1, 1, 1).expand(rows, key.shape[1], -(past + length) % WHOLE, width)
+    olds = [old.expand(rows, -1, -1, -1) for old in before] or [key[:, :, :0]] * 2
+    key, value = (torch.cat([old, own, over], 2) for old, own in zip(olds, (key, value), strict=True))
     query = query * width**-0.5
     out = query.new_empty(rows, length, heads, width).transpose(1, 2)  # laid out as tokens are
     weights = []
     later = query.new_full((QUERIES, QUERIES + WHOLE), -math.inf).triu_(1)
-    for some, here, end in _blocks(rows, heads, length):
-        count = here.stop - here.start
+    for some, here, end in _blocks(rows, heads, length, past):
+        count, ahead = here.stop - here.start, past + here.start
         key_R_K_D, value_R_K_D = key[some, :, :end].flatten(0, 1), value[some, :, :end].flatten(0, 1)
         query_R_N_D = query[some, :, here].reshape(len(key_R_K_D), -1, width)
         score = torch.bmm(query_R_N_D, key_R_K_D.transpose(1, 2)).view(-1, heads, count, end)
-        score[..., here.start :] += later[:count, : end - here.start]
+        score[..., ahead:] += later[:count, : end - ahead]
         weight_R_N_K = torch.softmax(score, -1).view(len(key_R_K_D), -1, end)
         out[some, :, here] = torch.bmm(weight_R_N_K, value_R_K_D).view(-1, heads, count, width)
         if keep:  # they take as much room as the square of the length
@@ -193,7 +198,7 @@ def _attend_back(
     grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, weights: Sequence[torch.Tensor],
     to_query: torch.Tensor, to_key: torch.Tensor, to_value: torch.Tensor,
 ) -> None:  # fmt: skip
-    """The way back of `_attend`, into the last three."""
+    """The way back of `causal` with nothing before, into the last three."""
     rows, heads, length, width = query.shape
     sums = torch.empty_like(key), torch.empty_like(value)
     for weight_R_N_K, (some, here, end) in zip(weights, _blocks(rows, heads, length), strict=True):
@@ -213,14 +218,15 @@ def _attend_back(
         to.copy_(total[:, :, :length])
 
 
-def _blocks(rows: int, heads: int, length: int) -> Iterator[tuple[slice, slice, int]]:
+def _blocks(rows: int, heads: int, length: int, past: int = 0) -> Iterator[tuple[slice, slice, int]]:
     """Rows, and positions in them, whose scores stay in a processor's cache from product to product, and how many keys
     these look at; the last positions of rows first, which look at all."""
-    together = max(1, SCORES // (heads * min(length, QUERIES) * length))
+    together = max(1, SCORES // (heads * min(length, QUERIES) * (past + length)))
     for first in range(0, rows, together):
         for start in reversed(range(0, length, QUERIES)):
             stop = min(start + QUERIES, length)
-            yield slice(first, min(first + together, rows)), slice(start, stop), -(-stop // WHOLE) * WHOLE
+            end = -(-(past + stop) // WHOLE) * WHOLE
+            yield slice(first, min(first + together, rows)), slice(start, stop), end
 
 
 class _Adapted(torch.autograd.Function):
