@@ -53,6 +53,22 @@ def test_an_answers_seed_gives_it_again(whole_run: Path, talking_cache: Path) ->
     assert first == [row for [row] in again] and first[0]["answer"] != first[1]["answer"]
 
 
+IN_TWOS = IN_FLOAT32.replace(
+    "cli.main()",
+    "from functools import partial\nfrom charactery.models import speaker\n"
+    "speaker.stretches = partial(speaker.stretches, most=2)\n"
+    "answer, speaker.answer = speaker.answer, lambda asked, *how: print(len(asked)) or answer(asked, *how)\ncli.main()",
+)
+
+
+def test_what_one_batch_does_not_hold_is_asked_in_several(talking_cache: Path) -> None:
+    asking = ("ask", "smollm2", *"abcde", "--json", "--max-tokens", "8")
+    whole, cut = (charactery(talking_cache, *asking, code=code).stdout for code in (IN_FLOAT32, IN_TWOS))
+    lines = cut.splitlines()
+    assert [line for line in lines if not line.startswith("{")] == ["1", "2", "2"]
+    assert [line for line in lines if line.startswith("{")] == whole.splitlines() and len(whole.splitlines()) == 5
+
+
 def test_the_same_command_gives_the_same_answers(whole_run: Path, talking_cache: Path) -> None:
     asking = ("ask", str(whole_run), "What is a budget?", "--json", "--max-tokens", "20", "--seed", "3", "-n", "2")
     first, again = ([json.loads(row) for row in charactery(talking_cache, *asking).stdout.splitlines()] for _ in "ab")
