@@ -9,8 +9,9 @@ import torch
 import transformers
 from torch.nn import functional
 
-from charactery.models import decoder, gradients
-from charactery.models.decoder import FAMILIES, STRIDE, Decoder, Keys, Shared, adds_plainly, bytes_held, decodes
+from charactery.models import attending, gradients
+from charactery.models.attending import LONG, STRIDE, Keys, Shared, attend, by_products, fused, mask_of
+from charactery.models.decoder import FAMILIES, Decoder, adds_plainly, bytes_held, decodes
 from charactery.models.gradients import QUERIES, attended, chosen
 from charactery.models.lines import Batch, Lines
 from charactery.train.head import _spans
@@ -72,12 +73,12 @@ def test_what_a_token_holds_is_reckoned_from_the_configuration(family: str) -> N
 
 
 @pytest.fixture(params=[True, False], ids=["fused", "products"])
-def attending(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways in which single places attend on a processor: which one is used depends on the machine."""
-    monkeypatch.setattr(decoder, "FUSES", request.param)
+    monkeypatch.setattr(attending, "FUSES", request.param)
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -101,7 +102,7 @@ def test_rows_together_go_on_as_each_alone(family: str, count: int, shared: list
         )
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_groups_with_other_pasts_take_a_step_together(family: str) -> None:
     made = network(family)
@@ -120,7 +121,7 @@ def test_groups_with_other_pasts_take_a_step_together(family: str) -> None:
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parts_that_share_other_tokens_are_attended_to_as_one(family: str) -> None:
     made = network(family)
@@ -171,7 +172,7 @@ def test_parts_are_joined_where_little_pads_them() -> None:
         assert joined(9) == []
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hidden_states_are_those_asked_for(family: str, shared: list[int]) -> None:
@@ -192,7 +193,7 @@ OPTIONS = [
 ] + [[*range(40, 46), *tail] for tail in ([], [50, 51], [52])] + [[60, 61], [62, 63]]  # fmt: skip
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("shared", [[], SHARED], ids=["apart", "sharing"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_options_to_a_context_are_read_in_one_line_and_do_not_see_each_other(family: str, shared: list[int]) -> None:
@@ -233,7 +234,7 @@ def test_tokens_with_the_same_past_are_computed_once() -> None:
     assert batch.gather([batch.spread(values, lines)]).tolist() == values.tolist()
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("folds", [False, True])
 def test_lines_of_other_lengths_are_attended_to_apart(folds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("charactery.models.lines.LOOKS", 0)
@@ -472,21 +473,20 @@ def test_reading_takes_memory_as_the_length_and_not_as_its_square(monkeypatch: p
     assert sizes[2048] == 4 * sizes[512] > 0
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 def test_long_lines_are_read_without_a_mask_that_is_the_square_of_their_length() -> None:
-    made, before = Decoder(network("llama")), decoder.Keys([(torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16))])
-    masks = [made._mask(Lines(torch.zeros(1, n, dtype=torch.long), None), before, torch.float32)
-             for n in (decoder.LONG, decoder.LONG + 1)]  # fmt: skip
-    assert (masks[0] is not None) == decoder.FUSES
+    before = Keys([(torch.zeros(1, 2, 5, 16), torch.zeros(1, 2, 5, 16))])
+    masks = [mask_of(Lines(torch.zeros(1, n, dtype=torch.long), None), before, torch.float32, True)
+             for n in (LONG, LONG + 1)]  # fmt: skip
+    assert (masks[0] is not None) == attending.FUSES
     assert masks[1] is None
 
 
-@pytest.mark.usefixtures("attending")
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("folded", [False, True], ids=["rows", "lines"])
 @pytest.mark.parametrize(("shared", "length"), [(0, 7), (5, 7), (9, 7), (40, 2 * QUERIES + 9)])
 def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: int, length: int) -> None:
     """The way that a card takes, here on a processor."""
-    made = Decoder(network("llama"))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         query, key, value = (torch.randn(3, heads, length, 16) for heads in (4, 2, 2))
@@ -503,9 +503,10 @@ def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: i
         for n, own in enumerate((key, value))
     )
     expected = functional.scaled_dot_product_attention(query, keys, values, ~hidden)
-    for made.device in (torch.device("cpu"), torch.device("cuda")):
-        mask = made._mask(lines, decoder.Keys([before] if before else []), torch.float32)
-        torch.testing.assert_close(made._attend(query, key, value, mask, before), expected, atol=1e-5, rtol=0)
+    for on_processor in (True, False):
+        mask = mask_of(lines, Keys([before] if before else []), torch.float32, on_processor)
+        found = attend(query, key, value, mask, before, on_processor)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shared", [0, 5])
@@ -523,8 +524,8 @@ def test_a_step_on_a_card_attends_as_one_on_a_processor(shared: int) -> None:
     )
     expected = functional.scaled_dot_product_attention(query, keys, values, functional.pad(mask, (shared, 0)))
     for found in (
-        decoder._fused(query, key, value, Shared(*before) if before else None, attn_mask=mask),
-        decoder._by_products(query, key, value, Shared(*before) if before else None, mask),
+        fused(query, key, value, Shared(*before) if before else None, attn_mask=mask),
+        by_products(query, key, value, Shared(*before) if before else None, mask),
     ):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
@@ -537,7 +538,7 @@ def test_of_two_parts_attended_to_the_lesser_is_not_lost(less: str) -> None:
     key, before = (one * 0, one * score) if less == "own" else (one * score, one * 0)
     value, value_before = (one, one * 0) if less == "own" else (one * 0, one)
     shared, mask = Shared(before, value_before), torch.zeros(1, 1, 1, 1, dtype=one.dtype)
-    for found in (decoder._fused(one, key, value, shared), decoder._by_products(one, key, value, shared, mask)):
+    for found in (fused(one, key, value, shared), by_products(one, key, value, shared, mask)):
         assert found[0, 0, 0, 0].item() == pytest.approx(1 / 1001, rel=0.05)
 
 

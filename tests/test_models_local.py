@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from charactery import cli
 from charactery.errors import CharacteryWarning, ModelNotFound
-from charactery.models import decoder, local, products
+from charactery.models import attending, decoder, local, products
 from charactery.models.chat import BASE_TEMPLATE, Message, assistant, prompt_tokens, system, user
 from charactery.models.held import Held, Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler, _kin, bits_per_byte, derive_seed
@@ -124,9 +124,9 @@ def test_long_answers_of_several_groups_outgrow_their_keys_while_rows_end(
     answers = tiny_model.generate(requests(prompts), Sampler(60, 0))
     assert answers == [one_at_a_time(network, tiny_model, p, 60) for p in prompts]
     assert len(rounds) == 59 and (len(rounds[0]) == 1 if padding else len(rounds[0]) >= 3)
-    assert 1 < sum(a.tokens == 60 for a in answers) < sum(a.tokens > decoder.STRIDE for a in answers) < len(prompts)
+    assert 1 < sum(a.tokens == 60 for a in answers) < sum(a.tokens > attending.STRIDE for a in answers) < len(prompts)
     fewer = [n for n, (one, two) in enumerate(pairwise(rounds)) if sum(r for _, r in one) > sum(r for _, r in two)]
-    assert len(fewer) >= 3 and fewer[-1] > 2 * decoder.STRIDE
+    assert len(fewer) >= 3 and fewer[-1] > 2 * attending.STRIDE
 
 
 def through_transformers(model: LocalModel) -> LocalModel:

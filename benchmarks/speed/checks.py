@@ -22,8 +22,9 @@ from benchmarks.speed.score_rows import loaded
 from benchmarks.speed.train_rows import examples, learnt, lora
 from torch.nn import functional
 
+from charactery.models.attending import State
 from charactery.models.chat import prompt_tokens
-from charactery.models.decoder import Decoder, State
+from charactery.models.decoder import Decoder
 from charactery.models.gradients import gated
 from charactery.models.held import Slot
 from charactery.models.local import Adapter, LocalModel, Request, Sampler

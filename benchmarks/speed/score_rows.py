@@ -10,8 +10,8 @@ from benchmarks.speed import texts
 from benchmarks.speed.measure import Pass, Row
 from transformers import AutoModelForCausalLM
 
+from charactery.models.attending import Keys
 from charactery.models.chat import prompt_text
-from charactery.models.decoder import Keys
 from charactery.models.local import LocalModel
 
 Pairs = Sequence[tuple[list[int], list[int]]]

@@ -18,7 +18,7 @@ from benchmarks.speed.ceiling import ceiling
 from torch.nn import functional
 
 from charactery.constitution import find_character
-from charactery.models import decoder, products
+from charactery.models import attending, products
 from charactery.pipeline.distil import Watch, train
 from charactery.pipeline.order import Order
 from charactery.runs import Run
@@ -71,7 +71,7 @@ def counting_attention(attend: Callable[..., torch.Tensor]) -> Callable[..., tor
 
 def count_products() -> None:
     """From now on."""
-    decoder._fused = counting_attention(decoder._fused)
+    attending.fused = counting_attention(attending.fused)
     products.laid_out = counting(products.laid_out)
     torch.bmm = counting_of_two(torch.bmm, -1)
     torch.Tensor.__matmul__ = counting_of_two(torch.Tensor.__matmul__, -1)  # type: ignore[method-assign, assignment]
