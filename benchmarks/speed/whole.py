@@ -23,7 +23,7 @@ from charactery.pipeline.distil import Watch, train
 from charactery.pipeline.order import Order
 from charactery.runs import Run
 
-# Seconds at the sizes that ship, on the same kind of machine, before this table: "Twelve minutes" in the lab notebook.
+# Seconds at the sizes that ship, by a processor with matrix units, before this table: "Twelve minutes" in the notebook.
 BEFORE = {"drafts": 97, "sft": 133, "self-play": 23, "dpo": 104, "evaluate": 329}
 BEFORE_WHOLE = 688
 WANTED = 300  # seconds
@@ -110,7 +110,8 @@ def main() -> None:
         f"attention and adapters with them, at {rate / 1e9:.0f} × 10⁹ bfloat16 operations a second on "
         f"{torch.get_num_threads()} threads, the highest of {len(rates)} measurements before, between and after the "
         f"stages (the lowest: {min(rates) / 1e9:.0f}); what lies between products, sampling and Inspect come on top. "
-        "Before is a run at the same sizes, without memory by stage.", "",
+        f"This processor has {'' if attending.FUSES else 'no '}matrix units (AMX). Before is a run at the same sizes "
+        "on one that has, without memory by stage.", "",
         "| stage | seconds | products, 10¹² operations | at best, seconds | share | peak, GB | before, seconds |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
