@@ -1,10 +1,12 @@
 """What the fast paths keep: exactness, texts under another batch plan, adapters merged or beside, growth with the work.
 
-    python -m benchmarks.speed.checks
+    python -m benchmarks.speed.checks [--only exact|same|adapters|growth]
 
-Writes benchmarks/CHECKS.md, checks.json and growth.svg; some fifteen minutes on two cores.
+Writes benchmarks/CHECKS.md, checks.json and growth.svg; some fifteen minutes on two cores. With `--only` of one part,
+the others as checks.json has them.
 """
 
+import argparse
 import json
 import statistics
 import time
@@ -228,7 +230,7 @@ def growth(weights: Path) -> dict[str, list[tuple[int, float]]]:
         learnt(lambda fresh, work: train_sft(fresh, rows, Lora(), settings, work), model, weights, len(rows))
 
     works: dict[str, tuple[Callable[[int], None], int]] = {
-        "prompts": (generate, 200), "answers to each of 200 prompts": (partial(generate, 200), 1),
+        "prompts": (generate, 110), "answers to each of 200 prompts": (partial(generate, 200), 1),
         "answers of 64 tokens scored for each of 32 prompts": (score, 1), "epochs of SFT on 16 rows": (learn, 1),
     }  # fmt: skip
     found = {}
@@ -296,13 +298,19 @@ def held(found: dict[str, Any]) -> bool:
     return bool(exact["token"] <= 1e-4 and exact["sum"] <= 1e-3)
 
 
+CHECKS = {"exact": exactness, "same": same_texts, "adapters": adapters, "growth": growth}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=CHECKS)
+    only = parser.parse_args().only
     models = Models("cpu")
     weights = Path(models.folder(models.speaker("smollm2").subject))
-    found: dict[str, Any] = {}
-    for name, check in (("exact", exactness), ("same", same_texts), ("adapters", adapters), ("growth", growth)):
+    found: dict[str, Any] = json.loads((FOLDER / "checks.json").read_text()) if only else {}
+    for name in [only] if only else CHECKS:
         print(name, flush=True)
-        found[name] = check(weights)
+        found[name] = CHECKS[name](weights)
         print(json.dumps(found[name], indent=1), flush=True)
     (FOLDER / "checks.json").write_text(json.dumps(found, indent=1) + "\n")
     (FOLDER / "CHECKS.md").write_text(markdown(found))

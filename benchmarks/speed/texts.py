@@ -44,8 +44,10 @@ def constitutions(tokenizer: Any, count: int) -> list[str]:
 
 
 def prompts(count: int) -> list[str]:
-    """Neutral prompts, the first so many."""
-    return [p.turns[0] for p in neutral_prompts()][:count]
+    """Neutral prompts, the first so many; there are 440."""
+    found = [p.turns[0] for p in neutral_prompts()][:count]
+    assert len(found) == count, "fewer prompts than were asked for would take less time"
+    return found
 
 
 def answers(tokenizer: Any, count: int, length: int) -> list[list[int]]:
