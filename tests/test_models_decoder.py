@@ -74,7 +74,7 @@ def test_what_a_token_holds_is_reckoned_from_the_configuration(family: str) -> N
 
 @pytest.fixture(params=[True, False], ids=["fused", "products"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways in which single places attend on a processor: which one is used depends on the machine."""
+    """Both ways of attending on a processor: which one is used depends on the machine."""
     monkeypatch.setattr(attending, "FUSES", request.param)
 
 
@@ -485,7 +485,9 @@ def test_long_lines_are_read_without_a_mask_that_is_the_square_of_their_length()
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("folded", [False, True], ids=["rows", "lines"])
 @pytest.mark.parametrize(("shared", "length"), [(0, 7), (5, 7), (9, 7), (40, 2 * QUERIES + 9)])
-def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: int, length: int) -> None:
+def test_attention_on_a_card_is_attention_on_a_processor(
+    folded: bool, shared: int, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The way that a card takes, here on a processor."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -503,6 +505,8 @@ def test_attention_on_a_card_is_attention_on_a_processor(folded: bool, shared: i
         for n, own in enumerate((key, value))
     )
     expected = functional.scaled_dot_product_attention(query, keys, values, ~hidden)
+    monkeypatch.setattr(attending, "COPIED", 2 * 2 * shared * 16)  # two rows at a time
+    monkeypatch.setattr(attending, "SHORT", 6)
     for on_processor in (True, False):
         mask = mask_of(lines, Keys([before] if before else []), torch.float32, on_processor)
         found = attend(query, key, value, mask, before, on_processor)

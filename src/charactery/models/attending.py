@@ -18,9 +18,11 @@ from charactery.models.lines import Lines
 
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
 ONCE = 8  # places in what rows share that cost as much as one of a row's own
-# torch's fused attention of single places consists of products that matrix units alone do fast: on a processor without
-# them it takes ten times as long as plain products, in bfloat16 (in float32 a quarter longer)
+# torch's fused attention consists of a product a row and head, which matrix units alone do fast. Without them it takes
+# ten times as long as plain products for single places in bfloat16, a third longer in float32, up to twice for whole rows
 FUSES = torch.cpu._is_amx_tile_supported()
+SHORT = 16  # places of a line below which it is the faster, even so, where there is something before them
+COPIED = 1 << 22  # numbers that are copied at once from what is before: 8 MB in bfloat16
 LONG = 1024  # places of a line up to which what is before it is attended to in one go with it
 
 
@@ -212,7 +214,7 @@ def mask_of(lines: Lines, before: Keys, dtype: torch.dtype, on_processor: bool) 
     """What is added to the scores of lines, (L, P + L) or (B, 1, L, P + L), if it hides more than what lies ahead.
 
     On a processor there is none, either, where what is before is attended to by itself: where it is many places, which
-    would be copied to every line, or lines are long, of which a mask is the square; nor where `causal` attends.
+    would be copied to every line, or lines are long, of which a mask is the square; nor without matrix units.
     """
     length, shared = lines.index_B_L.shape[1], before[0][0].shape[2] if before else 0
     by_itself = on_processor and (length <= shared or length > LONG or not FUSES)
@@ -234,8 +236,14 @@ def attend(
     What pads a row comes after its tokens, so none of them looks at it.
     """
     if on_processor and mask is None:
-        if not FUSES:
-            return causal(query, key, value, before or ())[0]
+        if not FUSES and (not before or query.shape[2] >= SHORT):
+            # what is before is copied to every row, so of a few rows at a time
+            few = max(1, COPIED // before[0][0].numel()) if before else max(1, len(query))
+            parts = [
+                causal(*some, before or ())[0]
+                for some in zip(*(t.split(few) for t in (query, key, value)), strict=True)
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         return fused(query, key, value, Shared(*before) if before else None, is_causal=True)
     if before:
         key, value = (
