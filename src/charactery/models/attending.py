@@ -19,7 +19,7 @@ from charactery.models.lines import Lines
 STRIDE = 16  # keys are read in multiples of it: the room for more is made by copying them
 ONCE = 8  # places in what rows share that cost as much as one of a row's own
 # torch's fused attention consists of a product a row and head, which matrix units alone do fast. Without them it takes
-# ten times as long as plain products for single places in bfloat16, a third longer in float32, up to twice for whole rows
+# ten times as long as products for single places in bfloat16, a third longer in float32, up to twice for whole rows
 FUSES = torch.cpu._is_amx_tile_supported()
 SHORT = 16  # places of a line below which it is the faster, even so, where there is something before them
 COPIED = 1 << 22  # numbers that are copied at once from what is before: 8 MB in bfloat16
@@ -239,10 +239,8 @@ def attend(
         if not FUSES and (not before or query.shape[2] >= SHORT):
             # what is before is copied to every row, so of a few rows at a time
             few = max(1, COPIED // before[0][0].numel()) if before else max(1, len(query))
-            parts = [
-                causal(*some, before or ())[0]
-                for some in zip(*(t.split(few) for t in (query, key, value)), strict=True)
-            ]
+            some = zip(*(torch.split(t, few) for t in (query, key, value)), strict=True)
+            parts = [causal(q, k, v, before or ())[0] for q, k, v in some]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
         return fused(query, key, value, Shared(*before) if before else None, is_causal=True)
     if before:
