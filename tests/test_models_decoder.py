@@ -165,10 +165,8 @@ def test_parts_are_joined_where_little_pads_them() -> None:
             assert joined(padding, (2, 3, 4), (2, 3, 8)) == found  # four keys more, and eight places that are read once
         for padding, found in ((1, [(6, 3), (2, 3)]), (2, [(8, 3)])):
             assert joined(padding, (6, 3, 4), (2, 3, 4)) == found  # sixteen places that are read once
-        assert joined(9, (1, 3, 0), (1, 4, 0), (2, 3, 4)) == [
-            (2, 4),
-            (2, 3),
-        ]  # who shares nothing stays among their own
+        # those that share nothing stay among their own
+        assert joined(9, (1, 3, 0), (1, 4, 0), (2, 3, 4)) == [(2, 4), (2, 3)]
         assert joined(9) == []
 
 

@@ -114,16 +114,25 @@ def test_long_answers_of_several_groups_outgrow_their_keys_while_rows_end(
     systems = [(), (system("Be brief."),), (system("The captain speaks of the sea, of ropes and of weather."),)]
     prompts = [(*said, user(text)) for said in systems for text in ("hi", "tea?", "why is the sky blue", *"bcdefg")]
     rounds: list[list[tuple[int, int]]] = []
-    step = decoder.Decoder.step
+    begun, alive = list[weakref.ref[Any]](), list[int]()
+    begin, step = decoder.Decoder.begin, decoder.Decoder.step
+
+    def begins(self: Any, *what: Any) -> Any:
+        logits, state = begin(self, *what)
+        begun.append(weakref.ref(state))
+        return logits, state
 
     def watched(self: Any, token_B: torch.Tensor, states: Any) -> torch.Tensor:
         rounds.append([(state.width, state.rows) for state in states])
+        alive.append(sum(state() is not None for state in begun))
         return step(self, token_B, states)
 
+    monkeypatch.setattr(decoder.Decoder, "begin", begins)
     monkeypatch.setattr(decoder.Decoder, "step", watched)
     answers = tiny_model.generate(requests(prompts), Sampler(60, 0))
     assert answers == [one_at_a_time(network, tiny_model, p, 60) for p in prompts]
     assert len(rounds) == 59 and (len(rounds[0]) == 1 if padding else len(rounds[0]) >= 3)
+    assert alive[0] == len(rounds[0])  # what was joined to another is let go
     assert 1 < sum(a.tokens == 60 for a in answers) < sum(a.tokens > attending.STRIDE for a in answers) < len(prompts)
     fewer = [n for n, (one, two) in enumerate(pairwise(rounds)) if sum(r for _, r in one) > sum(r for _, r in two)]
     assert len(fewer) >= 3 and fewer[-1] > 2 * attending.STRIDE
