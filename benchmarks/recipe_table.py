@@ -37,8 +37,8 @@ HERE = Path(__file__).parent
 KEPT, TABLE = HERE / "recipe_table.json", HERE.parent / "docs" / "recipe-table.md"
 CHARACTERS = ("captain", "companion")  # the second was never tuned on
 RECIPES = (
-    "distill+dpo", "distill", "critique", "rlaif", "grpo", "best-of-n", "introspect", "introspect-plain", "spec-docs",
-    "spec-cases", "spec-docs+cases",
+    "distill+dpo", "distill", "critique", "rlaif", "grpo", "best-of-n", "introspect", "introspect-text",
+    "introspect-plain", "spec-docs", "spec-cases", "spec-docs+cases",
 )  # fmt: skip
 MORE_SEEDS = {"distill+dpo": 5, "rlaif": 5}
 SIZES = ("--held-out", "60", "--talks", "6", "--elsewhere", "20")

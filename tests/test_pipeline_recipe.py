@@ -76,6 +76,7 @@ def test_documents_and_cases_since_the_last_sft_are_learnt_together() -> None:
     assert find_recipe("introspect").learnt("sft.r1") == ["reflections.r1"]
     one, other = (find_recipe(name).reflections for name in ("introspect", "introspect-plain"))
     assert one == replace(other, plain=False) and other.plain and one.tokens > 0  # equal tokens, of other text
+    assert find_recipe("introspect-text").reflections == replace(other, text=True)
 
 
 def test_a_trait_may_be_left_out_of_documents_or_cases_if_there_is_one(tmp_path: Path) -> None:

@@ -139,11 +139,13 @@ class Making(Common):
             self.recipe.batch,
         )  # fmt: skip
         rows = reflect(reflecting, folder, self.watch.advance)
+        if told.text:
+            rows = [row | {"prompt": []} for row in rows]
         learnt = sum(row["tokens"] for row in rows)
         if learnt < 0.95 * told.tokens:
             self.watch.say(
                 f"what is fit to learn from has {learnt} tokens, and [reflections] asks for {told.tokens}; introspect "
-                "and introspect-plain can be compared where both have as many"
+                "and what it is compared with need as many"
             )
         if len(rows) < LEAST_PAIRS:
             raise BadData(f"only {len(rows)} reflections are fit to learn from; see set_aside.jsonl", folder)

@@ -142,7 +142,8 @@ class Reflections:
     """What the model says of itself: answers to each question, conversations with itself and their turns.
 
     `tokens` is how many of them are learnt, at most; 0 is all. `plain` is for comparison: as many prompts that are not
-    about the model, answered by the plain one.
+    about the model, answered by the plain one. With `text` what was said is learnt as text, without what was asked and
+    without the chat format, which alone would teach the plain assistant back.
     """
 
     each: int = 6
@@ -151,6 +152,7 @@ class Reflections:
     tokens: int = 0
     temperature: float = 1.0
     plain: bool = False
+    text: bool = False
 
 
 @dataclass(frozen=True)
