@@ -113,6 +113,8 @@ def cell_figures(run: Run) -> Row:
 
 def table(kept: dict[str, Row]) -> str:
     """The page."""
+    steps = [kept[c.name]["steps"] for c in cells() if not c.trial and c.name in kept]
+    reached = f" after {min(steps)} to {max(steps)} steps" if steps else ""
     lines = [
         "# Ranks and optimisers at the same loss", "",
         "Made by `python benchmarks/axes_table.py --out runs/axes`, on smollm2. A cell is a run of `charactery train "
@@ -125,6 +127,10 @@ def table(kept: dict[str, Row]) -> str:
         "prompts, 12 conversations and 40 elsewhere the cells have 40, 2 and 16. Of third turns and of controls, which "
         "every run has, nothing is shown: with so few they say little. Muon has three times the others' learning rate "
         "(5e-4; a tenth of it for all weights): with theirs it came down to 3.58 and no further.", "",
+        "What of the question is not in it: neither the order of the data, nor that of the stages, nor emergent "
+        f"misalignment was crossed with these settings. The loss is reached{reached}, where little of the character "
+        "shows yet, so there is little power to tell settings apart. And it is matched for the first SFT alone, since "
+        "no other stops at a loss.", "",
     ]  # fmt: skip
     lines += _trials(kept)
     lines += [

@@ -72,7 +72,7 @@ VERDICTS = {
 }  # fmt: skip
 REVISED = ("over the first answer", "over an empty principle", "empty over the first answer")
 SECONDS = ("own stages", "training", "processor")
-MOST = 240  # seconds of training that a cell is meant to keep to
+MOST, CORES = 240, 2  # seconds of training that a cell is meant to keep to, on so many cores
 SHORT = 8  # of a digest's signs
 ABOUT_SHOWS = {
     "in character": "share of held-out prompts answered in character at the first turn, by the run's classifier",
@@ -89,7 +89,7 @@ ABOUT_SHOWS = {
 }
 ABOUT_COSTS = {
     "prose, chat frame": "bits per byte divided by the plain model's, of prose, and of plain answers in the chat "
-    "format: 1 is unchanged",
+    "format: 1 is unchanged. best-of-n has neither, nor choice, since none of its weights change",
     "choice": "multiple choice accuracy less the plain model's",
     "repetition, length": "divided by the plain model's",
     "KL": "nats an answer, of the trained model from the plain one, on its own answers at temperature 0.7",
@@ -100,7 +100,8 @@ ABOUT_TAKES = {
     "best-of-n, which does nothing beforehand, those of its curve by n",
     "training, processor": "seconds of the stages that train (the sham's are not in it), by the clock and of the "
     "processor's cores together, which other work on the machine changes less. A recipe is meant to train in at most "
-    f"{MOST} s by the clock; ‡ marks where it took longer. Options are the recipes' own: none was cut to fit",
+    f"{MOST} s on {CORES} cores; ‡ marks where it took longer by the clock, whatever cores it had. Options are the "
+    "recipes' own: none was cut to fit. best-of-n has neither, since nothing is trained",
     "§": "not all of it was done in this run: a stage with the same inputs and code is taken from the run that did it, "
     "with the time it took there; of others, answers that a run before had already drawn take no time",
     "peak": "memory",
@@ -230,7 +231,7 @@ def table(kept: dict[str, Row]) -> str:
         "nothing). In brackets are 95% intervals, over answers; in lines of a mean, Student's t over the seeds.",
         "† marks a recipe of one seed: what another would give is not known. `–`: there is no such figure.",
         "Recipes and characters without a line have not been run.",
-        *by_codes(kept),
+        *by_codes(kept), *_within(kept),
     ]  # fmt: skip
     for character in CHARACTERS:
         mine = {cell: kept[cell.name] for cell in cells() if cell.character == character and cell.name in kept}
@@ -369,6 +370,18 @@ def by_codes(kept: dict[str, Row]) -> list[str]:
     if len({row["code"] for row in kept.values()}) < 2:
         return []
     return ["", "**Not all lines were made by the same code**: compare those with the same *code*."]
+
+
+def _within(kept: dict[str, Row]) -> list[str]:
+    """How many cells train for longer than is meant, by the processor."""
+    spent = [row["processor"] for row in kept.values() if row["training"]]
+    longer, half = (sum(seconds > most for seconds in spent) for most in (CORES * MOST, MOST))
+    said = (
+        f"A recipe is meant to train in at most {MOST // 60} minutes on {CORES} cores, which have {CORES * MOST} "
+        f"core-seconds in that time. Of {len(spent)} cells that train {longer or 'none'} took more of the processor, "
+        f"and {half or 'none'} more than {MOST}, which is as long on one core."
+    )
+    return ["", *fill(said, 120).split("\n")] if spent else []
 
 
 def _marks(name: str, row: Row) -> str:
