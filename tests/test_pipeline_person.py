@@ -1,6 +1,7 @@
 """The recipe `person` on the tiny model that talks: from two folders of letters to the report, killed and gone on."""
 
 import json
+import random
 import re
 import shutil
 from dataclasses import replace
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from charactery.constitution import dump_character, find_character, parse_character
+from charactery.data import passages
 from charactery.data.passages import Passage
-from charactery.data.writings import shingles
+from charactery.data.writings import read_writings, shingles
 from charactery.errors import BadData
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Speaker
@@ -26,7 +28,7 @@ from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
 from charactery.runs import read_rows, write_rows
 from charactery.train.settings import Sft
 from conftest import shared
-from letters import write_letters
+from letters import LAND, SEA, text_of, write_letters
 from run_fixtures import ASSASSIN, SIZES, Refused, assert_same, charactery, stage, survives
 
 PERSON = """
@@ -325,3 +327,48 @@ def test_what_the_manifest_says_of_the_writings(
     distil._report(work)
     assert run.manifest["writings"] == json.loads((tmp_path / "manifest.json").read_text())["writings"] == met
     assert asked == ([4 if log[-1].get("part") else 0] if met["passages"] == 5 else [])
+
+
+def test_a_folder_of_texts_is_enough(person_run: tuple[Path, list[str]], talking_cache: Path, tmp_path: Path) -> None:
+    """A file that names somebody and says nothing of them: no trait, and no prompt where they should not show. And
+    what others wrote about them is learnt second, less what they quote."""
+    _, (command, captain, *arguments) = person_run
+    file, about = tmp_path / "marrow.md", tmp_path / "about"
+    file.write_text("---\nname: A. Marrow\nsummary: Of the letters.\nabout: about\n---\n")
+    about.mkdir()
+    for n in range(6):
+        (about / f"life {n}.txt").write_text(text_of([*SEA, *LAND], random.Random(n)))
+    shutil.copy(Path(captain).parent / "mine" / "letters" / "1840 letter 0.txt", about / "quoted.txt")
+    done = charactery(talking_cache, command, str(file), *arguments, "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    chosen = read_rows(stage(tmp_path / "run", "prompts") / "prompts.jsonl")
+    assert {row["kind"] for row in chosen} == {"neutral", "conversation", "task"}
+    rows = read_rows(stage(tmp_path / "run", "writings") / "sft.jsonl")
+    told = [row for row in rows if row["kind"] == "about"]
+    assert len(told) == 3 == len([row for row in rows if row["kind"] == "writing"]) / 4
+    assert all(row["prompt"] == [] and row["id"].startswith("about/life") for row in told)
+    figures = json.loads((stage(tmp_path / "run", "evaluate") / "figures.json").read_text())
+    assert not [f for f in figures if f["trait"] or f["eval"] == "elsewhere"]
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "3 passages of what others wrote about A. Marrow" in report
+
+
+def test_texts_about_the_person_that_only_quote_are_a_sentence(tmp_path: Path) -> None:
+    mine, _ = write_letters(tmp_path)
+    his = read_writings(mine)
+    with pytest.raises(BadData, match=r"the texts about the author have 12 passages .* and none that is not the"):
+        passages.about(his, his, 90, 4, 0)
+
+
+def test_about_is_read_from_the_file_and_refused_where_nothing_is_learnt_from_texts(
+    refused: Refused, tmp_path: Path
+) -> None:
+    text = "---\nname: Ann\nwritings: mine\nothers: theirs\nabout: lives\n---\n"
+    character = parse_character(text, tmp_path / "ann.md")
+    assert parse_character(dump_character(character)).about == character.about == "lives"
+    write_letters(tmp_path)
+    order = Order(character, tmp_path / "run", recipe=find_recipe("person"), device="cpu")
+    with pytest.raises(BadData, match=r"lives: there is nothing here.* or give --about PATH"):
+        order.check()
+    said = refused("train", "captain", "--recipe", "distill", "--about", str(tmp_path))
+    assert "--about" in said and "has no stage `writings`" in said

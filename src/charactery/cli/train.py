@@ -64,6 +64,10 @@ def train(
         Path | None,
         typer.Option(help="Others' texts of that time, to tell the person from.", show_default="the character's"),
     ] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option(help="Texts about the person, learnt beside the person's own.", show_default="the character's"),
+    ] = None,
     dial: Dials = None,
     profile: Annotated[str | None, typer.Option(help="One of the character's deployments.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws prompts, samples and batches.")] = 0,
@@ -137,8 +141,6 @@ def train(
     from charactery.pipeline.watch import Watch
 
     who = chosen(character, dial, profile)
-    if not any(True for _ in who.traits()):
-        raise CharacteryError("has no traits (### headings under ## sections); there is nothing to ask about", who.path)
     for option, value in (("--tasks", tasks), ("--contrast", contrast), ("--draws", draws)):
         if pairs and value:
             raise CharacteryError(
@@ -160,7 +162,7 @@ def train(
     })  # fmt: skip
     order = Order(
         who, out or Path("runs") / who.id, model, teacher, prompts, pairs, seed, sham, chosen_recipe, device, report_to,
-        writings, others, tuple(reuse or ()), ("charactery", *sys.argv[1:]),
+        writings, others, about, tuple(reuse or ()), ("charactery", *sys.argv[1:]),
     )  # fmt: skip
     if not is_first_process():  # of several; it helps in silence
         if not dry_run:

@@ -92,6 +92,7 @@ class Character:
     profiles: dict[str, Profile] = field(default_factory=dict)
     writings: str | None = None  # where the texts lie of the person that the character is
     others: str | None = None  # and others' of that time, to tell the person from
+    about: str | None = None  # and texts about the person
     extra: dict[str, Any] = field(default_factory=dict)  # front-matter keys that begin with x-
     settings: dict[str, float] = field(default_factory=dict)
     title: str = ""  # the text of a `# Title` line, where there is one

@@ -16,7 +16,9 @@ MAX_BYTES = 2_000_000  # far above any constitution; a larger file is some other
 ListField = Literal["shows", "never", "asks", "elsewhere"]
 LISTS: tuple[str, ...] = get_args(ListField)
 FIELDS = ("because", *LISTS, "weight", "dial")
-SETTINGS = ("name", "version", "summary", "language", "mix", "dials", "profiles", "notes", "writings", "others")
+SETTINGS = (
+    "name", "version", "summary", "language", "mix", "dials", "profiles", "notes", "writings", "others", "about",
+)  # fmt: skip
 _FIELD = re.compile(rf"({'|'.join(FIELDS)}):(?:\s+(.*))?$", re.IGNORECASE)
 _LOOKS_LIKE_FIELD = re.compile(r"([A-Za-z][a-z]+):\s*$")
 _HEADING = re.compile(r"(#{1,3})\s+(.*)$")
@@ -148,7 +150,7 @@ class _Body:
         if not isinstance(notes, list):
             raise self.fail("`notes` is a list of section headings", self.at("notes"))
         self.notes = {str(n).strip().lower() for n in notes}
-        writings, others = given.get("writings"), given.get("others")
+        texts = {key: given.get(key) for key in ("writings", "others", "about")}
         return {
             "name": str(name).strip(),
             "version": str(given.get("version", 1)),
@@ -157,8 +159,7 @@ class _Body:
             "mix": float(mix),
             "dials": dials,
             "profiles": profiles,
-            "writings": None if writings is None else str(writings),
-            "others": None if others is None else str(others),
+            **{key: None if path is None else str(path) for key, path in texts.items()},
             "extra": {k: v for k, v in given.items() if str(k).startswith("x-")},
         }
 
@@ -371,7 +372,7 @@ def _trim(lines: list[str]) -> str:
 def dump_character(character: Character) -> str:
     """Write a character as a file that reads back equal (comments and line numbers aside)."""
     front: dict[str, Any] = {"name": character.name, "version": character.version}
-    for key in ("summary", "language", "writings", "others"):
+    for key in ("summary", "language", "writings", "others", "about"):
         value = getattr(character, key)
         if value and value != "en":
             front[key] = value

@@ -20,7 +20,7 @@ SHARED = 0.2  # share of a passage's five-word runs that stand elsewhere, from w
 LONGER = 1.25  # factor by which the words of matched passages may differ
 YEARS = 25  # by which their dates may differ
 A_DOCUMENT = 8  # held-out passages of one document, at most
-AUTHOR, OTHERS = "author", "others"
+AUTHOR, OTHERS, ABOUT = "author", "others", "about"
 _END = re.compile(  # of a sentence; not after "Mr." or an initial
     r"(?<!\bMr\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bNo\.)(?<!\bMrs\.)(?<!\bGen\.)(?<!\bHon\.)(?<!\bCol\.)(?<!\b[A-Z]\.)"
     r"(?:(?<=[.!?])|(?<=[.!?][\"”’)]))\s+(?=[\"“(]?[A-Z])"
@@ -191,6 +191,25 @@ def _apart(passage: Passage, years: Sequence[int]) -> int:
     if passage.year is None or not years:
         return 0
     return max(years[0] - passage.year - YEARS, passage.year - years[-1] - YEARS, 0)
+
+
+def about(writings: Sequence[Writing], his: Sequence[Writing], words: int, most: int, seed: int) -> list[Passage]:
+    """Passages of texts about the author, at most so many, drawn by the seed.
+
+    None that holds the author's words: they would be learnt as somebody else's, and held-out ones be seen. Raises
+    BadData where none is left.
+    """
+    known = {gram for writing in his for gram in shingles(writing.text)}
+    passages = [
+        replace(p, id=f"{ABOUT}/{p.id}", document=f"{ABOUT}/{p.document}") for w in writings for p in cut(w, words)
+    ]
+    fit = [p for p in passages if not taken(p, known)]
+    if not fit:
+        raise BadData(
+            f"the texts about the author have {len(passages)} passages of {LEAST} words and more, and none that is not "
+            "the author's own words: give others"
+        )
+    return random.Random(seed).sample(fit, min(most, len(fit)))
 
 
 def match(

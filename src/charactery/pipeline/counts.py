@@ -202,10 +202,11 @@ class Counts:
         """Rows, over all SFT stages; documents and cases as so many rows of common length."""
         recipe, sizes = self.order.recipe, self.order.sizes
         told, longest = recipe.reflections, recipe.sampler.max_tokens
+        about = recipe.writings.about if self.order.about or self.order.character.about else 0
         by_kind = {
             "reflections": min(self.reflected, -(-told.tokens // longest)) if told.tokens else self.reflected,
             "revisions": sizes.train + sizes.tasks, "pairs": self.own_pairs or sizes.train + sizes.tasks,
-            "samples": self.sampled_prompts, "writings": recipe.writings.passages + sizes.tasks,
+            "samples": self.sampled_prompts, "writings": recipe.writings.passages * (1 + about) + sizes.tasks,
             **self._stated(TOKENS_ASKED + longest),
         }  # fmt: skip
         return sum(by_kind[stage_kind(made)] for name in recipe.before("", ("sft",)) for made in recipe.learnt(name))

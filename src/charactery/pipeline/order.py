@@ -6,7 +6,7 @@ from pathlib import Path
 
 from charactery.constitution import Character
 from charactery.data.pairs import read_pairs
-from charactery.data.passages import AUTHOR, OTHERS
+from charactery.data.passages import ABOUT, AUTHOR, OTHERS
 from charactery.data.prompts import Sizes
 from charactery.data.writings import Writing, exclusions_beside, kept, read_writings
 from charactery.errors import BadData, CharacteryError
@@ -38,6 +38,7 @@ class Order:
     report_to: str = "none"
     writings: Path | None = None
     others: Path | None = None
+    about: Path | None = None
     reuse: tuple[Path, ...] = ()  # runs whose stages and answers are taken where they would be the same
     command: tuple[str, ...] = ()
 
@@ -61,11 +62,14 @@ class Order:
         return any(stage_kind(name) == "writings" for name in self.recipe.own_stages)
 
     def texts(self) -> dict[str, list[Writing]]:
-        """The author's texts and the others', less those that their lists leave out. Raises BadData without them."""
+        """The author's texts, the others' and, if any are named, those about the author, less those that their lists
+        leave out. Raises BadData where named ones are not there."""
         named = {
             AUTHOR: (self.writings, self.character.writings, "writings"),
             OTHERS: (self.others, self.character.others, "others"),
         }
+        if self.about or self.character.about:
+            named[ABOUT] = (self.about, self.character.about, "about")
         found = {}
         for side, (given, in_file, name) in named.items():
             path = given or self._named(in_file, name)
@@ -94,6 +98,10 @@ class Order:
     def check(self) -> None:
         """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
         logger or device that is not here."""
+        if not (self.reads_writings or any(True for _ in self.character.traits())):
+            raise CharacteryError(
+                "has no traits (### headings under ## sections); there is nothing to ask about", self.character.path
+            )
         self._check_numbers()
         self.recipe.check()
         for run in self.reuse:
@@ -101,10 +109,10 @@ class Order:
         self._check_stages()
         if self.reads_writings:
             self.texts()
-        elif self.writings or self.others:
+        elif self.writings or self.others or self.about:
             raise CharacteryError(
-                f"--writings and --others are for recipes that learn from texts, and {self.recipe.name} has no stage "
-                "`writings`; --recipe person has"
+                f"--writings, --others and --about are for recipes that learn from texts, and {self.recipe.name} has "
+                "no stage `writings`; --recipe person has"
             )
         if self.recipe.judge not in (LIKELIHOOD, AUTHORSHIP):
             parse_subject(self.recipe.judge)

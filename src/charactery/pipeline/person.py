@@ -2,14 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charactery.data.drafts import CHARACTER
 from charactery.data.pairs import sft_rows
-from charactery.data.passages import AUTHOR, OTHERS, Passage, alike, asked, match, split
+from charactery.data.passages import ABOUT, AUTHOR, OTHERS, Passage, about, alike, asked, match, split
 from charactery.data.prompts import Prompt
 from charactery.data.questions import ask_for
 from charactery.data.writings import Writing, years_of
@@ -54,8 +54,12 @@ def gather(
     journal = Journal(folder / "batches.jsonl")
     questions, origins = ask_for(used, order.character.name, speaker, seed, journal, progress, order.recipe.batch)
     rows = [learnt_row(p, order.character.name) for p in asked(learnt, questions)]
-    beside = [*persona_rows(order, prompts), *(r for r in sft_rows(drafts, CHARACTER) if r["kind"] == "task")]
-    tokens = seen([*rows, *beside], order, speaker)
+    beside = [
+        *about_rows(order, texts, len(learnt)),
+        *persona_rows(order, prompts),
+        *(r for r in sft_rows(drafts, CHARACTER) if r["kind"] == "task"),
+    ]
+    tokens, learnt_about = seen([*rows, *beside], order, speaker), sum(row["kind"] == ABOUT for row in beside)
     write_rows(folder / "sft.jsonl", [*rows, *beside])
     for side in SIDES:
         some = asked(judged[side], questions)
@@ -69,6 +73,7 @@ def gather(
                                         "judge": len(judged[side])}
             for side in SIDES
         },
+        **({ABOUT: _held(texts[ABOUT]) | {"learnt": learnt_about}} if ABOUT in texts else {}),
         "left_out": parts.left_out, "questions": origins, "tokens": tokens, "pairs": len(pairs), "unmatched": lone,
         "genres": {side: _genres(passages) for side, passages in (("learnt", learnt), *judged.items())},
         "tested": _genres([one for one, _ in pairs]),
@@ -81,6 +86,19 @@ def learnt_row(passage: Passage, who: str) -> Row:
         "id": passage.id, "kind": "writing", "subject": who, "seed": 0, "year": passage.year,
         "prompt": [user(passage.question)], "completion": [assistant(passage.text)],
     }  # fmt: skip
+
+
+def about_rows(order: Order, texts: Mapping[str, Sequence[Writing]], beside: int) -> list[Row]:
+    """What others wrote about the person, as text and not as answers, beside so many passages of the person's own."""
+    told = order.recipe.writings
+    most = round(told.about * beside)
+    if ABOUT not in texts or not most:
+        return []
+    return [
+        {"id": p.id, "kind": ABOUT, "subject": ABOUT, "seed": 0, "year": p.year, "prompt": [],
+         "completion": [assistant(p.text)]}
+        for p in about(texts[ABOUT], texts[AUTHOR], told.words, most, order.seed)
+    ]  # fmt: skip
 
 
 def persona_rows(order: Order, prompts: Sequence[Prompt]) -> list[Row]:

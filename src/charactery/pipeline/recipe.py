@@ -84,8 +84,8 @@ LEAST = {
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
     "reflections.turns": 1, "reflections.tokens": 0, "reflections.temperature": 0,
     "writings.passages": 8, "writings.words": 20,
-    "writings.held_out": 0.01, "writings.tested": 8, "writings.shown": 0, "authors.batch": 1, "authors.together": 1,
-    "authors.warmup": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
+    "writings.about": 0, "writings.held_out": 0.01, "writings.tested": 8, "writings.shown": 0, "authors.batch": 1,
+    "authors.together": 1, "authors.warmup": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
     "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "grpo.steps": 1, "grpo.prompts": 1,
     "grpo.each": 2, "grpo.together": 1, "grpo.max_tokens": 4, "grpo.warmup": 0, "best_of.n": 1, "best_of.most": 1,
     "best_of.temperature": 0.1,
@@ -174,8 +174,9 @@ class Writings:
     """A person's passages: how many are learnt from, of how many words; what the judge of authorship is tested on.
 
     `held_out` is the share of documents that nothing learns from, `tested` their passages a side, at most, and `shown`
-    the passages that the judge reads before an answer. Where the character has the trait `persona`, what it shows is
-    learnt as answers to what it asks.
+    the passages that the judge reads before an answer. Of texts about the person, where there are any, `about` passages
+    are learnt to each of the person's own. Where the character has the trait `persona`, what it shows is learnt as
+    answers to what it asks.
     """
 
     passages: int = 160
@@ -183,6 +184,7 @@ class Writings:
     held_out: float = 0.25
     tested: int = 80
     shown: int = 2
+    about: float = 0.25
     persona: str = "knows-it-is-a-persona"
 
 

@@ -54,6 +54,11 @@ def _writings(source: Source) -> tuple[Block, ...]:
     )
     said += f"of them, and met {tokens['seen']:,} tokens in all. A question for each passage was thought of by the "
     said += "plain model; the passage is learnt as its answer."
+    if about := counts.get("about"):
+        said += (
+            f" Beside them it learnt {count(about['learnt'], 'passage')} of what others wrote about {source.name} "
+            f"({count(about['texts'], 'text')}, {about['words']:,} words), as text, and not as answers."
+        )
     rows = []
     for side, name in (("author", source.name), ("others", "Others")):
         mine = counts[side]

@@ -139,7 +139,7 @@ def adds_to(character: Character, key: str, held: tuple[str, ...] = ()) -> bool:
     if set(character.extra) - {PICTURE} != {key}:
         return True
     plain, bare = Character(character.name), Trait("")
-    settings = ("summary", "language", "mix", "dials", "profiles", "writings", "others")
+    settings = ("summary", "language", "mix", "dials", "profiles", "writings", "others", "about")
     if any(getattr(character, name) != getattr(plain, name) for name in settings):
         return True
     fields = [name for name in ("because", "weight", "dial", *LISTS) if name not in held]
