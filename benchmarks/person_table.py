@@ -137,10 +137,10 @@ def table(kept: Row) -> str:
     people = {name: row for name, row in cells.items() if "score" in row}
     lines = [
         "# A person by how much was read", "",
-        f"Made by `python benchmarks/person_table.py`, on smollm2, one seed: what another would give is not known. "
+        "Made by `python benchmarks/person_table.py`, on smollm2, one seed: what another would give is not known. "
         "In brackets are 95% intervals. [A real person](person.md) says what each figure is.", "",
-        "| run | tokens of the writings met | authorship, nats a token | pass for the author's | says it does not know: "
-        "later things | known things | contradiction about itself | chat frame | repetition |", f"|{'---|' * 9}",
+        "| run | tokens of the writings met | authorship, nats a token | pass for the author's | later things: does not "
+        "know | known things: does not know | contradiction about itself | chat frame | repetition |", f"|{'---|' * 9}",
     ]  # fmt: skip
     for name, row in people.items():
         later = row["later"]["trained"]
