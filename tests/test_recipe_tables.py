@@ -11,6 +11,7 @@ import pytest
 
 from charactery.errors import CharacteryError
 from charactery.judges.best_of import kl_bound
+from charactery.judges.labelled import measured
 from charactery.models.local import pick_device
 from charactery.pipeline.manifest import code_revision
 from charactery.pipeline.manifest import engine as engine_of
@@ -308,3 +309,12 @@ def test_a_recipe_goes_through_on_a_random_shape(talking_cache: Path) -> None:
     assert all(numbers[name][2] > 0 for name in ("sft", "dpo", "evaluate")), "read"
     assert all(0 <= numbers[name][3] < 100 for name in ("drafts", "sft", "self-play", "dpo")), "share of what is best"
     assert numbers["sft"][4] > 0, "memory"
+
+
+def test_what_reports_say_of_the_likelihood_judge_is_what_the_table_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import judges_table
+
+    [row] = [r for r in json.loads(judges_table.KEPT.read_text())["judges"].values() if r["judge"] == "likelihood"]
+    assert measured() == judges_table.shipped(row)
+    assert row["read"] == judges_table.what_is_read(), "pairs, characters or foils are others now: measure it again"
