@@ -27,7 +27,6 @@ double it does not. Wilson's interval, at the effective number of texts. Recall:
 
 import argparse
 import hashlib
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,9 +117,9 @@ def main() -> None:
     try:
         writings = read_writings(asked.writings)
         if hashlib.sha256("\n".join(w.text for w in writings).encode()).hexdigest() != DIGEST:
-            raise BadData("holds other texts than those that were labelled", asked.writings)
+            raise BadData("holds other texts than the 1,558 that the labels are of", asked.writings)
     except CharacteryError as error:
-        sys.exit(f"error: {error}")
+        parser.error(str(error))
     kinds: dict[str, set[str]] = defaultdict(set)
     for one in suspicions(writings, "Abraham Lincoln"):
         kinds[one.id].add(one.kind)
