@@ -14,7 +14,8 @@ from charactery.runs import Row, read_rows
 from charactery.stats import mean
 from run_fixtures import A_PERSON, FEW, assert_same, begun_again, of_letters, smaller, stage, survives
 
-LEAST = 0.0
+LEAST = 0.0  # as the recipe has it: among so few letters it leaves out some prompts, and not all
+NEAR = 0.02  # nats a token: what is read beside other answers is padded otherwise
 # The recipe `person`, but for what follows SFT.
 ONLINE = smaller("person", A_PERSON | {"grpo": {"steps": 3, "prompts": 2, "each": 4}}).replace(
     '"samples", "dpo"', '"grpo"'
@@ -62,7 +63,9 @@ def test_sft_learns_the_answers_that_the_judge_rates_best(
         assert {row["subject"] for row in learnt} == {f"run:{before}"}
         assert 4 <= len(best) < len(best_of_each(rows, -10.0)), "some prompts have no answer that is good enough"
         assert len(read_rows(stage(run, trained) / "log.jsonl")) == len(learnt) // min(8, len(learnt))
-        assert all(was == pytest.approx(now, abs=2e-3) for was, now in rated_again(run, made))
+        assert all(was == pytest.approx(now, abs=NEAR) for was, now in rated_again(run, made))
+    said = (run / "report.md").read_text()
+    assert f"rated 0 or more: {len(best)} answers" in said and "against the worst" not in said
     assert json.loads((run / "manifest.json").read_text())["trained"] == "sft.r2"
 
 
@@ -91,5 +94,5 @@ def test_online_its_rating_is_the_reward(
     for n, entry in enumerate(log, 1):
         ratings = [row["rating"] for row in rows if row["step"] == n]
         assert entry["reward"] == pytest.approx(mean([r for r in ratings if r is not None]).value, abs=1e-4)
-    assert all(was == pytest.approx(now, abs=2e-3) for was, now in rated_again(run, "grpo"))
+    assert all(was == pytest.approx(now, abs=NEAR) for was, now in rated_again(run, "grpo"))
     assert "Online answers" in (run / "report.md").read_text()

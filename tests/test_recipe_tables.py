@@ -87,6 +87,10 @@ def test_the_page_has_a_mean_over_seeds_and_marks_what_stands_alone(recipes: Mod
     assert (best["KL"], best["answers"], best["own stages, s"]) == ("at most 0.64", "4", "90")
     assert best["in character"] == best["training, s"] == "–" and best["code"] == "cccccccc"
     assert "**Not all lines were made by the same code**" in page and "missed its bound" not in page
+    said = " ".join(page.split())
+    assert "Of 6 cells that train none took more of the processor, and 1 more than 240" in said
+    longest = recipes.table({**kept, "captain grpo 0": row(0.1, training=481), "captain distill 0": row(0.1, 480)})
+    assert "Of 8 cells that train 1 took more of the processor, and 3 more than 240" in " ".join(longest.split())
     del kept["captain best-of-n 0"]
     kept["captain distill+dpo 0"]["controls"]["held"] = False
     assert "**Not all lines" not in recipes.table(kept) and "missed its bound" in recipes.table(kept)

@@ -162,19 +162,21 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     found: dict[str, Any] | None = stage_json(source.run, name, "counts.json")
     if not found:
         return ()
-    said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and of each prompt's "
-    said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
-    said += f"{count(found['pairs'], 'pair')}."
-    rows = [(f"Verdict: {verdict}", n) for _, verdict, n in outcome_rows(found)]
     names = source.run.manifest["stages"]
     after = [stage_kind(n) for n in names[names.index(name) + 1 :] if stage_kind(n) in ("sft", "dpo", "grpo")]
-    if "learnt" in found and after[:1] == ["sft"]:
-        rows.append(
-            (f"Best of a prompt, fit to be learnt from and rated {found['least']:g} or more", f"{found['learnt']:,}")
-        )
+    filters = "learnt" in found and after[:1] == ["sft"]
+    said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and "
+    said += f"{WHO.get(found['judge'], found['judge'])} rated them."
+    if filters:
+        said += f" SFT learns each prompt's best, if it is fit to be learnt from and rated {found['least']:g} or more: "
+        said += f"{count(found['learnt'], 'answer')}."
+    rows = [(f"Verdict: {verdict}", n) for _, verdict, n in outcome_rows(found)]
     rows += [(f"Unfit to be learnt from: {k}", f"{n:,}") for k, n in found["faults"].items()]
-    rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
-    blocks = _confounds(source, name, f"Its own answers{_round(name)}") or (Heading(f"Its own answers{_round(name)}"),)
+    blocks: tuple[Block, ...] = (Heading(f"Its own answers{_round(name)}"),)
+    if not filters or "dpo" in after:
+        said += f" Of each prompt's the best is set against the worst: {count(found['pairs'], 'pair')}."
+        rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
+        blocks = _confounds(source, name, f"Its own answers{_round(name)}") or blocks
     return *blocks, Text(said), Table(("What", "How many"), tuple(rows), frozenset({"How many"}))
 
 
