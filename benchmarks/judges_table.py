@@ -4,8 +4,8 @@
     python benchmarks/judges_table.py --run runs/captain …          also these runs' classifiers and teachers
     python benchmarks/judges_table.py --judge openai/gpt-5-mini     one more judge
 
-Figures go to benchmarks/judges_table.json and the page to docs/judges.md. What is there is not measured again, and a
-killed run goes on where it was.
+Figures go to benchmarks/judges_table.json and the page to docs/judges.md; those of the likelihood judge also into the
+package, for reports to show (MEASURED). What is there is not measured again, and a killed run goes on where it was.
 """
 
 import argparse
@@ -15,20 +15,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from charactery import __version__
+from charactery.constitution import foil_characters
 from charactery.data.drafts import CHARACTER
 from charactery.judges.classifier import ClassifierJudge
-from charactery.judges.labelled import Labelled, agreement, chance_corrected, labelled_pairs
+from charactery.judges.labelled import (
+    MEASURED,
+    Labelled,
+    agreement,
+    chance_corrected,
+    labelled_character,
+    labelled_pairs,
+)
+from charactery.judges.likelihood import evidence
+from charactery.judges.rating import LIKELIHOOD
 from charactery.models.sentences import SentenceEncoder
 from charactery.models.subject import parse_subject
 from charactery.pipeline.judging import check_judge
 from charactery.pipeline.watch import Watch
 from charactery.report.numbers import short_interval
-from charactery.runs import Row, Run, read_rows, read_run, write_json, write_text
+from charactery.runs import Row, Run, digest, read_rows, read_run, write_json, write_text
 from charactery.stats import Estimate, rate
 
 HERE = Path(__file__).parent
 KEPT, PAGE, KNOWN = HERE / "judges_table.json", HERE.parent / "docs" / "judges.md", HERE / "judges_page.md"
-JUDGES = ("likelihood", "smollm2")
+JUDGES = (LIKELIHOOD, "smollm2")
 
 
 class Spent:
@@ -49,7 +60,21 @@ def checked(name: str, out: Path) -> Row:
     """A judge on the labelled pairs."""
     spent = Spent(out / f"{name.replace('/', '-')}.cpu")
     found = check_judge(name, watch=Watch(say=print, advance=spent), out=out)
-    return found | {"cpu": round(spent())}
+    by = {"by": f"benchmarks/judges_table.py of Charactery {__version__}", "read": what_is_read()}
+    return found | {"cpu": round(spent())} | (by if name == LIKELIHOOD else {})
+
+
+def what_is_read() -> str:
+    """A digest of all that the likelihood judge is shown of this set: with another its figures are others."""
+    pairs, foils = labelled_pairs(), foil_characters()
+    whole = [evidence(labelled_character(pair), foils)[0] for pair in pairs]
+    return digest([[vars(pair), held.text, held.foils] for pair, held in zip(pairs, whole, strict=True)])
+
+
+def shipped(row: Row) -> Row:
+    """Of the likelihood judge's row what reports show."""
+    names = ("by", "model", "base_hash", "read", "pairs", "agreement", "kappa", "by_length")
+    return {name: row[name] for name in names}
 
 
 def of_choices(name: str, pairs: Sequence[Labelled], right: Sequence[bool | None], cpu: float) -> Row:
@@ -174,6 +199,7 @@ def main() -> None:
     for name in (*JUDGES, *options.judge):
         if name not in kept["judges"]:
             keep("judges", name, checked(name, options.out))
+    write_json(MEASURED, shipped(kept["judges"][LIKELIHOOD]))
     for folder in options.run:
         run = read_run(folder)
         if any(p.character == _character(run) for p in labelled_pairs()):

@@ -139,8 +139,9 @@ def table(kept: Row) -> str:
         "# A person by how much was read", "",
         "Made by `python benchmarks/person_table.py`, on smollm2, one seed: what another would give is not known. "
         "In brackets are 95% intervals. [A real person](person.md) says what each figure is.", "",
-        "| run | tokens of the writings met | authorship, nats a token | pass for the author's | later things: does not "
-        "know | known things: does not know | contradiction about itself | chat frame | repetition |", f"|{'---|' * 9}",
+        "| run | tokens of the writings met | authorship, nats a token | pass for the author's | later things: does "
+        "not know | known things: does not know | contradiction about itself | chat frame | repetition |",
+        f"|{'---|' * 9}",
     ]  # fmt: skip
     for name, row in people.items():
         later = row["later"]["trained"]

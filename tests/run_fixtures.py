@@ -2,18 +2,24 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 import forked
+from charactery.constitution import dump_character, find_character
+from charactery.pipeline.recipe import HERE
 from conftest import shared
+from letters import write_letters
 
 SIZES = ["--train", "32", "--held-out", "12", "--talks", "4", "--elsewhere", "8", "--tasks", "8", "--max-tokens", "40"]
+FEW = ["--held-out", "8", "--talks", "2", "--elsewhere", "4"]  # where what is measured is not looked at
 STAGES = ["prompts", "drafts", "pairs", "sft", "self-play", "dpo", "evaluate", "report"]
 
 
@@ -89,16 +95,17 @@ def whole_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return shared(tmp_path_factory, "runs", make) / "captain"
 
 
-RLAIF = """
-stages = ["pairs", "sft", ["samples", "dpo"]]
-rounds = 2
-contrast = 0
-[sft]
-epochs = 1.0
-[samples]
-prompts = 16
-each = 4
-"""
+def smaller(name: str, numbers: Mapping[str, Mapping[str, float]]) -> str:
+    """A recipe that ships, as TOML with these numbers in its tables: what it does is what its own file says."""
+    table = tomllib.loads((HERE / f"{name}.toml").read_text())
+    for title, values in numbers.items():
+        table[title] = table.get(title, {}) | values
+    return "\n".join([
+        *(f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)),
+        *(f"[{title}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+          for title, values in table.items() if isinstance(values, dict)),
+    ])  # fmt: skip
+
 
 SPEC = """
 stages = ["pairs", "documents", "cases", "sft"]
@@ -132,7 +139,45 @@ def of_recipe(recipe: str, name: str, cache: Path, factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    return of_recipe(RLAIF, "short", talking_cache, tmp_path_factory)
+    numbers = {"sft": {"epochs": 1.0}, "samples": {"prompts": 16}}
+    return of_recipe(smaller("rlaif", numbers), "rlaif", talking_cache, tmp_path_factory)
+
+
+A_PERSON = {  # numbers for a handful of letters, and a judge that knows their author
+    "writings": {"passages": 12, "words": 30, "held_out": 0.5, "tested": 12, "shown": 1},
+    "sft": {"epochs": 1.0}, "authors": {"epochs": 12.0, "learning_rate": 3e-3}, "samples": {"prompts": 16, "each": 3},
+}  # fmt: skip
+
+
+def of_letters(
+    recipe: str, name: str, options: list[str], cache: Path, factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """A run by a recipe of one's own that learns from a person's letters, and the command less its --out."""
+
+    def arguments(folder: Path) -> list[str]:
+        given = ["--recipe", str(folder / f"{name}.toml"), "--writings", str(folder / "mine")]
+        return ["train", str(folder / "captain.md"), *given, "--others", str(folder / "theirs"), *SIZES, *options]
+
+    def make(folder: Path) -> None:
+        (folder / f"{name}.toml").write_text(recipe)
+        assert write_letters(folder) == (folder / "mine", folder / "theirs")
+        # his name would be in no letter but as a signature, which is cut off
+        (folder / "captain.md").write_text(dump_character(find_character("captain")))
+        done = charactery(cache, *arguments(folder), "--out", str(folder / "run"))
+        assert done.returncode == 0, done.stderr
+
+    folder = shared(factory, f"recipe-{name}", make)
+    return folder / "run", arguments(folder)
+
+
+@pytest.fixture(scope="session")
+def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    return of_letters(smaller("person", A_PERSON), "person", ["--sham"], talking_cache, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def filter_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    return of_letters(smaller("person-filter", A_PERSON), "person-filter", FEW, talking_cache, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +203,21 @@ def best_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def stage(run: Path, name: str) -> Path:
     return next((run / "stages").glob(f"[0-9][0-9]-{name}"))
+
+
+def begun_again(run: Path, own: str, folder: Path) -> Path:
+    """A copy of a finished run in which the stage `own` and all that come after it are to be done again.
+
+    The shams stay, which learn from what was before.
+    """
+    again = folder / "again"
+    shutil.copytree(run, again)
+    (again / "report.html").unlink()
+    names = json.loads((run / "manifest.json").read_text())["stages"]
+    for name in names[names.index(own) :]:
+        if not name.startswith("sham-"):
+            shutil.rmtree(stage(again, name))
+    return again
 
 
 def survives(cache: Path, arguments: list[str], out: Path, kills: list[tuple[str, int, str]]) -> None:

@@ -155,6 +155,39 @@ def test_a_persons_own_name_is_no_other_hand(author: str, signed: str, doubted: 
     assert [d.kind for d in suspicions([letter], author)] == (["other hand"] if doubted else [])
 
 
+ORDER = "It is directed that the army shall move today, and that nobody be left behind in the camp."
+
+
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        (f"{ORDER}\n\nJOHN Q. DOE, Secretary of War.", "is signed 'JOHN Q. DOE'"),
+        (f"{ORDER}\n\nBy order of the Secretary: J. Q. DOE, Assistant\nAdjutant-General", "is signed 'J. Q. DOE'"),
+        (f"{ORDER}\n\nYour obedient servant, JAS. DOE.", "is signed 'JAS. DOE'"),
+        (f"{ORDER}\n\nBy the President: JOHN Q. DOE, Secretary of State.", ""),  # countersigned
+        (f"{ORDER}\n\nBy, the President JOHN Q. DOE,\nSecretary of State.", ""),
+        (f"{ORDER}\n\nJOHN Q. DOE, ANN SMITH.", ""),
+        (f"{ORDER}\n\nANN SMITH, President.", ""),
+        (f"JOHN Q. DOE, Boston:\n\n{ORDER}", ""),  # to whom it goes
+        (f"Mrs. A. Smith said she would not rise. {ORDER}", "has 'Mrs. A. Smith said', and nowhere I"),
+        (f"Mrs. Smith said she would not rise. She is wrong, and I say so. {ORDER}", ""),  # of another, or of oneself
+        (f"Mrs. Brown said she would not rise. {ORDER}", ""),
+    ],
+)  # fmt: skip
+def test_another_hand_by_who_signs_and_who_is_told_of(text: str, doubt: str) -> None:
+    found = suspicions([Writing("a", text)], "Ann Smith")
+    assert [d.why for d in found if d.kind == "other hand"] == ([doubt] if doubt else [])
+
+
+def test_an_editors_note_stands_in_brackets() -> None:
+    written = [
+        Writing("note", f"[{ORDER} Ed.]"),
+        Writing("own", f"[To a friend.] {LETTER} [Of 1854.]"),
+        Writing("begun", "[Cipher.] What news is there of the bridge, and when will you be able to cross it?"),
+    ]
+    assert kinds(written) == {"caption": ["note"]}
+
+
 def test_lincolns_papers(tmp_path: Path) -> None:
     papers = Path(__file__).parents[2] / "shared" / "data" / "lincoln" / "items.jsonl.gz"
     if not papers.exists():

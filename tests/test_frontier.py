@@ -14,6 +14,7 @@ from charactery.judges.rating import OfAnswersAlone
 from charactery.models.chat import prompt_tokens, user
 from charactery.models.local import Adapter, LocalModel
 from charactery.pipeline.frontier import Ground, Point, _drawn, _picked, one_judge
+from charactery.report.blocks import Text
 from charactery.report.frontier import _ways, draw, write_frontier
 from charactery.runs import Journal, write_rows
 from charactery.stats import mean
@@ -80,7 +81,8 @@ def rows() -> list[Any]:
 
 
 def test_the_page_sets_a_bound_beside_what_was_sampled(tmp_path: Path) -> None:
-    page = write_frontier(rows(), "Captain", "likelihood", tmp_path)
+    trust = [Text("The judge is right in most pairs.")]
+    page = write_frontier(rows(), "Captain", "likelihood", trust, tmp_path)
     said = (tmp_path / "report.md").read_text()
     assert page == tmp_path / "report.html" and (tmp_path / "report_files" / "frontier.png").stat().st_size > 10_000
     assert (
@@ -88,13 +90,14 @@ def test_the_page_sets_a_bound_beside_what_was_sampled(tmp_path: Path) -> None:
     )
     assert "grpo ends 1.60 [1.12, 2.08] nats from the plain model and is rated 0.20 [0.10, 0.30]" in said
     assert "the best of 16, at most 1.84 nats from it, is rated 0.50 [0.40, 0.60]" in said
+    assert "## The judge\n\nThe judge is right in most pairs." in said
     before = page.read_bytes()
-    assert write_frontier(rows(), "Captain", "likelihood", tmp_path).read_bytes() == before
+    assert write_frontier(rows(), "Captain", "likelihood", trust, tmp_path).read_bytes() == before
 
 
 def test_one_who_went_further_than_choosing_can_is_said_to_have(tmp_path: Path) -> None:
     far = [row | ({"kl": estimate(9.0)} if row["at"] == "grpo/4" else {}) for row in rows()]
-    write_frontier(far, "Captain", "likelihood", tmp_path)
+    write_frontier(far, "Captain", "likelihood", (), tmp_path)
     assert "the best of 16, which cannot be as far, at most 1.84 nats" in (tmp_path / "report.md").read_text()
 
 

@@ -1,5 +1,6 @@
 """The labelled pairs: what is in them gives nothing away, and what is made of verdicts on them."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,8 +10,17 @@ from typing import Any
 
 import pytest
 
-from charactery.constitution import Character
-from charactery.judges.labelled import HERE, agreement, by_length, judged, labelled_character, labelled_pairs
+from charactery.constitution import BUNDLED, Character
+from charactery.errors import BadData
+from charactery.judges.labelled import (
+    HERE,
+    agreement,
+    by_length,
+    judged,
+    labelled_character,
+    labelled_pairs,
+    read_labelled,
+)
 from charactery.judges.rating import Case, Ratings
 from charactery.runs import Journal
 
@@ -78,3 +88,53 @@ def test_without_a_verdict_a_pair_is_missing(tmp_path: Path) -> None:
     right, _ = judged(lambda who: Scripted(who, lambda case: (None, None)), PAIRS[:8], Journal(tmp_path / "j"), print)
     [whole, *_] = agreement(PAIRS[:8], right)
     assert whole["estimate"]["value"] is None and whole["estimate"]["missing"] == 8
+
+
+OWN = {"prompt": "Tea?", "better": "Aye, black as a squall.", "worse": "Yes, please.", "character": "captain"}
+
+
+def written(folder: Path, *rows: Any) -> Path:
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    return path
+
+
+def test_a_users_pairs_are_read_with_what_they_say(tmp_path: Path) -> None:
+    (tmp_path / "wren.md").write_text((BUNDLED / "captain.md").read_text().replace("captain", "wren"))
+    one, two, three = read_labelled(written(
+        tmp_path, OWN, OWN | {"id": 7, "difficulty": "hard", "contrast": "plain"},
+        OWN | {"character": "wren.md", "id": "w"},
+    ))  # fmt: skip
+    assert (one.id, one.character, one.difficulty, one.contrast, one.source) == ("line 1", "captain", "", "", "")
+    assert (two.id, two.prompt, two.better, two.worse) == ("7", OWN["prompt"], OWN["better"], OWN["worse"])
+    assert (two.difficulty, two.contrast) == ("hard", "plain")
+    assert labelled_character(one).id == "captain" and labelled_character(three).id == "wren", "from the file's folder"
+    rows = agreement([one, two, three], [True, False, None])
+    assert [(r["group"], r["value"], r["estimate"]["n"]) for r in rows] == [
+        ("all", "all", 2), ("difficulty", "hard", 1), ("contrast", "plain", 1),
+    ]  # fmt: skip
+    assert read_labelled(HERE / "pairs.jsonl") == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        *(({k: v for k, v in OWN.items() if k != name}, f'needs "{name}" as text') for name in OWN),
+        (OWN | {"better": " "}, 'needs "better" as text that is not empty'),
+        (OWN | {"prompt": [{"role": "user", "content": "Tea?"}]}, 'needs "prompt" as text'),
+        (OWN | {"difficulty": ["hard"]}, 'a "difficulty" that is no text'),
+        (OWN | {"worse": f"{OWN['better']} "}, "the same text as better and as worse"),
+        (OWN | {"character": "captian"}, "no character 'captian'.* Did you mean captain?"),
+        (OWN | {"character": "wren.md"}, "wren.md: no such file.*from the folder of the pairs"),
+        (OWN | {"id": "line 1"}, "the id 'line 1', and so has an earlier pair"),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_named_by_file_and_line(row: Any, said: str, tmp_path: Path) -> None:
+    path = written(tmp_path, OWN, row)
+    with pytest.raises(BadData, match=rf"^{re.escape(str(path))}:3: .*{said}"):
+        read_labelled(path)
+
+
+def test_a_file_without_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"mine\.jsonl: holds no pairs"):
+        read_labelled(written(tmp_path))

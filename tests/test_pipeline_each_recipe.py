@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
+from charactery.pipeline.recipe import find_recipe, recipes
 from charactery.report.numbers import interval
 from charactery.runs import read_rows
 from charactery.stats import mean
-from run_fixtures import ASSASSIN, SIZES, SPEC, assert_same, charactery, of_recipe, stage, survives
+from run_fixtures import ASSASSIN, FEW, SIZES, SPEC, assert_same, begun_again, charactery, of_recipe, stage, survives
 
-SPECS = ("spec-docs", "spec-cases", "spec-docs+cases")
-FEW = ["--held-out", "8", "--talks", "2", "--elsewhere", "4"]  # where what is measured is not looked at
-OWN = {  # from where they are killed and gone on with
-    "distill": "sft", "critique": "revisions", "introspect": "reflections.r1", "introspect-plain": "reflections.r1",
-    "spec-docs": "documents", "spec-cases": "cases",
+FIXTURES = {  # whose run other tests look into; every other recipe that ships has a run of its own here
+    "distill+dpo": "whole_run", "rlaif": "rlaif_run", "grpo": "online_run", "best-of-n": "best_run",
+    "person": "person_run", "person-filter": "filter_run",
+}  # fmt: skip
+WHAT = ("about", "source", "stages", "rounds", "judge")  # of a recipe, what no size changes
+OWN = {  # from where they are killed and gone on with, if not from the training that comes last
+    "critique": "revisions", "introspect": "reflections.r1", "introspect-text": "reflections.r1",
+    "introspect-plain": "reflections.r1", "spec-docs": "documents", "spec-cases": "cases",
 }  # fmt: skip
 
 
@@ -25,9 +29,20 @@ def names_of_training(manifest: Any) -> list[str]:
     return [n for n in manifest["stages"] if n.partition(".")[0] in ("sft", "dpo")]
 
 
-@pytest.mark.parametrize("recipe", ["distill", "critique", "introspect", "introspect-plain", *SPECS])
+@pytest.mark.parametrize("name", FIXTURES)
+def test_what_other_tests_look_into_is_a_recipe_that_ships(name: str, request: pytest.FixtureRequest) -> None:
+    made = request.getfixturevalue(FIXTURES[name])
+    run = made if isinstance(made, Path) else made[0]
+    recipe = json.loads((run / "manifest.json").read_text())["settings"]["recipe"]
+    ships = find_recipe(name).row()
+    assert [recipe[key] for key in ("name", *WHAT)] == [name, *(ships[key] for key in WHAT)]
+    assert (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("recipe", [r.name for r in recipes() if r.name not in FIXTURES])
 def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, tmp_path: Path) -> None:
-    """Those that no other test has; with the sham, whose steps are as many as the real arm's."""
+    """One that no other test has is run here, as soon as its file is there; with the sham, whose steps are as many as
+    the real arm's."""
     out = tmp_path / "run"
     arguments = ["train", "captain", "--recipe", recipe, *SIZES, *FEW, "--sft-epochs", "1", "--sham"]
     done = charactery(talking_cache, *arguments, "--out", str(out))
@@ -41,16 +56,11 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
             assert 0 <= len(read_rows(stage(out, f"sham-{kind}") / "log.jsonl")) - sum(steps) < len(names), kind
     asked = charactery(talking_cache, "ask", str(out), "What is a budget?", "--max-tokens", "20")
     assert asked.returncode == 0 and manifest["trained"] == names_of_training(manifest)[-1], asked.stderr
-    if own := OWN.get(recipe):
-        again = tmp_path / "again"
-        shutil.copytree(out, again)
-        for name in manifest["stages"][manifest["stages"].index(own) :]:
-            if not name.startswith("sham-"):  # which learns from what was before
-                shutil.rmtree(stage(again, name))
-        for where in ("charactery.train.trainers:_Progress.on_save", "charactery.pipeline.examining:evaluate"):
-            killed = charactery(talking_cache, where, "1", "before", *arguments, "--out", str(again), code=ASSASSIN)
-            assert killed.returncode == -9, killed.stderr
-        assert_same(again, out, (manifest["trained"], "adapter/adapter_model.safetensors"))
+    again = begun_again(out, OWN.get(recipe, manifest["trained"]), tmp_path)
+    for where in ("charactery.train.trainers:_Progress.on_save", "charactery.pipeline.examining:evaluate"):
+        killed = charactery(talking_cache, where, "1", "before", *arguments, "--out", str(again), code=ASSASSIN)
+        assert killed.returncode == -9, killed.stderr
+    assert_same(again, out, (manifest["trained"], "adapter/adapter_model.safetensors"))
 
 
 def test_all_weights_trained_make_a_run_like_any_other(talking_cache: Path, tmp_path: Path) -> None:
@@ -234,7 +244,7 @@ def test_best_of_n_and_trainings_by_kl(
     assert scores == [row["score"]["value"] for row in by_n], "all held-out prompts are in common"
     ways = {row["recipe"]: [r["at"] for r in rows if r["recipe"] == row["recipe"]] for row in rows if not row["n"]}
     assert ways["grpo"] == [f"grpo/{n}" for n in (1, 2, 3, 4)]
-    assert ways["short"][:2] == ["sft", "dpo.r1"] and all(at.startswith("dpo.r2/") for at in ways["short"][2:])
+    assert ways["rlaif"][:2] == ["sft", "dpo.r1"] and all(at.startswith("dpo.r2/") for at in ways["rlaif"][2:])
     assert all(row["kl"]["low"] < row["kl"]["value"] < row["kl"]["high"] for row in rows if row["kl"])
     assert all(row["rate"]["n"] + row["rate"]["missing"] == 12 for row in rows)
     page = (out / "report.html").read_text()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from charactery.judges.labelled import chance_corrected, labelled_pairs
+from charactery.judges.labelled import HERE, chance_corrected, labelled_pairs
+from charactery.runs import read_rows, write_rows
 from run_fixtures import ASSASSIN, charactery
 
 
@@ -27,6 +28,32 @@ def test_a_judge_that_was_killed_is_asked_for_nothing_twice(judge: str, talking_
     assert {**one, "seconds": 0} == {**other, "seconds": 0} and one["pairs"] == 18
     again = journal.read_bytes()
     assert charactery(talking_cache, *command, str(out)).returncode == 0 and journal.read_bytes() == again
+
+
+def test_a_judge_is_tested_on_the_users_own_pairs(talking_cache: Path, tmp_path: Path) -> None:
+    rows = read_rows(HERE / "pairs.jsonl")[:8]
+    write_rows(tmp_path / "same.jsonl", rows)
+    command = ["judge", "likelihood", "--json", "--out", str(tmp_path / "judged")]
+    shipped = json.loads(charactery(talking_cache, *command, "--limit", "8").stdout)
+    done = charactery(talking_cache, *command, "--pairs", str(tmp_path / "same.jsonl"))
+    assert done.returncode == 0, done.stderr
+    mine = json.loads(done.stdout)
+    assert mine.pop("file") == str(tmp_path / "same.jsonl")
+    assert {**mine, "seconds": 0} == {**shipped, "seconds": 0} and mine["pairs"] == 8
+
+    long = [{k: row[k] for k in ("prompt", "better", "worse", "character")} for row in rows]
+    for row in long:
+        row["better"] += " And so it went on, hour by hour, until the whole of the night watch had gone below to sleep."
+    write_rows(tmp_path / "long.jsonl", long)
+    told = charactery(talking_cache, *command[:2], *command[3:], "--pairs", str(tmp_path / "long.jsonl"))
+    assert told.returncode == 0 and "by length alone  1 [" in told.stdout, told.stdout + told.stderr
+    assert "length gives the better answer away" in told.stdout and "likelihood: 8 pairs" in told.stdout
+    assert "kappa" in told.stdout and "easy" not in told.stdout, "what a pair does not say is no group"
+
+    write_rows(tmp_path / "long.jsonl", [long[0], long[1] | {"character": "captian"}])
+    wrong = charactery(talking_cache, *command, "--pairs", str(tmp_path / "long.jsonl"))
+    assert wrong.returncode == 2 and not wrong.stdout and "Traceback" not in wrong.stderr
+    assert f"{tmp_path / 'long.jsonl'}:2: " in wrong.stderr and "Did you mean captain?" in wrong.stderr
 
 
 def test_chance_is_taken_off() -> None:

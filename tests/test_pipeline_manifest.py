@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from charactery.constitution import find_character
+from charactery.judges.rating import STUDENT
 from charactery.models.speaker import Models
 from charactery.models.subject import parse_subject
-from charactery.pipeline.manifest import STUDENT, manifest
+from charactery.pipeline.manifest import manifest
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import find_recipe
 from charactery.runs import Row, differences

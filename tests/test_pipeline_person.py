@@ -27,47 +27,8 @@ from charactery.pipeline.plan import ASKED_OF_A_PERSON, foresee
 from charactery.pipeline.recipe import Recipe, find_recipe, read_recipe, stages
 from charactery.runs import read_rows, write_rows
 from charactery.train.settings import Sft
-from conftest import shared
 from letters import LAND, SEA, text_of, write_letters
-from run_fixtures import ASSASSIN, SIZES, Refused, assert_same, charactery, stage, survives
-
-PERSON = """
-stages = ["writings", "author", "others", "authorship", "sft", "samples", "dpo"]
-judge = "authorship"
-draws = 1
-[writings]
-passages = 12
-words = 30
-held_out = 0.5
-tested = 12
-shown = 1
-[sft]
-epochs = 1.0
-[authors]
-epochs = 12.0
-learning_rate = 3e-3
-[samples]
-prompts = 16
-each = 3
-"""
-
-
-@pytest.fixture(scope="session")
-def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    def arguments(folder: Path) -> list[str]:
-        given = ["--recipe", str(folder / "person.toml"), "--writings", str(folder / "mine")]
-        return ["train", str(folder / "captain.md"), *given, "--others", str(folder / "theirs"), *SIZES, "--sham"]
-
-    def make(folder: Path) -> None:
-        (folder / "person.toml").write_text(PERSON)
-        assert write_letters(folder) == (folder / "mine", folder / "theirs")
-        # his name would be in no letter but as a signature, which is cut off
-        (folder / "captain.md").write_text(dump_character(find_character("captain")))
-        done = charactery(talking_cache, *arguments(folder), "--out", str(folder / "run"))
-        assert done.returncode == 0, done.stderr
-
-    folder = shared(tmp_path_factory, "person", make)
-    return folder / "run", arguments(folder)
+from run_fixtures import ASSASSIN, Refused, assert_same, charactery, stage, survives
 
 
 def test_the_stages_are_in_order_and_the_judge_knows_the_author(person_run: tuple[Path, list[str]]) -> None:
@@ -339,6 +300,7 @@ def test_a_folder_of_texts_is_enough(person_run: tuple[Path, list[str]], talking
     for n in range(6):
         (about / f"life {n}.txt").write_text(text_of([*SEA, *LAND], random.Random(n)))
     shutil.copy(Path(captain).parent / "mine" / "letters" / "1840 letter 0.txt", about / "quoted.txt")
+    arguments.remove("--sham")
     done = charactery(talking_cache, command, str(file), *arguments, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     chosen = read_rows(stage(tmp_path / "run", "prompts") / "prompts.jsonl")

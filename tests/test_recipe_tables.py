@@ -11,6 +11,7 @@ import pytest
 
 from charactery.errors import CharacteryError
 from charactery.judges.best_of import kl_bound
+from charactery.judges.labelled import measured
 from charactery.models.local import pick_device
 from charactery.pipeline.manifest import code_revision
 from charactery.pipeline.manifest import engine as engine_of
@@ -86,6 +87,10 @@ def test_the_page_has_a_mean_over_seeds_and_marks_what_stands_alone(recipes: Mod
     assert (best["KL"], best["answers"], best["own stages, s"]) == ("at most 0.64", "4", "90")
     assert best["in character"] == best["training, s"] == "–" and best["code"] == "cccccccc"
     assert "**Not all lines were made by the same code**" in page and "missed its bound" not in page
+    said = " ".join(page.split())
+    assert "Of 6 cells that train none took more of the processor, and 1 more than 240" in said
+    longest = recipes.table({**kept, "captain grpo 0": row(0.1, training=481), "captain distill 0": row(0.1, 480)})
+    assert "Of 8 cells that train 1 took more of the processor, and 3 more than 240" in " ".join(longest.split())
     del kept["captain best-of-n 0"]
     kept["captain distill+dpo 0"]["controls"]["held"] = False
     assert "**Not all lines" not in recipes.table(kept) and "missed its bound" in recipes.table(kept)
@@ -308,3 +313,12 @@ def test_a_recipe_goes_through_on_a_random_shape(talking_cache: Path) -> None:
     assert all(numbers[name][2] > 0 for name in ("sft", "dpo", "evaluate")), "read"
     assert all(0 <= numbers[name][3] < 100 for name in ("drafts", "sft", "self-play", "dpo")), "share of what is best"
     assert numbers["sft"][4] > 0, "memory"
+
+
+def test_what_reports_say_of_the_likelihood_judge_is_what_the_table_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import judges_table
+
+    [row] = [r for r in json.loads(judges_table.KEPT.read_text())["judges"].values() if r["judge"] == "likelihood"]
+    assert measured() == judges_table.shipped(row)
+    assert row["read"] == judges_table.what_is_read(), "pairs, characters or foils are others now: measure it again"

@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from charactery.errors import BadData, CharacteryError
+from charactery.judges.labelled import labelled_pairs, measured
+from charactery.judges.rating import STUDENT
 from charactery.report import load_figures, write_report
 from charactery.report.blocks import Text
 from charactery.report.data import REVISED
 from charactery.report.figures import evaluate_folder
 from charactery.report.making import method
-from charactery.report.numbers import number
+from charactery.report.numbers import interval, number, short_interval
 from charactery.report.source import read_source
 from charactery.report.verdict import headline
 from charactery.runs import Run, read_run, write_json, write_rows
-from charactery.stats import rate
-from report_fixture import build_run, make_figures, write_strength
+from charactery.stats import Estimate, rate
+from report_fixture import around, build_run, make_figures, share, write_strength
 
 HOSTILE = (
     'Aye <script>alert(1)</script> <img src="http://x.example/p.png"> & | a | b |\n'
@@ -339,6 +341,72 @@ def test_what_a_judge_gave_no_verdict_on_is_counted(stage: str, bare: Run, tmp_p
             assert said in page
         assert "21" in page and "22" in page and "23" in page and (stage == "samples" or "a tie" not in page)
         assert stage != "revisions" or "7 of the revisions and 5 of those" in page
+
+
+def _agreement(run: Run, judge: str, **more: object) -> None:
+    """As the stage `judge` leaves it: this judge right in 24 of 32, the likelihood judge in 20, length in 13."""
+
+    def of(right: int) -> dict[str, object]:
+        return {"agreement": [{"group": "all", "value": "all", "estimate": share(right / 32, 32)}],
+                "kappa": around(right / 16 - 1, 0.2, 32), "outcomes": {"rated": 64}}  # fmt: skip
+
+    _with_stages(run, "judge")
+    _left(run, "judge", [], {})
+    found = {"judge": judge, "by_length": share(13 / 32, 32), "likelihood": of(20), judge: of(24)}
+    write_json(stage_of(run, "judge") / "agreement.json", found | more)
+
+
+def test_the_judge_is_shown_with_its_kappa(bare: Run, tmp_path: Path) -> None:
+    _agreement(bare, "openai/x")
+    said = Written(tmp_path / "out", bare).markdown
+    told = "0.500 [0.300, 0.700] for openai/x (n 32), 0.250 [0.050, 0.450] for the likelihood judge (n 32)"
+    assert f"Cohen's kappa, of which a coin has 0: {told}." in said
+    path = stage_of(bare, "judge") / "agreement.json"
+    found = json.loads(path.read_text())
+    write_json(path, found | {name: {k: v for k, v in found[name].items() if k != "kappa"}
+                              for name in ("openai/x", "likelihood")})  # fmt: skip
+    before = Written(tmp_path / "out", bare).markdown
+    assert "### The judge" in before and "kappa" not in before, "a run of before has none"
+
+
+def test_a_judge_that_is_the_student_is_warned_of_where_its_figures_are(bare: Run, tmp_path: Path) -> None:
+    _agreement(bare, "smollm2")
+    section = r"### The judge\n(.*?)\n###? "
+
+    def judge() -> str:
+        [found] = re.findall(section, Written(tmp_path / "out", bare).markdown, re.DOTALL)
+        return str(found)
+
+    assert "the model that is trained" not in judge()
+    bare.manifest["notes"] = [STUDENT]
+    assert "**Careful.** The judge that compares the model's own answers is the model that is trained." in judge()
+
+
+def test_every_report_with_likelihood_says_how_often_that_judge_is_right(bare: Run, tmp_path: Path) -> None:
+    def told() -> str:
+        return "\n".join(block.text for block in method(read_source(bare)) if isinstance(block, Text))
+
+    known, settings = measured(), bare.manifest["settings"]
+    settings |= {"model": "smollm2", "base_hash": "5ad02b9e77c1f346"}
+    write_json(evaluate_folder(bare) / "figures.json", make_figures())
+    assert known["pairs"] == len(labelled_pairs()) and known["model"] == "smollm2"
+    other = "was not measured with this model. This measures it: charactery judge likelihood --model"
+    assert f"{other} smollm2" in told(), "other weights of that name"
+    settings["base_hash"] = known["base_hash"]
+    whole, kappa = (Estimate(**e) for e in (known["agreement"][0]["estimate"], known["kappa"]))
+    said = told()
+    assert f"prefers the better answer of labelled pairs in {interval(whole)} (n {whole.n})" in said
+    assert f"Cohen's kappa {interval(kappa)}." in said and f"with these weights, smollm2 {known['base_hash']}." in said
+    hard = next(row["estimate"] for row in known["agreement"] if row["value"] == "hard")
+    assert f"{short_interval(Estimate(**hard))} of the hard (n {hard['n']})" in said and other not in said
+    settings["model"] = "models/my own"
+    assert f"{other} 'models/my own'" in told()
+    _agreement(bare, "openai/x")
+    said = told()
+    assert "labelled pairs in 0.625 [" in said and "Measured in this run." in said and other not in said, "its own"
+    path = evaluate_folder(bare) / "figures.json"
+    write_json(path, [f for f in json.loads(path.read_text()) if "likelihood" not in f["metric"]])
+    assert "labelled pairs" not in told()
 
 
 def _with_stages(run: Run, *before: str) -> None:

@@ -24,6 +24,12 @@ _HEADED = re.compile(
     r"\s*(?:letter |telegram |despatch |reply |report |note )?(?:from|by) (?!the )(.{3,60}?)\s*(?: to |\.|$)",
     re.IGNORECASE,
 )
+_NAME = r"(?:[A-Z][A-Z'’.]*\s+){1,3}[A-Z][A-Z'’-]{2,}"  # in capitals, as printed signatures are
+# A name that a text ends with, the signer's office behind it or not: "JOHN DOE, Secretary of War."
+_SIGNED = re.compile(rf"(?:^|(?<=[a-z][,.:])\s+)({_NAME})(?:,\s[^,:;]{{3,40}})?[.,]?\s*\Z", re.MULTILINE)
+_COUNTERSIGNED = re.compile(r"\bBy,? the [A-Z]\w+:?\s.*", re.DOTALL)  # "By the President: JOHN DOE", not the writer
+_BRACKETED = re.compile(r"\[[^\]]*\]")
+_OF_ONESELF = re.compile(r"\b(?:I|[Mm]e|[Mm]y)\b")
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 CAPTION = 12  # words up to which a text is more likely a heading, a caption or a note than something said
 QUOTED = 0.4  # share of words between quotation marks from which a text is mostly somebody else's
@@ -165,6 +171,9 @@ def suspicions(
         if one.words < CAPTION:
             found.append(Suspicion(one.id, "caption", f"{one.words} words"))
             continue
+        if _BRACKETED.fullmatch(one.text):
+            found.append(Suspicion(one.id, "caption", "all of it stands in square brackets"))
+            continue
         if (share := quoted_share(one.text)) >= QUOTED:
             found.append(Suspicion(one.id, "quotation", f"{share:.0%} of its words are between quotation marks"))
         if why := _other_hand(one, author):
@@ -196,18 +205,24 @@ def surname(author: str) -> str:
 
 
 def _other_hand(one: Writing, author: str) -> str:
-    """A heading that says who wrote, or a name that signs, where it is not the author's."""
-    last = surname(author).lower() if author.split() else ""
-    head = f"{one.title}\n{one.text[:HEAD]}"
-    for line in head.splitlines():
+    """A heading that says who wrote, a name that signs, or a report of what the author said, without the word I."""
+    if not author.split():
+        return ""
+    last = surname(author)
+    for line in f"{one.title}\n{one.text[:HEAD]}".splitlines():
         said = _HEADED.match(line)
-        if said and line.strip().isupper() and last and last not in said[1].lower():
+        if said and line.strip().isupper() and last.lower() not in said[1].lower():
             return f"is headed {' '.join(line.split())!r}"
-    names = [line.strip(" .,") for line in one.text.splitlines()[-4:] if line.strip()]
-    for name in names:
-        signs = re.fullmatch(r"(?:[A-Z][A-Z'’.]*\s+){1,3}[A-Z][A-Z'’-]{2,}", name)
-        if signs and last and last not in name.lower():
-            return f"is signed {name!r}"
+    lines = [line.strip() for line in one.text.splitlines()[-4:] if line.strip()]
+    names = [name for line in lines if re.fullmatch(_NAME, name := line.strip(" .,"))]
+    end = _COUNTERSIGNED.sub("", "\n".join(lines[-3:]))
+    if (signed := _SIGNED.search(end)) and last.lower() not in end.lower():
+        names.append(" ".join(signed[1].split()))
+    if other := next((name for name in names if last.lower() not in name.lower()), ""):
+        return f"is signed {other!r}"
+    titled = rf"\b(?:Mr\.|Mrs\.|Miss|Dr\.|President|Senator) (?:[A-Z]\. )*{re.escape(last)} (?:said|\w+ed)\b"
+    if (told := re.search(titled, one.text)) and not _OF_ONESELF.search(one.text):
+        return f"has {told[0]!r}, and nowhere I"
     return ""
 
 

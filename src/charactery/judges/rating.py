@@ -19,6 +19,10 @@ from charactery.models.subject import Subject
 from charactery.runs import Journal, Row, digest
 
 LIKELIHOOD = "likelihood"
+STUDENT = (
+    "The judge that compares the model's own answers is the model that is trained. It may prefer what it would say "
+    "itself; take another with `judge` in the recipe, and read the likelihood beside the rate."
+)
 TOGETHER = 16  # prompts whose answers are read at once, between two entries of the journal
 
 Progress = Callable[[int], None]

@@ -12,13 +12,14 @@ from charactery.data.pairs import read_pairs
 from charactery.data.prompts import Prompt, read_prompts
 from charactery.errors import ModelNotFound
 from charactery.judges.best_of import choosing
+from charactery.judges.rating import STUDENT
 from charactery.models.local import pick_device
 from charactery.models.speaker import Models
 from charactery.models.subject import BEST_OF, parse_subject
 from charactery.pipeline import person
 from charactery.pipeline.examining import Examining
 from charactery.pipeline.making import Making
-from charactery.pipeline.manifest import STUDENT, manifest
+from charactery.pipeline.manifest import manifest
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import stages
 from charactery.pipeline.reuse import TAKEN, begin, check_reusable

@@ -8,7 +8,7 @@ from charactery.evals.of_run import Examined, evaluate, work_ahead
 from charactery.evals.person.portrait import Sitter, last_year, portray
 from charactery.evals.person.portrait import work_ahead as portrait_ahead
 from charactery.judges.classifier import heard_of
-from charactery.judges.labelled import agreement, by_length, judged, labelled_pairs, same_as
+from charactery.judges.labelled import agreement, by_length, chance_corrected, judged, labelled_pairs, same_as
 from charactery.judges.rating import LIKELIHOOD, judge_named
 from charactery.models.speaker import Speaker
 from charactery.pipeline import person
@@ -31,7 +31,8 @@ class Examining(Common):
         for name in names:
             make = judge_named(name, self.models, self.subject)
             rights[name], outcomes = judged(make, pairs, journal, self.watch.advance)
-            found[name] = {"agreement": agreement(pairs, rights[name]), "outcomes": outcomes}
+            kappa = chance_corrected(pairs, rights[name]).as_dict()
+            found[name] = {"agreement": agreement(pairs, rights[name]), "kappa": kappa, "outcomes": outcomes}
         if len(names) > 1:
             found["same as the likelihood judge"] = same_as(*rights.values()).as_dict()
         write_json(folder / "agreement.json", found)

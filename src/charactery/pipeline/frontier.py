@@ -20,6 +20,7 @@ from charactery.pipeline.recipe import TRAINS
 from charactery.pipeline.watch import Watch
 from charactery.report.figures import evaluate_folder
 from charactery.report.frontier import write_frontier
+from charactery.report.judge import trusted
 from charactery.runs import Journal, Row, Run, digest, read_rows, read_run, stage_kind, write_json, write_rows
 from charactery.stats import Estimate, mean, rate
 
@@ -93,7 +94,7 @@ def measure_frontier(folders: Sequence[Path], out: Path, device: str, watch: Wat
         watch.advance(len(fit))
     write_rows(out / "samples.jsonl", samples)
     write_json(out / "figures.json", rows)
-    write_frontier(rows, character.name, ground.judge.name, out)
+    write_frontier(rows, character.name, ground.judge.name, trusted(chosen), out)
     return rows
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from charactery import __version__
 from charactery.constitution import dump_character
-from charactery.judges.rating import LIKELIHOOD
+from charactery.judges.rating import LIKELIHOOD, STUDENT
 from charactery.models.chat import plain_system
 from charactery.models.local import pick_device, pick_dtype
 from charactery.models.speaker import Models, Speaker
@@ -19,11 +19,6 @@ from charactery.models.weights import EMBEDDED
 from charactery.pipeline.order import Order
 from charactery.pipeline.recipe import AUTHORSHIP, stages
 from charactery.runs import Row, digest, file_digest
-
-STUDENT = (
-    "The judge that compares the model's own answers is the model that is trained. It may prefer what it would say "
-    "itself; take another with `judge` in the recipe, and read the likelihood beside the rate."
-)
 
 
 def manifest(order: Order, models: Models, subject: Subject) -> Row:

@@ -6,6 +6,7 @@ from typing import Any
 from charactery.report.blocks import Block, Heading, Table, Text
 from charactery.report.figures import read_estimate
 from charactery.report.files import stage_file, stage_json, stage_rows
+from charactery.report.judge import WHO, outcome_rows, trusted
 from charactery.report.numbers import count, interval, short_interval
 from charactery.report.source import Source
 from charactery.report.stated import cases, documents
@@ -23,17 +24,11 @@ KINDS = {
 }
 
 OWN = "of its own answers, best against worst"
-WHO = {"likelihood": "the likelihood judge", "authorship": "the authorship judge"}
 REVISED = {
     "The revision, over the first answer": "over the first answer",
     "The revision, over one under an empty principle": "over an empty principle",
     "One under an empty principle, over the first answer": "empty over the first answer",
 }
-OUTCOMES = {
-    "first": "the first answer", "second": "the second", "tie": "a tie", "refusal": "the judge refused",
-    "unparsed": "nothing that could be read", "order": "another with the answers the other way about",
-    "rated": "rated", "empty": "none, the answer was empty", "too long": "none, the answer did not fit the context",
-}  # fmt: skip
 DRAFTED = "of character against plain"
 COMPARED = {"revision": "of revisions", "self-play": "of self-play", "task": "of tasks", "own": "of the user's own"}
 
@@ -158,40 +153,8 @@ def _round(name: str) -> str:
 
 def _judge(source: Source) -> tuple[Block, ...]:
     """How far the judge that compared answers can be trusted."""
-    path = stage_file(source.run, "judge", "agreement.json")
-    found: dict[str, Any] | None = stage_json(source.run, "judge", "agreement.json")
-    if not found or path is None:
-        return ()
-    name = found["judge"]
-    length = read_estimate(found["by_length"], path)
-    rows = []
-    for judge in dict.fromkeys((name, "likelihood")):
-        for row in found[judge]["agreement"]:
-            e = read_estimate(row["estimate"], path)
-            what = "All pairs" if row["group"] == "all" else f"{row['group'].capitalize()}: {row['value']}"
-            rows.append((WHO.get(judge, judge), what, interval(e), f"{e.n:,}", f"{e.missing:,}"))
-    said = "Answers were compared by "
-    said += (
-        f"{WHO.get(name, name)}. How often it prefers the better answer of pairs in which that is known; choosing the "
-    )
-    said += f"longer one is right in {short_interval(length, percent=True)}."
-    blocks: list[Block] = [Heading("The judge"), Text(said)]
-    header = ("Judge", "Pairs", "Right [95%]", "n", "Without a verdict")
-    blocks.append(Table(header, tuple(rows), frozenset({"Right [95%]", "n", "Without a verdict"})))
-    whole = read_estimate(found[name]["agreement"][0]["estimate"], path)
-    if whole.low is None or whole.low <= 0.5:
-        said = "This judge is not clearly better than a coin on these pairs; what it chose may be anything."
-        blocks.append(Text(said, "warning"))
-    verdicts = [
-        row for judge in dict.fromkeys((name, "likelihood")) for row in _verdicts(found[judge], WHO.get(judge, judge))
-    ]
-    blocks.append(Table(("Judge", "What it said", "How often"), tuple(verdicts), frozenset({"How often"})))
-    if same := found.get("same as the likelihood judge"):
-        said = (
-            f"Where both have a verdict, it agrees with the likelihood judge in {interval(read_estimate(same, path))}."
-        )
-        blocks.append(Text(said))
-    return tuple(blocks)
+    blocks = trusted(source.run)
+    return (Heading("The judge"), *blocks) if blocks else ()
 
 
 def _samples(source: Source, name: str) -> tuple[Block, ...]:
@@ -199,29 +162,26 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     found: dict[str, Any] | None = stage_json(source.run, name, "counts.json")
     if not found:
         return ()
-    said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and of each prompt's "
-    said += f"the best was set against the worst by {WHO.get(found['judge'], found['judge'])}: "
-    said += f"{count(found['pairs'], 'pair')}."
-    rows = [(f"Verdict: {verdict}", n) for _, verdict, n in _verdicts(found)]
     names = source.run.manifest["stages"]
     after = [stage_kind(n) for n in names[names.index(name) + 1 :] if stage_kind(n) in ("sft", "dpo", "grpo")]
-    if "learnt" in found and after[:1] == ["sft"]:
-        rows.append(
-            (f"Best of a prompt, fit to be learnt from and rated {found['least']:g} or more", f"{found['learnt']:,}")
-        )
+    filters = "learnt" in found and after[:1] == ["sft"]
+    said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and "
+    said += f"{WHO.get(found['judge'], found['judge'])} rated them."
+    if filters:
+        said += f" SFT learns each prompt's best, if it is fit to be learnt from and rated {found['least']:g} or more: "
+        said += f"{count(found['learnt'], 'answer')}."
+    rows = [(f"Verdict: {verdict}", n) for _, verdict, n in outcome_rows(found)]
     rows += [(f"Unfit to be learnt from: {k}", f"{n:,}") for k, n in found["faults"].items()]
-    rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
-    blocks = _confounds(source, name, f"Its own answers{_round(name)}") or (Heading(f"Its own answers{_round(name)}"),)
+    blocks: tuple[Block, ...] = (Heading(f"Its own answers{_round(name)}"),)
+    if not filters or "dpo" in after:
+        said += f" Of each prompt's the best is set against the worst: {count(found['pairs'], 'pair')}."
+        rows += [(f"Prompts without a pair: {k}", f"{n:,}") for k, n in found["unpaired"].items()]
+        blocks = _confounds(source, name, f"Its own answers{_round(name)}") or blocks
     return *blocks, Text(said), Table(("What", "How many"), tuple(rows), frozenset({"How many"}))
 
 
-def _verdicts(found: dict[str, Any], judge: str = "") -> list[tuple[str, str, str]]:
-    """What the judge said how often, what was no verdict with it; none of the runs that did not count it."""
-    return [(judge, OUTCOMES.get(k, k), f"{n:,}") for k, n in (found.get("outcomes") or {}).items() if n]
-
-
 def _said(found: dict[str, Any]) -> tuple[Block, ...]:
-    rows = tuple((said, n) for _, said, n in _verdicts(found))
+    rows = tuple((said, n) for _, said, n in outcome_rows(found))
     return (Table(("What the judge said", "How often"), rows, frozenset({"How often"})),) if rows else ()
 
 

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from charactery.report.blocks import Block, Plot, Report, Section, Table, Text
-from charactery.report.data import WHO
 from charactery.report.figures import read_estimate
 from charactery.report.forest import NARROW
+from charactery.report.judge import WHO
 from charactery.report.markdown import render_markdown
 from charactery.report.numbers import NONE, interval, number, short, short_interval
 from charactery.report.page import render_page
@@ -47,16 +47,19 @@ class Way:
     places: tuple[Place, ...]
 
 
-def write_frontier(rows: Sequence[Row], character: str, judge: str, out: Path) -> Path:
-    """Write `report.html`, `report.md` and its picture into `out`; rows are those of figures.json. Returns the HTML."""
-    report = frontier_report(rows, character, judge, out / "figures.json")
+def write_frontier(rows: Sequence[Row], character: str, judge: str, trust: Sequence[Block], out: Path) -> Path:
+    """Write `report.html`, `report.md` and its picture into `out`; rows are those of figures.json. Returns the HTML.
+
+    `trust` is what is known of how far the judge can be trusted.
+    """
+    report = frontier_report(rows, character, judge, trust, out / "figures.json")
     page = out / "report.html"
     write_text(page, render_page(report))
     write_text(out / "report.md", render_markdown(report, out / "report_files"))
     return page
 
 
-def frontier_report(rows: Sequence[Row], character: str, judge: str, path: Path) -> Report:
+def frontier_report(rows: Sequence[Row], character: str, judge: str, trust: Sequence[Block], path: Path) -> Report:
     """The report, before it is HTML or markdown."""
     ways, who = _ways(rows, path), WHO.get(judge, judge)
     head = ("Run", "At", "KL, nats an answer [95%]", "Rating [95%]", "In character [95%]", "Tokens [95%]", "n")
@@ -83,7 +86,10 @@ def frontier_report(rows: Sequence[Row], character: str, judge: str, path: Path)
     )
     return Report(
         f"{character}: the best of n against training", "", (f"Judge: {who}.",), ("Rating by KL.", _sentences(ways)),
-        (Section("frontier", "Rating by KL from the plain model", blocks),),
+        (
+            Section("frontier", "Rating by KL from the plain model", blocks),
+            *([Section("judge", "The judge", tuple(trust))] if trust else []),
+        ),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from charactery.judges.classifier import OTHERS, SHUFFLED
 from charactery.report.blocks import Block, Code, Folded, Heading, Plot, Table, Text
 from charactery.report.curves import Line, Panel, curves
 from charactery.report.files import stage_json, stage_rows
+from charactery.report.judge import likelihood_right
 from charactery.report.numbers import NONE, duration, interval, number, short_interval
 from charactery.report.results import definitions
 from charactery.report.source import Source
@@ -177,7 +178,7 @@ def method(source: Source) -> tuple[Block, ...]:
             said += " The drafts learnt from were picked by a classifier of the same kind, which may favour this "
             said += "judge. The likelihood had no part in picking, so read it beside the rate."
         blocks.append(Text(said))
-    blocks += _likelihood(source)
+    blocks += [*_likelihood(source), *likelihood_right(source)]
     if length and (length.estimate.value or 0) > 0.8:
         blocks.append(
             Text(

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from charactery.report.blocks import Block, Report, Section, Text
-from charactery.report.data import WHO, data
+from charactery.report.data import data
 from charactery.report.examples import examples
+from charactery.report.judge import WHO
 from charactery.report.making import method, repeat, stages, training
 from charactery.report.markdown import render_markdown
 from charactery.report.moved import moved
