@@ -295,7 +295,7 @@ def test_a_folder_of_texts_is_enough(person_run: tuple[Path, list[str]], talking
     what others wrote about them is learnt second, less what they quote."""
     _, (command, captain, *arguments) = person_run
     file, about = tmp_path / "marrow.md", tmp_path / "about"
-    file.write_text("---\nname: A. Marrow\nsummary: Of the letters.\nabout: about\n---\n")
+    file.write_text("---\nname: A. Marrow\nwritings: letters\nabout: about\n---\n")
     about.mkdir()
     for n in range(6):
         (about / f"life {n}.txt").write_text(text_of([*SEA, *LAND], random.Random(n)))

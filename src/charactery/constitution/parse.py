@@ -283,7 +283,8 @@ class _Body:
         if fence is not None:
             raise self.fail(f"a fenced block ({fence}) is never closed", len(self.lines))
         close_section()
-        if not introduction_line and not any(s.traits or s.text.strip() for s in sections):
+        says = introduction_line or any(s.traits or s.text.strip() for s in sections)
+        if not says and not self.settings.get("writings"):  # then a person's texts say who speaks
             raise self.fail("says nothing below the settings; write an introduction and at least one trait", self.start)
         return title, _trim(introduction), introduction_line, sections
 
