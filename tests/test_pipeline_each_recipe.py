@@ -56,6 +56,7 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
             assert 0 <= len(read_rows(stage(out, f"sham-{kind}") / "log.jsonl")) - sum(steps) < len(names), kind
     asked = charactery(talking_cache, "ask", str(out), "What is a budget?", "--max-tokens", "20")
     assert asked.returncode == 0 and manifest["trained"] == names_of_training(manifest)[-1], asked.stderr
+    assert "likelihood judge prefers the better answer" in (out / "report.md").read_text()
     again = begun_again(out, OWN.get(recipe, manifest["trained"]), tmp_path)
     for where in ("charactery.train.trainers:_Progress.on_save", "charactery.pipeline.examining:evaluate"):
         killed = charactery(talking_cache, where, "1", "before", *arguments, "--out", str(again), code=ASSASSIN)
@@ -248,6 +249,7 @@ def test_best_of_n_and_trainings_by_kl(
     assert all(row["kl"]["low"] < row["kl"]["value"] < row["kl"]["high"] for row in rows if row["kl"])
     assert all(row["rate"]["n"] + row["rate"]["missing"] == 12 for row in rows)
     page = (out / "report.html").read_text()
+    assert ">The judge</h2>" in page and "Answers were compared by the likelihood judge" in page
     assert "Rating by KL" in page and (out / "report_files" / "frontier.png").exists()
     before = (out / "figures.json").read_bytes()
     assert charactery(talking_cache, *command).returncode == 0
