@@ -49,7 +49,7 @@ ROUNDS = 10_000
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledText:
     """A text that was read: its id, the stratum it was drawn from, and what it is."""
 
     id: str
@@ -63,7 +63,7 @@ class Labelled:
 
 
 def figures(
-    labelled: Sequence[Labelled], kinds: Mapping[str, set[str]], held: Mapping[str, int]
+    labelled: Sequence[LabelledText], kinds: Mapping[str, set[str]], held: Mapping[str, int]
 ) -> dict[str, Estimate]:
     """Precision, in all and by kind of doubt, and recall. `kinds` is what each suspect is doubted for, by id; `held`
     is how many texts each stratum holds."""
@@ -76,7 +76,7 @@ def figures(
     return given | {"recall": recall(labelled, set(kinds), weight)}
 
 
-def precision(doubted: Sequence[Labelled], weight: Mapping[str, float]) -> Estimate:
+def precision(doubted: Sequence[LabelledText], weight: Mapping[str, float]) -> Estimate:
     """Weighted share of texts doubted that are not the person's own."""
     if not doubted:
         return nothing()
@@ -89,7 +89,7 @@ def precision(doubted: Sequence[Labelled], weight: Mapping[str, float]) -> Estim
     return Estimate(share, low, high, len(doubted), method="Wilson, effective n of weights")
 
 
-def recall(labelled: Sequence[Labelled], suspects: set[str], weight: Mapping[str, float]) -> Estimate:
+def recall(labelled: Sequence[LabelledText], suspects: set[str], weight: Mapping[str, float]) -> Estimate:
     """Weighted share of texts not the person's own that are suspects."""
     strata: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for one in labelled:
@@ -124,7 +124,7 @@ def main() -> None:
     for one in suspicions(writings, "Abraham Lincoln"):
         kinds[one.id].add(one.kind)
     rows = [row for row in read_rows(LABELS) if row["sample"] == asked.sample]
-    labelled = [Labelled(str(row["line"]), row["stratum"], row["label"]) for row in rows]
+    labelled = [LabelledText(str(row["line"]), row["stratum"], row["label"]) for row in rows]
     print(f"{len(kinds)} of {len(writings)} texts come under suspicion, {len(labelled)} of all were read")
     for name, figure in figures(labelled, kinds, STRATA[asked.sample]).items():
         print(f"{name:24} {figure}")

@@ -7,15 +7,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where `benchmarks` lies
 
-from benchmarks.writings_check import LABELS, STRATA, Labelled, figures
+from benchmarks.writings_check import LABELS, STRATA, LabelledText, figures
 
 from charactery.runs import read_rows
 from charactery.stats import wilson
 
 # 4 of 40 suspects and 2 of 20 others were read: each stands for ten.
 READ = [
-    Labelled("a", "suspects", "caption"), Labelled("b", "suspects", "own"), Labelled("c", "suspects", "other hand"),
-    Labelled("d", "suspects", "own"), Labelled("e", "rest", "quotation"), Labelled("f", "rest", "own"),
+    LabelledText("a", "suspects", "caption"), LabelledText("b", "suspects", "own"),
+    LabelledText("c", "suspects", "other hand"),
+    LabelledText("d", "suspects", "own"), LabelledText("e", "rest", "quotation"), LabelledText("f", "rest", "own"),
 ]  # fmt: skip
 KINDS = {"a": {"caption", "duplicate"}, "b": {"duplicate"}, "c": {"other hand"}, "d": {"quotation", "other hand"}}
 
@@ -39,7 +40,7 @@ def test_recall_weighs_strata_by_what_they_hold() -> None:
 
 
 def test_nothing_found_and_nothing_doubted() -> None:
-    given = figures([Labelled("f", "rest", "own")], {}, {"rest": 9})
+    given = figures([LabelledText("f", "rest", "own")], {}, {"rest": 9})
     assert given["precision"].value is None and given["recall"].value is None
 
 

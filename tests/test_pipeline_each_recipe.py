@@ -54,6 +54,9 @@ def test_every_recipe_that_ships_goes_through(recipe: str, talking_cache: Path, 
         steps = [len(read_rows(stage(out, n) / "log.jsonl")) for n in names]
         if names:  # rows over a whole number of batches are left out, once for each of the real stages
             assert 0 <= len(read_rows(stage(out, f"sham-{kind}") / "log.jsonl")) - sum(steps) < len(names), kind
+    if recipe.startswith("introspect-"):
+        told = {len(row["prompt"]) for row in read_rows(stage(out, "reflections.r1") / "sft.jsonl")}
+        assert told == ({0} if recipe == "introspect-text" else {1})
     asked = charactery(talking_cache, "ask", str(out), "What is a budget?", "--max-tokens", "20")
     assert asked.returncode == 0 and manifest["trained"] == names_of_training(manifest)[-1], asked.stderr
     assert "likelihood judge prefers the better answer" in (out / "report.md").read_text()

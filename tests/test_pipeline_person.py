@@ -14,13 +14,15 @@ import pytest
 from charactery.constitution import dump_character, find_character, parse_character
 from charactery.data import passages
 from charactery.data.passages import Passage
-from charactery.data.writings import read_writings, shingles
+from charactery.data.self_play import playable
+from charactery.data.writings import Writing, read_writings, shingles
 from charactery.errors import BadData
 from charactery.models.local import LocalModel
 from charactery.models.speaker import Speaker
 from charactery.models.subject import parse_subject
 from charactery.pipeline import distil
 from charactery.pipeline.counts import Counts
+from charactery.pipeline.manifest import _texts
 from charactery.pipeline.order import Order
 from charactery.pipeline.person import learnt_row, persona_rows, seen
 from charactery.pipeline.plan import ASKED_OF_A_PERSON, foresee
@@ -315,6 +317,21 @@ def test_a_folder_of_texts_is_enough(person_run: tuple[Path, list[str]], talking
     assert "3 passages of what others wrote about A. Marrow" in report
 
 
+def test_what_quotes_the_person_is_left_out(tmp_path: Path) -> None:
+    mine, _ = write_letters(tmp_path)
+    his, rng = read_writings(mine), random.Random(1)
+    some = " ".join(his[0].text.split()[12:22])
+    lives = [Writing(name, text_of(LAND, rng, 8) + f" {quoted}.") for name, quoted in (("a", some), ("b", some[:30]))]
+    assert {p.document for p in passages.about(lives, his, 200, 9, 0)} == {"about/b"}
+
+
+def test_what_answers_nothing_is_not_played_against() -> None:
+    rows: list[Any] = [
+        {"kind": "about", "prompt": []}, {"kind": "task", "prompt": [{}]}, {"kind": "writing", "prompt": [{}]},
+    ]  # fmt: skip
+    assert playable(rows) == rows[2:]
+
+
 def test_texts_about_the_person_that_only_quote_are_a_sentence(tmp_path: Path) -> None:
     mine, _ = write_letters(tmp_path)
     his = read_writings(mine)
@@ -332,5 +349,12 @@ def test_about_is_read_from_the_file_and_refused_where_nothing_is_learnt_from_te
     order = Order(character, tmp_path / "run", recipe=find_recipe("person"), device="cpu")
     with pytest.raises(BadData, match=r"lives: there is nothing here.* or give --about PATH"):
         order.check()
+    none = replace(order, recipe=replace(order.recipe, writings=replace(order.recipe.writings, about=0.0)))
+    none.check()  # nothing is looked for where nothing of it would be learnt
+    (tmp_path / "lives").mkdir()
+    (tmp_path / "lives" / "a.txt").write_text("She was a pilot.")
+    read = _texts(order)
+    (tmp_path / "lives" / "a.txt").write_text("She was a baker.")
+    assert [side for side in read if read[side] != _texts(order)[side]] == ["about"]
     said = refused("train", "captain", "--recipe", "distill", "--about", str(tmp_path))
     assert "--about" in said and "has no stage `writings`" in said

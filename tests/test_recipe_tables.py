@@ -38,6 +38,13 @@ def axes(recipes: ModuleType) -> ModuleType:
     return axes_table
 
 
+@pytest.fixture
+def people(recipes: ModuleType) -> ModuleType:
+    import person_table
+
+    return person_table
+
+
 def row(rate: float, training: int = 100, code: str = "aaaaaaaabbbb") -> dict[str, Any]:
     rates: dict[str, Any] = {name: {s: share(rate, 60) for s in ("trained", "sham", "prompted", "plain")}
              for name in ("in character", "elsewhere")}  # fmt: skip
@@ -322,3 +329,63 @@ def test_what_reports_say_of_the_likelihood_judge_is_what_the_table_has(monkeypa
     [row] = [r for r in json.loads(judges_table.KEPT.read_text())["judges"].values() if r["judge"] == "likelihood"]
     assert measured() == judges_table.shipped(row)
     assert row["read"] == judges_table.what_is_read(), "pairs, characters or foils are others now: measure it again"
+
+
+# -- a person
+
+
+def sitter(score: float, code: str = "aaaaaaaabbbb") -> dict[str, Any]:
+    of = {"score": around(score, 0.1, 80), "pass": share(0.4, 80), "copied": share(0.0, 80)}
+    later = {"never known": share(0.25, 20), "known": share(0.1, 20), "told apart": around(0.6, 0.1, 40)}
+    return of | {
+        "roles": {"plain": of, "trained": of, "sham": of}, "later": {"trained": later}, "AUC": around(0.8, 0.1, 80),
+        "held out": around(0.05, 0.1, 80), "contradiction": around(0.5, 0.1, 16), "chat frame": around(1.2, 0.1, 20),
+        "tokens": 5000, "writings": {"seen": 1234}, "code": code,
+    }  # fmt: skip
+
+
+def test_a_persons_page_has_a_line_for_each_run_and_a_picture_of_more_than_one(
+    people: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "TABLE", tmp_path / "docs" / "person.md")
+    kept = {"lincoln, 160 passages": sitter(0.3), "lincoln, 40 passages": sitter(0.2, "ccccccccdddd")}
+    people.write_page({name: kept[name] for name in [*kept][:1]})
+    assert not (tmp_path / "docs" / "images").exists()
+    claims = {"contradiction": around(0.4, 0.1, 16), "less than the first": {"contradiction": around(0.1, 0.2, 16)}}
+    made_up = {
+        "tokens": 5100,
+        "code": "aaaaaaaabbbb",
+        "claims": {people.PERSON.name: claims, people.EQUAL.name: claims},
+    }
+    people.write_page(kept | {people.EQUAL.name: made_up})
+    page = (tmp_path / "docs" / "person.md").read_text()
+    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in page.splitlines() if line.startswith("| ")]
+    by_name = {row[0]: row for row in cells}
+    assert [c.partition(" ")[0] for c in by_name["lincoln, 40 passages"][1:7]] == [
+        "1,234", "0.2", "0.4", "0.25", "0.1", "0.5",
+    ]  # fmt: skip
+    assert by_name["captain, as many tokens"][1] == "5,100"
+    assert by_name["captain, as many tokens"][3].startswith("0.1 ")
+    assert "compare those with the same *code*" in page and "sham 0.3 [" in page
+    assert [count for count, _ in people.curve(kept)] == [40, 160]
+    assert (tmp_path / "docs" / "images" / "person-curve.png").exists()
+
+
+def test_somebody_made_up_is_trained_on_as_many_tokens_as_the_person(
+    people: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CharacteryError, match="are to be there first, to count their tokens"):
+        people.command(people.EQUAL, tmp_path)
+    for cell in (people.PERSON, people.COUNTED):
+        cell.folder(tmp_path).mkdir()
+        (cell.folder(tmp_path) / "report.html").touch()
+    read = {str(people.PERSON.folder(tmp_path)): 600, str(people.COUNTED.folder(tmp_path)): 700}
+    monkeypatch.setattr(people, "parse_subject", lambda text: text)
+    monkeypatch.setattr(people, "trained_tokens", read.__getitem__)
+    monkeypatch.setattr(people, "reusable", lambda run: False)
+    asked = people.command(people.EQUAL, tmp_path)
+    assert asked[asked.index("--sft-epochs") + 1] == str(3.5 * 600 / 700)
+    assert "--sham" in people.command(people.PERSON, tmp_path)
+    few = people.command(people.Cell("lincoln", 40), tmp_path)
+    recipe = find_recipe(few[few.index("--recipe") + 1])
+    assert recipe.writings.passages == 40 and recipe.stages == find_recipe("person").stages

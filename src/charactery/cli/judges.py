@@ -59,10 +59,11 @@ def judge(
         typer.echo(f"{name}: {found['pairs']} pairs in {found['seconds']} s")
         for row in found["agreement"]:
             said = Estimate(**row["estimate"])
-            typer.echo(f"  {row['value'] if row['group'] != 'all' else 'right':<16} {said}")
-        typer.echo(f"  {'kappa':<16} {Estimate(**found['kappa'])}")
+            what = "right" if row["group"] == "all" else f"{row['group']} {row['value']}"
+            typer.echo(f"  {what:<26} {said}")
+        typer.echo(f"  {'kappa':<26} {Estimate(**found['kappa'])}")
         length = Estimate(**found["by_length"])
-        typer.echo(f"  {'by length alone':<16} {length}")
+        typer.echo(f"  {'by length alone':<26} {length}")
         if length.low is not None and length.high is not None and not length.low <= 0.5 <= length.high:
             typer.echo(
                 "  length gives the better answer away: a judge may be right by it and know nothing of character"

@@ -285,7 +285,11 @@ class _Body:
         close_section()
         says = introduction_line or any(s.traits or s.text.strip() for s in sections)
         if not says and not self.settings.get("writings"):  # then a person's texts say who speaks
-            raise self.fail("says nothing below the settings; write an introduction and at least one trait", self.start)
+            raise self.fail(
+                "says nothing below the settings; write an introduction and at least one trait, or name a person's "
+                "texts with `writings:`",
+                self.start,
+            )
         return title, _trim(introduction), introduction_line, sections
 
     def trait_line(self, draft: _Draft, into: str | None, line: str, number: int, fenced: bool) -> str | None:

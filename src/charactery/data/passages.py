@@ -16,6 +16,7 @@ from charactery.data.writings import CAPTION, MONTHS, Writing, shingles, surname
 from charactery.errors import BadData
 
 LEAST = 20  # words of a passage
+QUOTED = 8  # words in a row that a text about the author has of the author's, from which it quotes
 SHARED = 0.2  # share of a passage's five-word runs that stand elsewhere, from which it is taken from there
 LONGER = 1.25  # factor by which the words of matched passages may differ
 YEARS = 25  # by which their dates may differ
@@ -196,14 +197,14 @@ def _apart(passage: Passage, years: Sequence[int]) -> int:
 def about(writings: Sequence[Writing], his: Sequence[Writing], words: int, most: int, seed: int) -> list[Passage]:
     """Passages of texts about the author, at most so many, drawn by the seed.
 
-    None that holds the author's words: they would be learnt as somebody else's, and held-out ones be seen. Raises
-    BadData where none is left.
+    None that has eight words in a row of the author's: they would be learnt as somebody else's, and held-out ones be
+    seen. Raises BadData where none is left.
     """
-    known = {gram for writing in his for gram in shingles(writing.text)}
+    known = {run for writing in his for run in shingles(writing.text, QUOTED)}
     passages = [
         replace(p, id=f"{ABOUT}/{p.id}", document=f"{ABOUT}/{p.document}") for w in writings for p in cut(w, words)
     ]
-    fit = [p for p in passages if not taken(p, known)]
+    fit = [p for p in passages if not shingles(p.text, QUOTED) & known]
     if not fit:
         raise BadData(
             f"the texts about the author have {len(passages)} passages of {LEAST} words and more, and none that is not "

@@ -52,6 +52,6 @@ def self_play(
 
 
 def playable(rows: Sequence[Row]) -> list[Row]:
-    """The rows self-play draws from: all but documents, which answer nothing, and tasks, whose pairs set plain answers
+    """The rows self-play draws from: all but texts, which answer nothing, and tasks, whose pairs set plain answers
     against the character's."""
-    return [row for row in rows if row["kind"] not in ("task", "document", "constitution")]
+    return [row for row in rows if row["prompt"] and row["kind"] != "task"]

@@ -27,7 +27,10 @@ _HEADED = re.compile(
 _NAME = r"(?:[A-Z][A-Z'’.]*\s+){1,3}[A-Z][A-Z'’-]{2,}"  # in capitals, as printed signatures are
 # A name that a text ends with, the signer's office behind it or not: "JOHN DOE, Secretary of War."
 _SIGNED = re.compile(rf"(?:^|(?<=[a-z][,.:])\s+)({_NAME})(?:,\s[^,:;]{{3,40}})?[.,]?\s*\Z", re.MULTILINE)
-_COUNTERSIGNED = re.compile(r"\bBy,? the [A-Z]\w+:?\s.*", re.DOTALL)  # "By the President: JOHN DOE", not the writer
+# "By the President: JOHN DOE" is not who wrote it
+_COUNTERSIGNED = re.compile(
+    r"\bBy,? the [A-Z]\w+(?: of [A-Z]\w+)?:\s.*", re.DOTALL
+)  # "By the President: JOHN DOE", not the writer
 _BRACKETED = re.compile(r"\[[^\]]*\]")
 _OF_ONESELF = re.compile(r"\b(?:I|[Mm]e|[Mm]y)\b")
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
@@ -245,10 +248,10 @@ def _duplicates(writings: Sequence[Writing]) -> Iterable[Suspicion]:
             holders[gram].append(one.id)
 
 
-def shingles(text: str) -> set[tuple[str, ...]]:
-    """Every five words in a row, in small letters."""
+def shingles(text: str, long: int = SHINGLE) -> set[tuple[str, ...]]:
+    """Every five words in a row, or so many, in small letters."""
     words = [w.lower() for w in _WORD.findall(text)]
-    return {tuple(words[n : n + SHINGLE]) for n in range(len(words) - SHINGLE + 1)}
+    return {tuple(words[n : n + long]) for n in range(len(words) - long + 1)}
 
 
 def exclusions(path: Path) -> set[str]:

@@ -53,7 +53,7 @@ def read_labelled(path: Path) -> list[Labelled]:
             if not isinstance(row.get(name), str) or not row[name].strip():
                 raise BadData(f'needs "{name}" as text that is not empty', path, number)
         for name in TOLD:
-            if not isinstance(row.get(name, ""), str | int):
+            if isinstance(row.get(name), bool) or not isinstance(row.get(name, ""), str | int):
                 raise BadData(f'has a "{name}" that is no text; write it as text or leave it out', path, number)
         if row["better"].strip() == row["worse"].strip():
             raise BadData("has the same text as better and as worse; change one or leave the pair out", path, number)

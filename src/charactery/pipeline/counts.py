@@ -202,7 +202,7 @@ class Counts:
         """Rows, over all SFT stages; documents and cases as so many rows of common length."""
         recipe, sizes = self.order.recipe, self.order.sizes
         told, longest = recipe.reflections, recipe.sampler.max_tokens
-        about = recipe.writings.about if self.order.about or self.order.character.about else 0
+        about = recipe.writings.about if self.order.reads_about else 0
         by_kind = {
             "reflections": min(self.reflected, -(-told.tokens // longest)) if told.tokens else self.reflected,
             "revisions": sizes.train + sizes.tasks, "pairs": self.own_pairs or sizes.train + sizes.tasks,

@@ -61,6 +61,11 @@ class Order:
         """Whether the recipe learns from a person's texts."""
         return any(stage_kind(name) == "writings" for name in self.recipe.own_stages)
 
+    @property
+    def reads_about(self) -> bool:
+        """Whether it learns from texts about the person, too."""
+        return bool(self.about or self.character.about) and self.recipe.writings.about > 0
+
     def texts(self) -> dict[str, list[Writing]]:
         """The author's texts, the others' and, if any are named, those about the author, less those that their lists
         leave out. Raises BadData where named ones are not there."""
@@ -68,7 +73,7 @@ class Order:
             AUTHOR: (self.writings, self.character.writings, "writings"),
             OTHERS: (self.others, self.character.others, "others"),
         }
-        if self.about or self.character.about:
+        if self.reads_about:
             named[ABOUT] = (self.about, self.character.about, "about")
         found = {}
         for side, (given, in_file, name) in named.items():

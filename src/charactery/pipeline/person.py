@@ -59,7 +59,7 @@ def gather(
         *persona_rows(order, prompts),
         *(r for r in sft_rows(drafts, CHARACTER) if r["kind"] == "task"),
     ]
-    tokens, learnt_about = seen([*rows, *beside], order, speaker), sum(row["kind"] == ABOUT for row in beside)
+    tokens = seen([*rows, *beside], order, speaker)
     write_rows(folder / "sft.jsonl", [*rows, *beside])
     for side in SIDES:
         some = asked(judged[side], questions)
@@ -73,7 +73,7 @@ def gather(
                                         "judge": len(judged[side])}
             for side in SIDES
         },
-        **({ABOUT: _held(texts[ABOUT]) | {"learnt": learnt_about}} if ABOUT in texts else {}),
+        **({ABOUT: _held(texts[ABOUT])} if ABOUT in texts else {}),
         "left_out": parts.left_out, "questions": origins, "tokens": tokens, "pairs": len(pairs), "unmatched": lone,
         "genres": {side: _genres(passages) for side, passages in (("learnt", learnt), *judged.items())},
         "tested": _genres([one for one, _ in pairs]),
@@ -91,9 +91,9 @@ def learnt_row(passage: Passage, who: str) -> Row:
 def about_rows(order: Order, texts: Mapping[str, Sequence[Writing]], beside: int) -> list[Row]:
     """What others wrote about the person, as text and not as answers, beside so many passages of the person's own."""
     told = order.recipe.writings
-    most = round(told.about * beside)
-    if ABOUT not in texts or not most:
+    if ABOUT not in texts:
         return []
+    most = round(told.about * beside)
     return [
         {"id": p.id, "kind": ABOUT, "subject": ABOUT, "seed": 0, "year": p.year, "prompt": [],
          "completion": [assistant(p.text)]}
@@ -115,7 +115,8 @@ def persona_rows(order: Order, prompts: Sequence[Prompt]) -> list[Row]:
 
 
 def seen(rows: Sequence[Row], order: Order, speaker: Speaker, steps: int | None = None) -> Row:
-    """Tokens of the writings: of the passages learnt from, and as often as SFT meets them, and how many passages.
+    """Tokens of the writings: of the passages learnt from, and as often as SFT meets them, and how many passages; also
+    of those about the author.
 
     In so many steps, where it stopped before its end.
     """
@@ -132,6 +133,7 @@ def seen(rows: Sequence[Row], order: Order, speaker: Speaker, steps: int | None 
     return {
         "passages": len([id for id in counts if met[id]]), "distinct": sum(n for id, n in counts.items() if met[id]),
         "seen": sum(n * met[id] for id, n in counts.items()),
+        ABOUT: sum(row["kind"] == ABOUT and met[row["id"]] > 0 for row in rows),
     }  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def _samples(source: Source, name: str) -> tuple[Block, ...]:
     after = [stage_kind(n) for n in names[names.index(name) + 1 :] if stage_kind(n) in ("sft", "dpo", "grpo")]
     filters = "learnt" in found and after[:1] == ["sft"]
     said = f"The model wrote {found['answers']:,} answers to {count(found['prompts'], 'prompt')}, and "
-    said += f"{WHO.get(found['judge'], found['judge'])} rated them."
+    said += f"{WHO.get(found['judge'], found['judge'])} {'rated' if found['judge'] in WHO else 'compared'} them."
     if filters:
         said += f" SFT learns each prompt's best, if it is fit to be learnt from and rated {found['least']:g} or more: "
         said += f"{count(found['learnt'], 'answer')}."

@@ -56,7 +56,7 @@ def _writings(source: Source) -> tuple[Block, ...]:
     said += "plain model; the passage is learnt as its answer."
     if about := counts.get("about"):
         said += (
-            f" Beside them it learnt {count(about['learnt'], 'passage')} of what others wrote about {source.name} "
+            f" Beside them it learnt {count(tokens['about'], 'passage')} of what others wrote about {source.name} "
             f"({count(about['texts'], 'text')}, {about['words']:,} words), as text, and not as answers."
         )
     rows = []

@@ -35,7 +35,7 @@ class Look:
     dials: tuple[DialView, ...] = ()
     profiles: tuple[str, ...] = ()
     text: Parts = field(default_factory=list)
-    traits: int = 0
+    trains: bool = False  # whether there is anything to train on: traits, or a person's texts
 
     @property
     def turned(self) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def look(text: str, turned: dict[str, float], profile: str, reader: str, mix: fl
     dials = tuple(_dial(set_to, name) for name in character.dials)
     return Look(
         None, character.name, report.faults, tuple(run for run in report.not_run if run[0] != "manifest"), dials,
-        tuple(character.profiles), parts, sum(1 for _ in set_to.traits()),
+        tuple(character.profiles), parts, bool(character.writings or [*set_to.traits()]),
     )  # fmt: skip
 
 

@@ -83,8 +83,6 @@ class Plan:
         if "/" in self.recipe or self.recipe.endswith(".toml"):
             raise CharacteryError("choose one of the recipes; `charactery train --recipe FILE` takes your own")
         character = named_character(self.character, shelf, self.profile).turned(dict(self.dials))
-        if not any(True for _ in character.traits()):
-            raise CharacteryError("has no traits (### headings under ## sections)", character.path)
         return Order(
             character, runs / self.name, self.model, seed=self.seed, sham=self.sham, recipe=self._recipe(),
             command=tuple(self.command(shelf, runs)),

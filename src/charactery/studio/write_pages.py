@@ -51,7 +51,7 @@ def write_routes(desk: Desk, templates: jinja2.Environment) -> APIRouter:
         query += [("profile", profile)] if profile in seen.profiles else []
         return {
             "look": seen, "readers": READERS, "profile": profile, "opened": opened, "saved": saved,
-            "train": f"/train?{urlencode(query)}" if saved and seen.traits else "",
+            "train": f"/train?{urlencode(query)}" if saved and seen.trains else "",
             "talk": f"/talk?subject={quote(shelf.subject(opened))}" if saved and not seen.broken else "",
         }  # fmt: skip
 

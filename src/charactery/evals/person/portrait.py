@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charactery.data.writings import Writing, years_of
+from charactery.data.writings import Writing, shingles, years_of
 from charactery.evals.person.claims import claim_figures
 from charactery.evals.scored import option_scores
 from charactery.judges.authorship import ByAuthorship
@@ -88,10 +88,10 @@ def _authorship(sitter: Sitter, journal: Journal) -> tuple[dict[str, Any], float
     spoken = [r for r in first_answers(sitter.answers) if r["subject"] in sitter.subjects]
     cases = [Case((user(r["messages"][-2]["content"]),), (r["answer"],)) for r in spoken]
     scores = [v for (v,) in sitter.judge.rate(cases, journal, sitter.progress).values]
-    known = {gram for w in sitter.writings for gram in runs_of(w.text)}
+    known = {run for w in sitter.writings for run in shingles(w.text, COPIED)}
     rows: list[Row] = [
         {"subject": r["subject"], "id": r["id"], "score": score, "answer": r["answer"],
-         "copied": bool(runs_of(r["answer"]) & known) if r["answer"].strip() else None}
+         "copied": bool(shingles(r["answer"], COPIED) & known) if r["answer"].strip() else None}
         for r, score in zip(spoken, scores, strict=True)
     ]  # fmt: skip
     write_rows(sitter.folder / "answers.jsonl", rows)
@@ -124,12 +124,6 @@ def passing(threshold: float | None, plain: Sequence[float | None]) -> float | N
 
 def _above(score: float | None, threshold: float | None) -> bool | None:
     return None if score is None or threshold is None else score > threshold
-
-
-def runs_of(text: str) -> set[tuple[str, ...]]:
-    """Every eight words in a row, in small letters."""
-    words = re.findall(r"\w+", text.lower())
-    return {tuple(words[n : n + COPIED]) for n in range(len(words) - COPIED + 1)}
 
 
 def things(last: int | None) -> list[Row]:
