@@ -162,7 +162,7 @@ def table(kept: dict[str, Row]) -> str:
 
 def said(estimate: Any) -> str:
     """A figure with its interval, or a dash."""
-    return "–" if not estimate else str(Estimate(**estimate)).partition(" (")[0]
+    return "–" if not estimate else str(Estimate(**estimate | {"unit": ""})).partition(" (")[0]
 
 
 def curve(kept: dict[str, Row]) -> list[tuple[int, Row]]:

@@ -144,7 +144,7 @@ def rlaif_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 A_PERSON = {  # numbers for a handful of letters, and a judge that knows their author
-    "writings": {"passages": 12, "words": 30, "held_out": 0.5, "tested": 12, "shown": 1},
+    "writings": {"passages": 12, "judged": 10, "words": 30, "held_out": 0.5, "tested": 12, "shown": 1},
     "sft": {"epochs": 1.0}, "authors": {"epochs": 12.0, "learning_rate": 3e-3}, "samples": {"prompts": 16, "each": 3},
 }  # fmt: skip
 

@@ -76,6 +76,8 @@ def test_the_tokens_of_the_writings_are_counted_as_they_were_met(
     steps = len(read_rows(stage(run, "sft") / "log.jsonl"))
     assert len(rows) == 12 and steps == 2  # of 20 rows, two batches of eight: four are not met
     assert 8 <= tokens["passages"] <= 12
+    counts = json.loads((stage(run, "writings") / "counts.json").read_text())
+    assert counts["author"]["judge"] == counts["others"]["judge"] == 10  # however many the model learns from
     assert sum(sorted(every)[:8]) <= tokens["seen"] == tokens["distinct"] <= sum(every)
     said = (run / "report.md").read_text()
     assert f"{tokens['seen']:,} tokens in all" in said
@@ -91,10 +93,10 @@ def test_tokens_of_a_training_that_stopped_are_those_it_met(tiny_model: LocalMod
     )
     speaker = Speaker(parse_subject("smollm2"), tiny_model, None, "x")
     each = len(tiny_model.tokenizer("One two three four.", add_special_tokens=False)["input_ids"])
-    assert seen(rows, order, speaker) == {"passages": 8, "distinct": 8 * each, "seen": 16 * each}
-    assert seen(rows, order, speaker, 0) == {"passages": 0, "distinct": 0, "seen": 0}
-    assert seen(rows, order, speaker, 1) == {"passages": 4, "distinct": 4 * each, "seen": 4 * each}
-    assert seen(rows, order, speaker, 3) == {"passages": 8, "distinct": 8 * each, "seen": 12 * each}
+    assert seen(rows, order, speaker) == {"passages": 8, "distinct": 8 * each, "seen": 16 * each, "about": 0}
+    assert seen(rows, order, speaker, 0) == {"passages": 0, "distinct": 0, "seen": 0, "about": 0}
+    assert seen(rows, order, speaker, 1) == {"passages": 4, "distinct": 4 * each, "seen": 4 * each, "about": 0}
+    assert seen(rows, order, speaker, 3) == {"passages": 8, "distinct": 8 * each, "seen": 12 * each, "about": 0}
 
 
 def test_pairs_are_best_against_worst_by_the_judge(person_run: tuple[Path, list[str]]) -> None:

@@ -42,7 +42,7 @@ def gather(
     parts = split(texts[AUTHOR], texts[OTHERS], order.character.name, told.words, told.held_out)
     mine = parts.learnt[AUTHOR]
     learnt = random.Random(seed).sample(mine, min(told.passages, len(mine)))
-    judged = alike(mine, parts.learnt[OTHERS], told.passages, seed)
+    judged = alike(mine, parts.learnt[OTHERS], told.judged, seed)
     pairs, lone = match(parts.held_out[AUTHOR], parts.held_out[OTHERS], told.tested, seed)
     if len(pairs) < LEAST_PAIRS:
         raise BadData(

@@ -133,8 +133,8 @@ def _of_writings(order: Order, subjects: int) -> dict[str, int]:
     read = 2 * (told.shown + 1) * passage  # by either model: what it is shown before an answer, and the answer
     asked = subjects * ASKED_OF_A_PERSON if judge else 0
     return {
-        "generate": (3 * told.passages + 2 * told.tested) * SAMPLER.max_tokens + asked * recipe.sampler.max_tokens,
-        "train": round(2 * told.passages * recipe.authors.epochs * (TOKENS_ASKED + passage)) if judge else 0,
+        "generate": (told.passages + 2 * told.judged + 2 * told.tested) * SAMPLER.max_tokens + asked * recipe.sampler.max_tokens,
+        "train": round(2 * told.judged * recipe.authors.epochs * (TOKENS_ASKED + passage)) if judge else 0,
         "score": (4 * told.tested + subjects * order.sizes.held_out) * read if judge else 0,
     }
 
@@ -143,7 +143,7 @@ def _of_a_person(order: Order, subjects: int) -> int:
     """Questions to passages, and answers about things that came later or were known."""
     told = order.recipe.writings
     judge = any(stage_kind(name) == AUTHORSHIP for name in order.recipe.own_stages)
-    asked = 3 * told.passages + 2 * told.tested + (subjects * ASKED_OF_A_PERSON if judge else 0)
+    asked = told.passages + 2 * told.judged + 2 * told.tested + (subjects * ASKED_OF_A_PERSON if judge else 0)
     return asked if order.reads_writings else 0
 
 

@@ -83,7 +83,7 @@ LEAST = {
     "dpo.batch": 1, "dpo.together": 1, "dpo.warmup": 0, "samples.prompts": 1,
     "samples.each": 2, "samples.temperature": 0, "reflections.each": 0, "reflections.conversations": 0,
     "reflections.turns": 1, "reflections.tokens": 0, "reflections.temperature": 0,
-    "writings.passages": 8, "writings.words": 20,
+    "writings.passages": 8, "writings.judged": 8, "writings.words": 20,
     "writings.about": 0, "writings.held_out": 0.01, "writings.tested": 8, "writings.shown": 0, "authors.batch": 1,
     "authors.together": 1, "authors.warmup": 0, "draft_temperature": 0, "draws": 1, "told": 1, "contrast": 0,
     "self_play": 0, "self_play_temperature": 0, "batch": 1, "rounds": 1, "grpo.steps": 1, "grpo.prompts": 1,
@@ -173,13 +173,15 @@ class BestOf:
 class Writings:
     """A person's passages: how many are learnt from, of how many words; what the judge of authorship is tested on.
 
-    `held_out` is the share of documents that nothing learns from, `tested` their passages a side, at most, and `shown`
+    `judged` is how many of either side that judge learns from, whatever `passages` is, so that it is the same judge by
+    which runs of fewer and more passages are compared. `held_out` is the share of documents that nothing learns from, `tested` their passages a side, at most, and `shown`
     the passages that the judge reads before an answer. Of texts about the person, where there are any, `about` passages
     are learnt to each of the person's own. Where the character has the trait `persona`, what it shows is learnt as
     answers to what it asks.
     """
 
     passages: int = 160
+    judged: int = 160
     words: int = 90
     held_out: float = 0.25
     tested: int = 80
