@@ -133,7 +133,8 @@ def _of_writings(order: Order, subjects: int) -> dict[str, int]:
     read = 2 * (told.shown + 1) * passage  # by either model: what it is shown before an answer, and the answer
     asked = subjects * ASKED_OF_A_PERSON if judge else 0
     return {
-        "generate": (told.passages + 2 * told.judged + 2 * told.tested) * SAMPLER.max_tokens + asked * recipe.sampler.max_tokens,
+        "generate": (told.passages + 2 * (told.judged + told.tested)) * SAMPLER.max_tokens
+        + asked * recipe.sampler.max_tokens,
         "train": round(2 * told.judged * recipe.authors.epochs * (TOKENS_ASKED + passage)) if judge else 0,
         "score": (4 * told.tested + subjects * order.sizes.held_out) * read if judge else 0,
     }

@@ -174,10 +174,10 @@ class Writings:
     """A person's passages: how many are learnt from, of how many words; what the judge of authorship is tested on.
 
     `judged` is how many of either side that judge learns from, whatever `passages` is, so that it is the same judge by
-    which runs of fewer and more passages are compared. `held_out` is the share of documents that nothing learns from, `tested` their passages a side, at most, and `shown`
-    the passages that the judge reads before an answer. Of texts about the person, where there are any, `about` passages
-    are learnt to each of the person's own. Where the character has the trait `persona`, what it shows is learnt as
-    answers to what it asks.
+    which runs of fewer and more passages are compared. `held_out` is the share of documents that nothing learns from,
+    `tested` their passages a side, at most, and `shown` the passages that the judge reads before an answer. Of texts
+    about the person, where there are any, `about` passages are learnt to each of the person's own. Where the character
+    has the trait `persona`, what it shows is learnt as answers to what it asks.
     """
 
     passages: int = 160
