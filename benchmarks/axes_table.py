@@ -9,7 +9,8 @@ A cell is SFT alone (`--recipe distill`). First each setting is trained to its e
 cells of all seeds are then stopped at is MARGIN above the lowest of the setting that came down least, so that every
 setting can come to it. Figures go to benchmarks/axes_table.json, those of the trials among them, and the table to
 docs/axes-table.md. A killed run goes on where it was, unless the code has changed since. Runs of one seed share their
-drafts.
+drafts. All are to be made on one machine: another kind draws other answers, those that the loss is measured on among
+them, and the page says where cells began at another loss.
 """
 
 import json
@@ -181,6 +182,10 @@ def _trials(kept: dict[str, Row]) -> list[str]:
     others = sorted({kept[c.name]["wanted"] for c in cells() if not c.trial and c.name in kept} - {loss})
     if others:
         lines += ["", f"**Some cells were stopped at another loss ({', '.join(map(str, others))})**: make them anew."]
+    begun = [row["first"] for trial in TRIALS if (row := kept.get(trial.name))]
+    if begun and (astray := [name for name, row in kept.items() if abs(row["first"] - begun[0]) > WITHIN]):
+        lines += ["", "**Some cells began at another loss, so it was measured on other answers, as another kind of "
+                  f"machine draws them: {', '.join(astray)}.** Make all on one machine."]  # fmt: skip
     return lines + by_codes(kept)
 
 

@@ -269,6 +269,9 @@ def test_axes_from_a_trial_to_the_page(
     assert "stopped at another loss" not in page
     assert "stopped at another loss (1.5)" in axes.table(kept | {cell.name: found | {"wanted": 1.5}})
     assert "is not known until" in axes.table({trial.name: tried})
+    astray = axes.table(kept | {cell.name: found | {"first": tried["first"] - 2 * axes.WITHIN}})
+    assert f"as another kind of machine draws them: {cell.name}." in astray
+    assert "another kind" not in axes.table(kept | {cell.name: found})
 
 
 def test_an_axes_cell_takes_the_answers_of_another_of_its_seed(
