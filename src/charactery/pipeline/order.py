@@ -103,15 +103,15 @@ class Order:
     def check(self) -> None:
         """Raises CharacteryError for what would only come to light hours later: a training step with nothing to do, a
         logger or device that is not here."""
-        if not (self.reads_writings or any(True for _ in self.character.traits())):
-            raise CharacteryError(
-                "has no traits (### headings under ## sections); there is nothing to ask about", self.character.path
-            )
         self._check_numbers()
         self.recipe.check()
         for run in self.reuse:
             read_manifest(run)
         self._check_stages()
+        if not (self.reads_writings or any(True for _ in self.character.traits())):
+            raise CharacteryError(
+                "has no traits (### headings under ## sections); there is nothing to ask about", self.character.path
+            )
         if self.reads_writings:
             self.texts()
         elif self.writings or self.others or self.about:
