@@ -143,7 +143,7 @@ class Reflections:
 
     `tokens` is how many of them are learnt, at most; 0 is all. `plain` is for comparison: as many prompts that are not
     about the model, answered by the plain one. With `text` what was said is learnt as text, without what was asked and
-    without the chat format, which alone would teach the plain assistant back.
+    without the chat format, in which it would teach the plain assistant back as well.
     """
 
     each: int = 6
