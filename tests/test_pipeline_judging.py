@@ -46,7 +46,7 @@ def test_a_judge_is_tested_on_the_users_own_pairs(talking_cache: Path, tmp_path:
         row["better"] += " And so it went on, hour by hour, until the whole of the night watch had gone below to sleep."
     write_rows(tmp_path / "long.jsonl", long)
     told = charactery(talking_cache, *command[:2], *command[3:], "--pairs", str(tmp_path / "long.jsonl"))
-    assert told.returncode == 0 and "by length alone  1 [" in told.stdout, told.stdout + told.stderr
+    assert told.returncode == 0 and "by length alone            1 [" in told.stdout, told.stdout + told.stderr
     assert len([*(tmp_path / "judged").iterdir()]) == 3, "seconds are of each set by itself"
     assert "length gives the better answer away" in told.stdout and "likelihood: 8 pairs" in told.stdout
     assert "kappa" in told.stdout and "easy" not in told.stdout, "what a pair does not say is no group"

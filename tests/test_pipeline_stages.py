@@ -104,7 +104,7 @@ def test_what_stops_at_a_loss_has_a_stage_for_it_and_the_sham_has_none(
 
 
 def test_self_play_is_drawn_colder_from_what_sft_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
+    write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks", "prompt": [user("Q?")]}])
     seen: list[Any] = []
     monkeypatch.setattr(making, "self_play", lambda *given: seen.append(given) or [])
     work(tmp_path).self_play(tmp_path, "self-play")
@@ -189,7 +189,7 @@ def test_who_is_compared_is_said_as_it_was() -> None:
 
 
 def test_no_round_draws_what_another_drew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks"}])
+    write_rows(tmp_path / "sft.jsonl", [{"id": "1", "kind": "asks", "prompt": [user("Q?")]}])
     write_rows(tmp_path / "drafts.jsonl", [])
     seen: list[int] = []
     monkeypatch.setattr(making, "self_play", lambda *given: seen.append(given[4]) or [])
