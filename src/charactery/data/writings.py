@@ -28,9 +28,7 @@ _NAME = r"(?:[A-Z][A-Z'’.]*\s+){1,3}[A-Z][A-Z'’-]{2,}"  # in capitals, as pr
 # A name that a text ends with, the signer's office behind it or not: "JOHN DOE, Secretary of War."
 _SIGNED = re.compile(rf"(?:^|(?<=[a-z][,.:])\s+)({_NAME})(?:,\s[^,:;]{{3,40}})?[.,]?\s*\Z", re.MULTILINE)
 # "By the President: JOHN DOE" is not who wrote it
-_COUNTERSIGNED = re.compile(
-    r"\bBy,? the [A-Z]\w+(?: of [A-Z]\w+)?:\s.*", re.DOTALL
-)  # "By the President: JOHN DOE", not the writer
+_COUNTERSIGNED = re.compile(r"\bBy,? the [A-Z]\w+(?: of [A-Z]\w+)?:\s.*", re.DOTALL)
 _BRACKETED = re.compile(r"\[[^\]]*\]")
 _OF_ONESELF = re.compile(r"\b(?:I|[Mm]e|[Mm]y)\b")
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
