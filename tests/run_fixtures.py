@@ -122,14 +122,24 @@ epochs = 1.0
 """
 
 
-def of_recipe(recipe: str, name: str, cache: Path, factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A run by a recipe of one's own, and the command less its --out."""
+def of_recipe(
+    recipe: str, name: str, cache: Path, factory: pytest.TempPathFactory, letters: bool = False, *options: str
+) -> tuple[Path, list[str]]:
+    """A run by a recipe of one's own, with `letters` one that learns from letters, and the command less --out."""
 
     def arguments(folder: Path) -> list[str]:
-        return ["train", "captain", "--recipe", str(folder / f"{name}.toml"), *SIZES]
+        who, texts = "captain", list[str]()
+        if letters:
+            who = str(folder / "captain.md")
+            texts = ["--writings", str(folder / "mine"), "--others", str(folder / "theirs")]
+        return ["train", who, "--recipe", str(folder / f"{name}.toml"), *texts, *SIZES, *options]
 
     def make(folder: Path) -> None:
         (folder / f"{name}.toml").write_text(recipe)
+        if letters:
+            assert write_letters(folder) == (folder / "mine", folder / "theirs")
+            # his name would be in no letter but as a signature, which is cut off
+            (folder / "captain.md").write_text(dump_character(find_character("captain")))
         done = charactery(cache, *arguments(folder), "--out", str(folder / "run"))
         assert done.returncode == 0, done.stderr
 
@@ -149,35 +159,14 @@ A_PERSON = {  # numbers for a handful of letters, and a judge that knows their a
 }  # fmt: skip
 
 
-def of_letters(
-    recipe: str, name: str, options: list[str], cache: Path, factory: pytest.TempPathFactory
-) -> tuple[Path, list[str]]:
-    """A run by a recipe of one's own that learns from a person's letters, and the command less its --out."""
-
-    def arguments(folder: Path) -> list[str]:
-        given = ["--recipe", str(folder / f"{name}.toml"), "--writings", str(folder / "mine")]
-        return ["train", str(folder / "captain.md"), *given, "--others", str(folder / "theirs"), *SIZES, *options]
-
-    def make(folder: Path) -> None:
-        (folder / f"{name}.toml").write_text(recipe)
-        assert write_letters(folder) == (folder / "mine", folder / "theirs")
-        # his name would be in no letter but as a signature, which is cut off
-        (folder / "captain.md").write_text(dump_character(find_character("captain")))
-        done = charactery(cache, *arguments(folder), "--out", str(folder / "run"))
-        assert done.returncode == 0, done.stderr
-
-    folder = shared(factory, f"recipe-{name}", make)
-    return folder / "run", arguments(folder)
-
-
 @pytest.fixture(scope="session")
 def person_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    return of_letters(smaller("person", A_PERSON), "person", ["--sham"], talking_cache, tmp_path_factory)
+    return of_recipe(smaller("person", A_PERSON), "person", talking_cache, tmp_path_factory, True, "--sham")
 
 
 @pytest.fixture(scope="session")
 def filter_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    return of_letters(smaller("person-filter", A_PERSON), "person-filter", FEW, talking_cache, tmp_path_factory)
+    return of_recipe(smaller("person-filter", A_PERSON), "person-filter", talking_cache, tmp_path_factory, True, *FEW)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from charactery.models.subject import parse_subject
 from charactery.pipeline.person import SIDES
 from charactery.runs import Row, read_rows
 from charactery.stats import mean
-from run_fixtures import A_PERSON, FEW, assert_same, begun_again, of_letters, smaller, stage, survives
+from run_fixtures import A_PERSON, FEW, assert_same, begun_again, of_recipe, smaller, stage, survives
 
 LEAST = 0.0  # as the recipe has it: among so few letters it leaves out some prompts, and not all
 NEAR = 0.02  # nats a token: what is read beside other answers is padded otherwise
@@ -24,7 +24,7 @@ ONLINE = smaller("person", A_PERSON | {"grpo": {"steps": 3, "prompts": 2, "each"
 
 @pytest.fixture(scope="session")
 def rewarded_run(talking_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    return of_letters(ONLINE, "rewarded", FEW, talking_cache, tmp_path_factory)
+    return of_recipe(ONLINE, "rewarded", talking_cache, tmp_path_factory, True, *FEW)
 
 
 def rated_again(run: Path, name: str) -> list[tuple[float | None, float]]:
